@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The contract of dvswitch: identifiers, configuration documents, messages,
+//! subjects and the codec. Every service and tool speaks through these types;
+//! nothing in here does IO.
+//!
+//! Reading order: [`ids`] and [`vlan`] (values that can't be wrong once they
+//! exist), [`policy`] and [`documents`] (what users write), [`v1`] (what
+//! travels on the bus), [`subjects`] (where it travels), [`codec`] (how).
+
+pub mod address;
+pub mod codec;
+pub mod documents;
+pub mod ids;
+pub mod policy;
+pub mod problem;
+pub mod subjects;
+pub mod time;
+pub mod v1;
+pub mod vlan;
+
+pub use address::{AddressList, MacAddr};
+pub use codec::Format;
+pub use documents::{
+    Document, Hosts, Kind, MirrorDestination, MirrorPort, MirrorSessionDoc, MirrorSource,
+    ObjectKey, PortDoc, PortGroupDoc, SwitchDoc,
+};
+pub use ids::{
+    Epoch, HostName, InvalidName, MirrorName, PortGroupName, PortId, Revision, StoreId, SwitchName,
+    UplinkName, VnicId,
+};
+pub use policy::{Direction, Policy, PolicyField, Rate, Security, Shaping, ShapingLimit, Verdict};
+pub use problem::{Problem, ProblemCode};
+pub use time::Timestamp;
+pub use vlan::{Mtu, PrivateVlan, PrivateVlans, Trunk, Vlan, VlanId, VlanRange, VlanRole, VlanSet};

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How hosts make themselves known, and what is known of them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::V1;
+use crate::ids::{HostName, Revision, SwitchName};
+use crate::time::Timestamp;
+
+/// A host came, or came back: after each connection to the bus, repeated until
+/// the full state of every switch named in the reply has arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Hello {
+    /// Version of the message.
+    pub v: V1,
+    /// Who.
+    pub host: HostName,
+    /// Identity of this run of the agent.
+    pub session: Uuid,
+    /// The agent's version.
+    pub version: String,
+    /// The machine or container that it runs on, for people.
+    pub node: String,
+    /// What it holds.
+    #[serde(default)]
+    pub observed: Vec<Observed>,
+}
+
+/// Reply to a hello: full states follow, one clobber per switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HelloReply {
+    /// Version of the message.
+    pub v: V1,
+    /// The switches that the host is part of, and those that it holds but is
+    /// no more part of: the full state of each follows.
+    pub switches: Vec<SwitchName>,
+}
+
+/// The newest revision that a host has applied, per switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Observed {
+    /// The switch.
+    pub switch: SwitchName,
+    /// The revision.
+    pub revision: Revision,
+}
+
+/// A host lives. The only thing on the bus when nothing changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Heartbeat {
+    /// Version of the message.
+    pub v: V1,
+    /// Who.
+    pub host: HostName,
+    /// Identity of this run of the agent.
+    pub session: Uuid,
+    /// Number of the newest runtime event of this run; 0 before the first. A
+    /// gap tells the collector that it missed one.
+    pub seq: u64,
+    /// When the next heartbeat is due, in ms; three missed mean absent.
+    pub interval_ms: u64,
+    /// What it has applied.
+    #[serde(default)]
+    pub observed: Vec<Observed>,
+}
+
+/// Hosts wanted; all filters must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostListRequest {
+    /// Only this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// Only hosts of this switch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switch: Option<SwitchName>,
+    /// The `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<HostName>,
+}
+
+/// A page of hosts, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostListReply {
+    /// Version of the message.
+    pub v: V1,
+    /// The newest commit.
+    pub revision: Revision,
+    /// The hosts.
+    pub hosts: Vec<HostStatus>,
+    /// Ask again with `after` set to this; none on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<HostName>,
+}
+
+/// What is known of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostStatus {
+    /// Its name.
+    pub host: HostName,
+    /// Whether it is there.
+    pub presence: Presence,
+    /// When it was last heard of, since the publisher runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Timestamp>,
+    /// The machine or container that its agent runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Its agent's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The switches that it is part of.
+    pub switches: Vec<SwitchOnHost>,
+}
+
+/// Whether a host is there.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// Its heartbeats come.
+    Present,
+    /// Three heartbeats are missing.
+    Absent,
+    /// Not heard of since the publisher started, and it may still come.
+    Unknown,
+    /// Named by a switch, but it never said hello.
+    Never,
+}
+
+/// A switch on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SwitchOnHost {
+    /// The switch.
+    pub switch: SwitchName,
+    /// The newest commit that concerns the host.
+    pub wanted: Revision,
+    /// The newest commit that it has applied, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Revision>,
+    /// DVPorts placed there.
+    pub ports: u64,
+}

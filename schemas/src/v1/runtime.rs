@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Runtime state of ports: events from the hosts, and what the collector
+//! answers.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::V1;
+use crate::ids::{Epoch, HostName, MirrorName, PortGroupName, PortId, Revision, SwitchName};
+use crate::time::Timestamp;
+use crate::vlan::Vlan;
+
+/// Whether a virtual port is ready to carry frames.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Link {
+    /// The vNIC and the virtual port are ready.
+    Up,
+    /// They are not, or there is no vNIC.
+    Down,
+}
+
+/// The rare states of a virtual port: sent once per change.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct PortRuntime {
+    /// The port.
+    pub port: PortId,
+    /// Its switch.
+    pub switch: SwitchName,
+    /// Its group.
+    pub group: PortGroupName,
+    /// The placement that this belongs to.
+    pub epoch: Epoch,
+    /// The revision of the port's own configuration that is applied.
+    pub revision: Revision,
+    /// Whether it carries frames.
+    pub link: Link,
+    /// Its effective VLAN.
+    pub vlan: Vlan,
+    /// Whether it is blocked.
+    pub blocked: bool,
+    /// Mirror sessions that copy its frames.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrored: Vec<MirrorName>,
+}
+
+/// A virtual port that is no more on its host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct PortGone {
+    /// The port.
+    pub port: PortId,
+    /// The placement that ended.
+    pub epoch: Epoch,
+}
+
+/// Counters of one epoch of a port: frames and bytes, seen from the switch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Counters {
+    /// Frames from the vNIC.
+    pub ingress_packets: u64,
+    /// Bytes from the vNIC.
+    pub ingress_bytes: u64,
+    /// Frames from the vNIC that were dropped.
+    pub ingress_drops: u64,
+    /// Frames from the vNIC that were damaged.
+    pub ingress_errors: u64,
+    /// Frames to the vNIC.
+    pub egress_packets: u64,
+    /// Bytes to the vNIC.
+    pub egress_bytes: u64,
+    /// Frames to the vNIC that were dropped.
+    pub egress_drops: u64,
+    /// Frames to the vNIC that were damaged.
+    pub egress_errors: u64,
+}
+
+/// The counters of a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct CountersOf {
+    /// The port.
+    pub port: PortId,
+    /// The placement that they belong to.
+    pub epoch: Epoch,
+    /// The counters since the placement began.
+    pub counters: Counters,
+}
+
+/// Rare states that changed on a host. A request: the collector acknowledges
+/// after its commit, and the host repeats until it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Changed {
+    /// Version of the message.
+    pub v: V1,
+    /// Who.
+    pub host: HostName,
+    /// Identity of this run of the agent.
+    pub session: Uuid,
+    /// Number of the event within the run, from 1.
+    pub seq: u64,
+    /// When it was seen.
+    pub at: Timestamp,
+    /// Ports with their new state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortRuntime>,
+    /// Ports that are no more on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<PortGone>,
+}
+
+/// Busy states that stopped changing on a host; acknowledged like [`Changed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Settled {
+    /// Version of the message.
+    pub v: V1,
+    /// Who.
+    pub host: HostName,
+    /// Identity of this run of the agent.
+    pub session: Uuid,
+    /// Number of the event within the run, from 1.
+    pub seq: u64,
+    /// When it was seen.
+    pub at: Timestamp,
+    /// The counters.
+    pub counters: Vec<CountersOf>,
+}
+
+/// The collector has the event, durably.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EventAck {
+    /// Version of the message.
+    pub v: V1,
+    /// Number of the event.
+    pub seq: u64,
+}
+
+/// The stored runtime state of one port is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeGetRequest {
+    /// The port.
+    pub port: PortId,
+}
+
+/// Stored runtime states are wanted; all filters must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuntimeListRequest {
+    /// Only this switch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switch: Option<SwitchName>,
+    /// Only this group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<PortGroupName>,
+    /// Only this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// Only this link state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+    /// Only states not updated since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stale_since: Option<Timestamp>,
+    /// The `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<PortId>,
+}
+
+/// What the collector has of a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuntimeRecord {
+    /// The port.
+    pub port: PortId,
+    /// The host that told it last.
+    pub host: HostName,
+    /// When that was.
+    pub updated: Timestamp,
+    /// Its rare states; none once the virtual port is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<PortRuntime>,
+    /// Counters of the newest epoch, as they last settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counters: Option<Counters>,
+    /// When the counters settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Timestamp>,
+}
+
+/// A page of runtime states, by port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuntimeListReply {
+    /// Version of the message.
+    pub v: V1,
+    /// The states.
+    pub ports: Vec<RuntimeRecord>,
+    /// Ask again with `after` set to this; none on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<PortId>,
+}
+
+/// Runtime state is wanted from a host now, past the store. One of the two
+/// must be given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LiveRequest {
+    /// This port, on the host that last told of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<PortId>,
+    /// All ports of this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+}
+
+/// The collector's question to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Live {
+    /// Version of the message.
+    pub v: V1,
+    /// Only this port; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<PortId>,
+}
+
+/// Runtime state as the host reads it now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LiveReply {
+    /// Version of the message.
+    pub v: V1,
+    /// Who.
+    pub host: HostName,
+    /// When it was read.
+    pub at: Timestamp,
+    /// Rare states.
+    pub ports: Vec<PortRuntime>,
+    /// Counters.
+    pub counters: Vec<CountersOf>,
+}
