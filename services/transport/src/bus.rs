@@ -68,8 +68,20 @@ impl Bus {
     ) -> Self {
         let requests = Requests::start(&client).await;
         let stop = CancellationToken::new();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(keep_state(client.clone(), state.clone())));
-        Self { inner: Arc::new(Inner { client, state, requests, servers, probe, _stop: stop.drop_guard() }) }
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(keep_state(client.clone(), state.clone())),
+        );
+        Self {
+            inner: Arc::new(Inner {
+                client,
+                state,
+                requests,
+                servers,
+                probe,
+                _stop: stop.drop_guard(),
+            }),
+        }
     }
 
     /// The client itself, for what has no wrapper here.
@@ -115,7 +127,12 @@ impl Bus {
     /// What the client last complained about since it last connected.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
-        self.inner.state.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.inner
+            .state
+            .last_error
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// The counters of this connection.
@@ -136,7 +153,11 @@ impl Bus {
     /// # Errors
     /// Anything but [`BusError::TimedOut`] and [`BusError::NoResponder`]; the
     /// message was not sent. `Ok` does not say that anybody got it.
-    pub async fn publish(&self, subject: impl Into<Subject>, payload: Bytes) -> Result<(), BusError> {
+    pub async fn publish(
+        &self,
+        subject: impl Into<Subject>,
+        payload: Bytes,
+    ) -> Result<(), BusError> {
         self.send(Outbound::new(subject, payload)).await
     }
 
@@ -145,14 +166,26 @@ impl Bus {
     /// # Errors
     /// As [`Self::publish`].
     pub async fn send(&self, message: Outbound) -> Result<(), BusError> {
-        self.send_until(message, Instant::now() + SEND_TIMEOUT).await
+        self.send_until(message, Instant::now() + SEND_TIMEOUT)
+            .await
     }
 
     /// [`Self::send`], given up at `deadline`.
-    pub(crate) async fn send_until(&self, message: Outbound, deadline: Instant) -> Result<(), BusError> {
-        let Outbound { subject, reply, headers, payload } = message;
+    pub(crate) async fn send_until(
+        &self,
+        message: Outbound,
+        deadline: Instant,
+    ) -> Result<(), BusError> {
+        let Outbound {
+            subject,
+            reply,
+            headers,
+            payload,
+        } = message;
         if !self.is_connected() {
-            return Err(BusError::Offline { subject: subject.to_string() });
+            return Err(BusError::Offline {
+                subject: subject.to_string(),
+            });
         }
         let started = Instant::now();
         let size = payload.len();
@@ -160,29 +193,45 @@ impl Bus {
         let sent = async {
             match (reply, headers) {
                 (None, None) => client.publish(subject.clone(), payload).await,
-                (Some(reply), None) => client.publish_with_reply(subject.clone(), reply, payload).await,
-                (None, Some(headers)) => client.publish_with_headers(subject.clone(), headers, payload).await,
+                (Some(reply), None) => {
+                    client
+                        .publish_with_reply(subject.clone(), reply, payload)
+                        .await
+                }
+                (None, Some(headers)) => {
+                    client
+                        .publish_with_headers(subject.clone(), headers, payload)
+                        .await
+                }
                 (Some(reply), Some(headers)) => {
-                    client.publish_with_reply_and_headers(subject.clone(), reply, headers, payload).await
+                    client
+                        .publish_with_reply_and_headers(subject.clone(), reply, headers, payload)
+                        .await
                 }
             }
         };
         match timeout_at(deadline, sent).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.refused(&subject, size, &error)),
-            Err(_) => Err(BusError::Congested { subject: subject.to_string(), waited: started.elapsed() }),
+            Err(_) => Err(BusError::Congested {
+                subject: subject.to_string(),
+                waited: started.elapsed(),
+            }),
         }
     }
 
     fn refused(&self, subject: &Subject, size: usize, error: &PublishError) -> BusError {
         let subject = subject.to_string();
         match error.kind() {
-            PublishErrorKind::MaxPayloadExceeded => {
-                BusError::TooLarge { subject, size, max: self.max_payload() }
-            }
-            PublishErrorKind::InvalidSubject | PublishErrorKind::Send => {
-                BusError::Refused { subject, reason: error.to_string() }
-            }
+            PublishErrorKind::MaxPayloadExceeded => BusError::TooLarge {
+                subject,
+                size,
+                max: self.max_payload(),
+            },
+            PublishErrorKind::InvalidSubject | PublishErrorKind::Send => BusError::Refused {
+                subject,
+                reason: error.to_string(),
+            },
         }
     }
 
@@ -205,11 +254,18 @@ impl Bus {
         self.send_until(outbound, deadline).await?;
         match timeout_at(deadline, slot.reply()).await {
             Ok(Some(message)) if message.status == Some(async_nats::StatusCode::NO_RESPONDERS) => {
-                Err(BusError::NoResponder { subject: subject.to_string() })
+                Err(BusError::NoResponder {
+                    subject: subject.to_string(),
+                })
             }
             Ok(Some(message)) => Ok(message),
-            Ok(None) => Err(BusError::Offline { subject: subject.to_string() }),
-            Err(_) => Err(BusError::TimedOut { subject: subject.to_string(), waited: wait }),
+            Ok(None) => Err(BusError::Offline {
+                subject: subject.to_string(),
+            }),
+            Err(_) => Err(BusError::TimedOut {
+                subject: subject.to_string(),
+                waited: wait,
+            }),
         }
     }
 
@@ -238,17 +294,30 @@ impl Bus {
     ///
     /// # Errors
     /// As [`Self::round_trip`]; nothing stays subscribed.
-    pub async fn subscribe(&self, subject: impl Into<Subject>, wait: Duration) -> Result<Subscriber, BusError> {
+    pub async fn subscribe(
+        &self,
+        subject: impl Into<Subject>,
+        wait: Duration,
+    ) -> Result<Subscriber, BusError> {
         let subject = subject.into();
         let deadline = Instant::now() + wait;
         let subscriber = match timeout(wait, self.inner.client.subscribe(subject.clone())).await {
             Ok(Ok(subscriber)) => subscriber,
             Ok(Err(error)) => {
-                return Err(BusError::Refused { subject: subject.to_string(), reason: error.to_string() });
+                return Err(BusError::Refused {
+                    subject: subject.to_string(),
+                    reason: error.to_string(),
+                });
             }
-            Err(_) => return Err(BusError::Congested { subject: subject.to_string(), waited: wait }),
+            Err(_) => {
+                return Err(BusError::Congested {
+                    subject: subject.to_string(),
+                    waited: wait,
+                });
+            }
         };
-        self.round_trip(deadline.saturating_duration_since(Instant::now())).await?;
+        self.round_trip(deadline.saturating_duration_since(Instant::now()))
+            .await?;
         Ok(subscriber)
     }
 
@@ -264,7 +333,10 @@ impl Bus {
             }
         };
         if timeout(wait, closing).await.is_err() {
-            tracing::warn!(servers = self.servers(), "connection to NATS not closed in time");
+            tracing::warn!(
+                servers = self.servers(),
+                "connection to NATS not closed in time"
+            );
         }
     }
 }
@@ -286,6 +358,11 @@ impl Outbound {
     /// A message with a payload and no more.
     #[must_use]
     pub fn new(subject: impl Into<Subject>, payload: Bytes) -> Self {
-        Self { subject: subject.into(), reply: None, headers: None, payload }
+        Self {
+            subject: subject.into(),
+            reply: None,
+            headers: None,
+            payload,
+        }
     }
 }

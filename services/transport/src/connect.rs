@@ -63,7 +63,11 @@ impl Identity {
     #[must_use]
     pub fn service(role: &str) -> Self {
         let inbox = format!("_INBOX.{role}");
-        Self { name: role.to_owned(), probe: format!("{inbox}.probe"), inbox_prefix: Some(inbox) }
+        Self {
+            name: role.to_owned(),
+            probe: format!("{inbox}.probe"),
+            inbox_prefix: Some(inbox),
+        }
     }
 
     /// The agent of `host`: inboxes below `_INBOX.agent.<host>`.
@@ -79,7 +83,11 @@ impl Identity {
     /// A person's tool called `name`, with the inboxes of the context.
     #[must_use]
     pub fn operator(name: &str) -> Self {
-        Self { name: name.to_owned(), inbox_prefix: None, probe: "dvs.v1.probe".to_owned() }
+        Self {
+            name: name.to_owned(),
+            inbox_prefix: None,
+            probe: "dvs.v1.probe".to_owned(),
+        }
     }
 }
 
@@ -98,29 +106,35 @@ pub async fn connect(args: &ConnectArgs, identity: Identity) -> Result<Bus, Erro
         .inbox_prefix
         .or_else(|| settings.inbox_prefix.clone())
         .unwrap_or_else(|| "_INBOX".to_owned());
-    let options = secured(authenticated(ConnectOptions::new(), &settings, &servers)?, &settings)
-        .name(&identity.name)
-        .custom_inbox_prefix(inbox_prefix)
-        .retry_on_initial_connect()
-        .ping_interval(PING_INTERVAL)
-        .subscription_capacity(SUBSCRIPTION_CAPACITY)
-        .client_capacity(COMMAND_CAPACITY)
-        .reconnect_delay_callback({
-            let state = state.clone();
-            move |attempt| reconnect_delay(attempt, state.was_connected.load(Ordering::Relaxed))
-        })
-        .event_callback({
-            let state = state.clone();
-            let shown: Arc<str> = shown.as_str().into();
-            move |event| {
-                state.on_event(&event, &shown);
-                std::future::ready(())
-            }
-        });
+    let options = secured(
+        authenticated(ConnectOptions::new(), &settings, &servers)?,
+        &settings,
+    )
+    .name(&identity.name)
+    .custom_inbox_prefix(inbox_prefix)
+    .retry_on_initial_connect()
+    .ping_interval(PING_INTERVAL)
+    .subscription_capacity(SUBSCRIPTION_CAPACITY)
+    .client_capacity(COMMAND_CAPACITY)
+    .reconnect_delay_callback({
+        let state = state.clone();
+        move |attempt| reconnect_delay(attempt, state.was_connected.load(Ordering::Relaxed))
+    })
+    .event_callback({
+        let state = state.clone();
+        let shown: Arc<str> = shown.as_str().into();
+        move |event| {
+            state.on_event(&event, &shown);
+            std::future::ready(())
+        }
+    });
     let client = options
         .connect(servers)
         .await
-        .map_err(|source| Error::Server { servers: shown.clone(), source: Box::new(source) })?;
+        .map_err(|source| Error::Server {
+            servers: shown.clone(),
+            source: Box::new(source),
+        })?;
     Ok(Bus::start(client, state, shown, identity.probe).await)
 }
 
@@ -144,9 +158,11 @@ fn authenticated(
     Ok(match &settings.auth {
         Auth::Creds(path) => {
             let text = read(path, "the credentials file")?;
-            options
-                .credentials(&text)
-                .map_err(|source| Error::File { what: "the credentials file", path: path.clone(), source })?
+            options.credentials(&text).map_err(|source| Error::File {
+                what: "the credentials file",
+                path: path.clone(),
+                source,
+            })?
         }
         Auth::Nkey(path) => options.nkey(seed(path)?),
         Auth::Password { user, password } => {
@@ -166,8 +182,13 @@ fn authenticated(
             })?
         }
         // The client leaves users and passwords in addresses unused.
-        Auth::Open => match servers.iter().find_map(|s| Some((s.username()?, s.password()))) {
-            Some((user, Some(password))) => options.user_and_password(user.to_owned(), password.to_owned()),
+        Auth::Open => match servers
+            .iter()
+            .find_map(|s| Some((s.username()?, s.password())))
+        {
+            Some((user, Some(password))) => {
+                options.user_and_password(user.to_owned(), password.to_owned())
+            }
             Some((token, None)) => options.token(token.to_owned()),
             None => options,
         },
@@ -179,7 +200,9 @@ fn secured(mut options: ConnectOptions, settings: &Settings) -> ConnectOptions {
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }
     if let Some((cert, key)) = &settings.client {
-        options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
+        options = options
+            .add_client_certificate(cert.clone(), key.clone())
+            .require_tls(true);
     }
     if settings.tls_first {
         options = options.tls_first();
@@ -188,7 +211,11 @@ fn secured(mut options: ConnectOptions, settings: &Settings) -> ConnectOptions {
 }
 
 fn read(path: &Path, what: &'static str) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::File { what, path: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|source| Error::File {
+        what,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The user seed in a file; other lines (comments, markers) are let pass, as
@@ -199,7 +226,9 @@ fn seed(path: &Path) -> Result<String, Error> {
         .map(str::trim)
         .find(|line| line.starts_with("SU") && nkeys::KeyPair::from_seed(line).is_ok())
         .map(str::to_owned)
-        .ok_or_else(|| Error::Seed { path: path.to_owned() })
+        .ok_or_else(|| Error::Seed {
+            path: path.to_owned(),
+        })
 }
 
 /// Full jitter: anything up to a window that doubles with each attempt, so a
@@ -210,7 +239,9 @@ fn reconnect_delay(attempt: usize, was_connected: bool) -> Duration {
         return Duration::ZERO;
     }
     let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
-    let window = RECONNECT_FIRST.saturating_mul(2_u32.saturating_pow(doublings)).min(RECONNECT_CAP);
+    let window = RECONNECT_FIRST
+        .saturating_mul(2_u32.saturating_pow(doublings))
+        .min(RECONNECT_CAP);
     window.mul_f64(fastrand::f64())
 }
 
@@ -271,7 +302,10 @@ impl ConnectionState {
 
     /// Whether the error is another than the last one.
     fn remember(&self, error: Option<String>) -> bool {
-        let mut last = self.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self
+            .last_error
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let new = *last != error;
         *last = error;
         new
@@ -294,7 +328,9 @@ mod tests {
             for _ in 0..100 {
                 let delay = reconnect_delay(attempt, true);
                 let doublings = i32::try_from(attempt.min(30)).unwrap() - 1;
-                let window = RECONNECT_FIRST.mul_f64(2_f64.powi(doublings)).min(RECONNECT_CAP);
+                let window = RECONNECT_FIRST
+                    .mul_f64(2_f64.powi(doublings))
+                    .min(RECONNECT_CAP);
                 assert!(delay <= window, "attempt {attempt}: {delay:?} > {window:?}");
             }
         }
@@ -302,7 +338,8 @@ mod tests {
 
     #[test]
     fn reconnect_delays_differ() {
-        let delays: std::collections::HashSet<_> = (0..20).map(|_| reconnect_delay(8, true)).collect();
+        let delays: std::collections::HashSet<_> =
+            (0..20).map(|_| reconnect_delay(8, true)).collect();
         assert!(delays.len() > 10);
     }
 
@@ -316,6 +353,9 @@ mod tests {
         let bad = dir.path().join("bad.nk");
         std::fs::write(&bad, "SUAAAA\n").unwrap();
         assert!(matches!(seed(&bad), Err(Error::Seed { .. })));
-        assert!(matches!(seed(&dir.path().join("absent")), Err(Error::File { .. })));
+        assert!(matches!(
+            seed(&dir.path().join("absent")),
+            Err(Error::File { .. })
+        ));
     }
 }

@@ -48,7 +48,9 @@ pub(crate) fn contexts_dir() -> Option<PathBuf> {
 pub(crate) fn load(dir: Option<&Path>, name: Option<&str>) -> Result<Option<Context>, Error> {
     let Some(dir) = dir else {
         return match name {
-            Some(name) => Err(Error::NoContextFolder { name: name.to_owned() }),
+            Some(name) => Err(Error::NoContextFolder {
+                name: name.to_owned(),
+            }),
             None => Ok(None),
         };
     };
@@ -72,7 +74,11 @@ fn selected(dir: &Path) -> Result<Option<String>, Error> {
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.trim().to_owned()).filter(|name| !name.is_empty())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::File { what: "the selected context", path, source }),
+        Err(source) => Err(Error::File {
+            what: "the selected context",
+            path,
+            source,
+        }),
     }
 }
 
@@ -80,13 +86,23 @@ fn read(dir: &Path, name: &str) -> Result<Context, Error> {
     let path = dir.join("context").join(format!("{name}.json"));
     let text = std::fs::read_to_string(&path).map_err(|source| {
         if source.kind() == std::io::ErrorKind::NotFound {
-            Error::NoContext { name: name.to_owned(), path: path.clone(), known: known(dir).join(", ") }
+            Error::NoContext {
+                name: name.to_owned(),
+                path: path.clone(),
+                known: known(dir).join(", "),
+            }
         } else {
-            Error::File { what: "the context", path: path.clone(), source }
+            Error::File {
+                what: "the context",
+                path: path.clone(),
+                source,
+            }
         }
     })?;
-    let context: Context = serde_json::from_str(&text)
-        .map_err(|source| Error::ContextFormat { path: path.clone(), source })?;
+    let context: Context = serde_json::from_str(&text).map_err(|source| Error::ContextFormat {
+        path: path.clone(),
+        source,
+    })?;
     // Going on without them would connect somewhere else, or as someone else.
     for (field, value) in [("nsc", &context.nsc), ("socks_proxy", &context.socks_proxy)] {
         if !value.is_empty() {
@@ -102,7 +118,13 @@ fn known(dir: &Path) -> Vec<String> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_suffix(".json")
+                .map(str::to_owned)
+        })
         .collect();
     names.sort();
     names
@@ -134,9 +156,16 @@ mod tests {
     fn the_selected_context_is_read_with_fields_of_newer_clients() {
         let dir = folder(&[
             ("context.txt", "site\n"),
-            ("context/site.json", r#"{"description":"x","url":"nats://a:1","nkey":"/k","windows_ca_certs_match":null,"jetstream_domain":""}"#),
+            (
+                "context/site.json",
+                r#"{"description":"x","url":"nats://a:1","nkey":"/k","windows_ca_certs_match":null,"jetstream_domain":""}"#,
+            ),
         ]);
-        let expected = Context { url: "nats://a:1".into(), nkey: "/k".into(), ..Context::default() };
+        let expected = Context {
+            url: "nats://a:1".into(),
+            nkey: "/k".into(),
+            ..Context::default()
+        };
         assert_eq!(load(Some(dir.path()), None).unwrap(), Some(expected));
     }
 
@@ -147,7 +176,10 @@ mod tests {
             ("context/site.json", r#"{"url":"nats://a:1"}"#),
             ("context/lab.json", r#"{"url":"nats://b:1"}"#),
         ]);
-        assert_eq!(load(Some(dir.path()), Some("lab")).unwrap().unwrap().url, "nats://b:1");
+        assert_eq!(
+            load(Some(dir.path()), Some("lab")).unwrap().unwrap().url,
+            "nats://b:1"
+        );
     }
 
     #[test]
@@ -163,7 +195,11 @@ mod tests {
             ("context/broken.json", "{"),
             ("context/proxy.json", r#"{"socks_proxy":"socks5://x"}"#),
         ]);
-        for (name, says) in [("broken", "broken.json"), ("proxy", "socks_proxy"), ("../x", "../x")] {
+        for (name, says) in [
+            ("broken", "broken.json"),
+            ("proxy", "socks_proxy"),
+            ("../x", "../x"),
+        ] {
             let text = load(Some(dir.path()), Some(name)).unwrap_err().to_string();
             assert!(text.contains(says), "{name}: {text}");
         }

@@ -144,7 +144,9 @@ pub enum BusError {
         reason: String,
     },
     /// Nobody listens on the subject.
-    #[error("nobody answers on `{subject}`: the service isn't running, or these credentials may not ask it")]
+    #[error(
+        "nobody answers on `{subject}`: the service isn't running, or these credentials may not ask it"
+    )]
     NoResponder {
         /// The subject.
         subject: String,

@@ -91,7 +91,11 @@ impl Ignored {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let Self { late, duplicate, foreign } = *self;
+        let Self {
+            late,
+            duplicate,
+            foreign,
+        } = *self;
         late + duplicate + foreign
     }
 }
@@ -129,7 +133,10 @@ struct Slot {
 #[derive(Debug)]
 enum Waiting {
     One(HostName),
-    Many { hosts: HashMap<HostName, Heard>, missing: usize },
+    Many {
+        hosts: HashMap<HostName, Heard>,
+        missing: usize,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +147,11 @@ enum Heard {
 
 impl Mux {
     /// Opens a batch: one token per call, in the order of the calls.
-    pub fn begin(&mut self, calls: impl IntoIterator<Item = Asked>, deadline: Instant) -> (BatchId, Vec<Token>) {
+    pub fn begin(
+        &mut self,
+        calls: impl IntoIterator<Item = Asked>,
+        deadline: Instant,
+    ) -> (BatchId, Vec<Token>) {
         let batch = BatchId(self.next_batch);
         self.next_batch += 1;
         let mut tokens = Vec::new();
@@ -152,8 +163,14 @@ impl Mux {
             let asked = match asked {
                 Asked::One(host) => Waiting::One(host),
                 Asked::Many(hosts) => {
-                    let hosts: HashMap<_, _> = hosts.iter().map(|host| (host.clone(), Heard::NotYet)).collect();
-                    Waiting::Many { missing: hosts.len(), hosts }
+                    let hosts: HashMap<_, _> = hosts
+                        .iter()
+                        .map(|host| (host.clone(), Heard::NotYet))
+                        .collect();
+                    Waiting::Many {
+                        missing: hosts.len(),
+                        hosts,
+                    }
                 }
             };
             let asks = match &asked {
@@ -166,7 +183,13 @@ impl Mux {
                 self.slots.insert(token, Slot { batch, call, asked });
             }
         }
-        let open = Open { deadline, tokens: tokens.clone(), missing, ready: Vec::new(), in_news: missing == 0 };
+        let open = Open {
+            deadline,
+            tokens: tokens.clone(),
+            missing,
+            ready: Vec::new(),
+            in_news: missing == 0,
+        };
         if missing == 0 {
             self.news.push(batch);
         }
@@ -208,8 +231,13 @@ impl Mux {
                 Some(Heard::Once) => self.ignored.duplicate += 1,
                 None => self.ignored.foreign += 1,
             },
-            (Waiting::Many { .. }, Speaker::All) => self.end_call(token, &result),
-            (Waiting::One(_), Speaker::Host(_) | Speaker::All) => self.ignored.foreign += 1,
+            (Waiting::Many { .. }, Speaker::All) if result == CallResult::NoResponder => {
+                self.end_call(token, &result);
+            }
+            (Waiting::Many { .. }, Speaker::All)
+            | (Waiting::One(_), Speaker::Host(_) | Speaker::All) => {
+                self.ignored.foreign += 1;
+            }
         }
     }
 
@@ -257,7 +285,9 @@ impl Mux {
         let mut deliveries = Vec::with_capacity(self.news.len());
         for batch in std::mem::take(&mut self.news) {
             // A cancelled batch has no news.
-            let Some(open) = self.batches.get_mut(&batch) else { continue };
+            let Some(open) = self.batches.get_mut(&batch) else {
+                continue;
+            };
             open.in_news = false;
             let outcomes = std::mem::take(&mut open.ready);
             let ended = open.missing == 0;
@@ -266,7 +296,11 @@ impl Mux {
                 self.batches.remove(&batch);
                 self.deadlines.remove(&(deadline, batch));
             }
-            deliveries.push(Delivery { batch, outcomes, ended });
+            deliveries.push(Delivery {
+                batch,
+                outcomes,
+                ended,
+            });
         }
         deliveries
     }
@@ -277,6 +311,20 @@ impl Mux {
         self.batches.is_empty()
     }
 
+    #[cfg(test)]
+    fn holds_nothing(&self) -> bool {
+        let Self {
+            next_token: _,
+            next_batch: _,
+            slots,
+            batches,
+            deadlines,
+            news,
+            ignored: _,
+        } = self;
+        slots.is_empty() && batches.is_empty() && deadlines.is_empty() && news.is_empty()
+    }
+
     /// The replies ignored so far.
     #[must_use]
     pub fn ignored(&self) -> Ignored {
@@ -285,12 +333,20 @@ impl Mux {
 
     /// Gives every host of the call that has no outcome this one.
     fn end_call(&mut self, token: Token, result: &CallResult) {
-        let Some(Slot { batch, call, asked }) = self.slots.remove(&token) else { return };
-        let outcome = |host| Outcome { host, call, result: result.clone() };
+        let Some(Slot { batch, call, asked }) = self.slots.remove(&token) else {
+            return;
+        };
+        let outcome = |host| Outcome {
+            host,
+            call,
+            result: result.clone(),
+        };
         match asked {
             Waiting::One(host) => self.end(batch, [outcome(host)]),
             Waiting::Many { hosts, .. } => {
-                let unheard = hosts.into_iter().filter(|(_, heard)| *heard == Heard::NotYet);
+                let unheard = hosts
+                    .into_iter()
+                    .filter(|(_, heard)| *heard == Heard::NotYet);
                 self.end(batch, unheard.map(|(host, _)| outcome(host)));
             }
         }
@@ -298,7 +354,9 @@ impl Mux {
 
     fn end(&mut self, batch: BatchId, outcomes: impl IntoIterator<Item = Outcome>) {
         // A slot lives no longer than its batch.
-        let Some(open) = self.batches.get_mut(&batch) else { return };
+        let Some(open) = self.batches.get_mut(&batch) else {
+            return;
+        };
         let before = open.ready.len();
         open.ready.extend(outcomes);
         open.missing -= open.ready.len() - before;
@@ -308,3 +366,7 @@ impl Mux {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "mux_tests.rs"]
+mod tests;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::mux::{Asked, CallResult, Delivery, Ignored, Mux, Outcome, Speaker, Token};
 use super::*;
 
 fn host(n: u8) -> HostName {
@@ -23,19 +22,34 @@ fn answered(text: &'static str) -> CallResult {
 }
 
 fn outcome(n: u8, call: usize, result: CallResult) -> Outcome {
-    Outcome { host: host(n), call, result }
+    Outcome {
+        host: host(n),
+        call,
+        result,
+    }
 }
 
 #[test]
 fn a_fan_out_ends_with_its_last_host() {
     let now = Instant::now();
     let mut mux = Mux::default();
-    let (batch, tokens) = mux.begin([Asked::Many(hosts(&[1, 2, 2]))], now + Duration::from_secs(1));
+    let (batch, tokens) = mux.begin(
+        [Asked::Many(hosts(&[1, 2, 2]))],
+        now + Duration::from_secs(1),
+    );
     mux.reply(tokens[0], Speaker::Host("h2"), answered("a"));
-    let first = Delivery { batch, outcomes: vec![outcome(2, 0, answered("a"))], ended: false };
+    let first = Delivery {
+        batch,
+        outcomes: vec![outcome(2, 0, answered("a"))],
+        ended: false,
+    };
     assert_eq!(mux.deliveries(), [first]);
     mux.reply(tokens[0], Speaker::Host("h1"), answered("b"));
-    let last = Delivery { batch, outcomes: vec![outcome(1, 0, answered("b"))], ended: true };
+    let last = Delivery {
+        batch,
+        outcomes: vec![outcome(1, 0, answered("b"))],
+        ended: true,
+    };
     assert_eq!(mux.deliveries(), [last]);
     assert!(mux.is_empty());
     assert_eq!(mux.next_deadline(), None);
@@ -46,7 +60,14 @@ fn a_batch_that_asks_nobody_ends_at_once() {
     let mut mux = Mux::default();
     for calls in [vec![], vec![Asked::Many(hosts(&[]))]] {
         let (batch, _) = mux.begin(calls, Instant::now());
-        assert_eq!(mux.deliveries(), [Delivery { batch, outcomes: vec![], ended: true }]);
+        assert_eq!(
+            mux.deliveries(),
+            [Delivery {
+                batch,
+                outcomes: vec![],
+                ended: true
+            }]
+        );
         assert!(mux.is_empty());
     }
 }
@@ -57,17 +78,35 @@ fn the_server_speaks_for_all_hosts_that_have_not_spoken() {
     let (batch, tokens) = mux.begin([Asked::Many(hosts(&[1, 2]))], Instant::now());
     mux.reply(tokens[0], Speaker::Host("h1"), answered("a"));
     mux.reply(tokens[0], Speaker::All, CallResult::NoResponder);
-    let outcomes = vec![outcome(1, 0, answered("a")), outcome(2, 0, CallResult::NoResponder)];
-    assert_eq!(mux.deliveries(), [Delivery { batch, outcomes, ended: true }]);
+    let outcomes = vec![
+        outcome(1, 0, answered("a")),
+        outcome(2, 0, CallResult::NoResponder),
+    ];
+    assert_eq!(
+        mux.deliveries(),
+        [Delivery {
+            batch,
+            outcomes,
+            ended: true
+        }]
+    );
 }
 
 #[test]
 fn late_duplicate_and_foreign_replies_are_counted_and_change_nothing() {
     let now = Instant::now();
     let mut mux = Mux::default();
-    let calls = [Asked::One(host(1)), Asked::Many(hosts(&[1, 2])), Asked::One(host(3))];
+    let calls = [
+        Asked::One(host(1)),
+        Asked::Many(hosts(&[1, 2])),
+        Asked::One(host(3)),
+    ];
     let (batch, tokens) = mux.begin(calls, now);
-    mux.reply(tokens[0], Speaker::Host("h2"), answered("another host's word"));
+    mux.reply(
+        tokens[0],
+        Speaker::Host("h2"),
+        answered("another host's word"),
+    );
     mux.reply(tokens[0], Speaker::All, CallResult::NoResponder);
     mux.reply(tokens[1], Speaker::Host("h3"), answered("not asked"));
     mux.reply(Token(99), Speaker::Host("h1"), answered("never was"));
@@ -76,8 +115,22 @@ fn late_duplicate_and_foreign_replies_are_counted_and_change_nothing() {
     mux.reply(tokens[2], Speaker::Host("h3"), answered("c"));
     mux.reply(tokens[2], Speaker::Host("h3"), answered("d"));
     let outcomes = vec![outcome(1, 1, answered("a")), outcome(3, 2, answered("c"))];
-    assert_eq!(mux.deliveries(), [Delivery { batch, outcomes, ended: false }]);
-    assert_eq!(mux.ignored(), Ignored { late: 1, duplicate: 1, foreign: 4 });
+    assert_eq!(
+        mux.deliveries(),
+        [Delivery {
+            batch,
+            outcomes,
+            ended: false
+        }]
+    );
+    assert_eq!(
+        mux.ignored(),
+        Ignored {
+            late: 1,
+            duplicate: 1,
+            foreign: 4
+        }
+    );
 }
 
 #[test]
@@ -88,7 +141,11 @@ fn deadlines_end_their_own_batch_only() {
     let (second, _) = mux.begin([Asked::One(host(2))], later);
     let (first, _) = mux.begin([Asked::One(host(1))], now);
     mux.expire(now);
-    let timed_out = |batch, n| Delivery { batch, outcomes: vec![outcome(n, 0, CallResult::TimedOut)], ended: true };
+    let timed_out = |batch, n| Delivery {
+        batch,
+        outcomes: vec![outcome(n, 0, CallResult::TimedOut)],
+        ended: true,
+    };
     assert_eq!(mux.deliveries(), [timed_out(first, 1)]);
     assert_eq!(mux.next_deadline(), Some(later));
     mux.expire(later);
@@ -98,12 +155,27 @@ fn deadlines_end_their_own_batch_only() {
 /// Something that can happen to a mux; numbers are taken modulo what exists.
 #[derive(Debug, Clone)]
 enum Step {
-    Begin { calls: Vec<Vec<u8>>, direct: bool, within: u64 },
-    Reply { token: u64, host: u8 },
-    Unheard { token: u64 },
-    NotSent { token: u64 },
-    Pass { millis: u64 },
-    Cancel { batch: usize },
+    Begin {
+        calls: Vec<Vec<u8>>,
+        direct: bool,
+        within: u64,
+    },
+    Reply {
+        token: u64,
+        host: u8,
+    },
+    Unheard {
+        token: u64,
+    },
+    NotSent {
+        token: u64,
+    },
+    Pass {
+        millis: u64,
+    },
+    Cancel {
+        batch: usize,
+    },
     Deliver,
 }
 
@@ -124,18 +196,25 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Run {
     mux: Mux,
-    asked: BTreeMap<mux::BatchId, BTreeSet<(usize, HostName)>>,
-    heard: BTreeMap<mux::BatchId, BTreeSet<(usize, HostName)>>,
-    ended: BTreeSet<mux::BatchId>,
-    cancelled: BTreeSet<mux::BatchId>,
+    asked: BTreeMap<BatchId, BTreeSet<(usize, HostName)>>,
+    heard: BTreeMap<BatchId, BTreeSet<(usize, HostName)>>,
+    ended: BTreeSet<BatchId>,
+    cancelled: BTreeSet<BatchId>,
 }
 
 impl Run {
     fn begin(&mut self, calls: &[Vec<u8>], direct: bool, deadline: Instant) {
         let calls: Vec<Asked> = if direct {
-            calls.iter().flatten().map(|n| Asked::One(host(*n))).collect()
+            calls
+                .iter()
+                .flatten()
+                .map(|n| Asked::One(host(*n)))
+                .collect()
         } else {
-            calls.iter().map(|names| Asked::Many(hosts(names))).collect()
+            calls
+                .iter()
+                .map(|names| Asked::Many(hosts(names)))
+                .collect()
         };
         let mut pairs = BTreeSet::new();
         for (call, asked) in calls.iter().enumerate() {
@@ -151,15 +230,35 @@ impl Run {
     }
 
     fn deliver(&mut self) {
-        for Delivery { batch, outcomes, ended } in self.mux.deliveries() {
+        for Delivery {
+            batch,
+            outcomes,
+            ended,
+        } in self.mux.deliveries()
+        {
             assert!(!self.ended.contains(&batch), "outcomes after the end");
-            assert!(!self.cancelled.contains(&batch), "outcomes after the cancel");
+            assert!(
+                !self.cancelled.contains(&batch),
+                "outcomes after the cancel"
+            );
             let heard = self.heard.entry(batch).or_default();
-            for Outcome { host, call, result: _ } in outcomes {
-                assert!(self.asked[&batch].contains(&(call, host.clone())), "an outcome nobody asked for");
+            for Outcome {
+                host,
+                call,
+                result: _,
+            } in outcomes
+            {
+                assert!(
+                    self.asked[&batch].contains(&(call, host.clone())),
+                    "an outcome nobody asked for"
+                );
                 assert!(heard.insert((call, host)), "two outcomes for one host");
             }
-            assert_eq!(ended, *heard == self.asked[&batch], "the end is where the last host is");
+            assert_eq!(
+                ended,
+                *heard == self.asked[&batch],
+                "the end is where the last host is"
+            );
             if ended {
                 self.ended.insert(batch);
             }
@@ -168,18 +267,33 @@ impl Run {
 
     fn step(&mut self, step: Step, now: &mut Instant) {
         match step {
-            Step::Begin { calls, direct, within } => {
+            Step::Begin {
+                calls,
+                direct,
+                within,
+            } => {
                 self.begin(&calls, direct, *now + Duration::from_millis(within));
             }
             Step::Reply { token, host } => {
-                self.mux.reply(Token(token), Speaker::Host(&format!("h{host}")), answered("x"));
+                self.mux.reply(
+                    Token(token),
+                    Speaker::Host(&format!("h{host}")),
+                    answered("x"),
+                );
             }
-            Step::Unheard { token } => self.mux.reply(Token(token), Speaker::All, CallResult::NoResponder),
+            Step::Unheard { token } => {
+                self.mux
+                    .reply(Token(token), Speaker::All, CallResult::NoResponder)
+            }
             Step::NotSent { token } => self.mux.not_sent(Token(token), "the bus is away"),
             Step::Pass { millis } => {
                 *now += Duration::from_millis(millis);
                 self.mux.expire(*now);
-                assert!(self.mux.next_deadline().is_none_or(|deadline| deadline > *now));
+                assert!(
+                    self.mux
+                        .next_deadline()
+                        .is_none_or(|deadline| deadline > *now)
+                );
             }
             Step::Cancel { batch } => {
                 let known: Vec<_> = self.asked.keys().copied().collect();

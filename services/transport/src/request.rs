@@ -35,7 +35,10 @@ impl Slots {
     }
 
     fn deliver(&self, message: Message) {
-        let token = message.subject.strip_prefix(self.prefix.as_str()).and_then(|t| t.parse().ok());
+        let token = message
+            .subject
+            .strip_prefix(self.prefix.as_str())
+            .and_then(|t| t.parse().ok());
         let slot = token.and_then(|token: u64| self.waiting().remove(&token));
         if let Some(slot) = slot {
             // Whoever waited may have gone in this moment; then nobody misses it.
@@ -48,7 +51,11 @@ impl Requests {
     /// Subscribes to an inbox of the client and reads it until dropped.
     pub(crate) async fn start(client: &Client) -> Self {
         let prefix = format!("{}.", client.new_inbox());
-        let slots = Arc::new(Slots { prefix, next: AtomicU64::new(0), waiting: Mutex::default() });
+        let slots = Arc::new(Slots {
+            prefix,
+            next: AtomicU64::new(0),
+            waiting: Mutex::default(),
+        });
         let stop = CancellationToken::new();
         // Queued before any request is, so the server sees it first; after a
         // reconnect too. It fails only for a client that is closed already,
@@ -63,7 +70,10 @@ impl Requests {
                 slots.waiting().clear();
             }));
         }
-        Self { slots, _stop: stop.drop_guard() }
+        Self {
+            slots,
+            _stop: stop.drop_guard(),
+        }
     }
 
     /// A slot for one reply.
@@ -71,7 +81,11 @@ impl Requests {
         let token = self.slots.next.fetch_add(1, Ordering::Relaxed);
         let (sender, reply) = oneshot::channel();
         self.slots.waiting().insert(token, sender);
-        Slot { slots: self.slots.clone(), token, reply }
+        Slot {
+            slots: self.slots.clone(),
+            token,
+            reply,
+        }
     }
 
     #[cfg(test)]

@@ -39,7 +39,13 @@ pub struct ConnectArgs {
     #[arg(long, env = "NATS_USER", value_name = "USER", global = true)]
     pub user: Option<String>,
     /// Password of --user.
-    #[arg(long, env = "NATS_PASSWORD", value_name = "PASSWORD", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "NATS_PASSWORD",
+        value_name = "PASSWORD",
+        hide_env_values = true,
+        global = true
+    )]
     pub password: Option<Secret>,
     /// Certificate authority that the server's certificate is checked against.
     #[arg(long, env = "NATS_CA", value_name = "FILE", global = true)]
@@ -115,7 +121,17 @@ impl Settings {
     }
 
     fn resolve_in(args: &ConnectArgs, contexts: Option<&Path>) -> Result<Self, Error> {
-        let ConnectArgs { server, context, creds: _, nkey: _, user: _, password: _, tlsca, tlscert, tlskey } = args;
+        let ConnectArgs {
+            server,
+            context,
+            creds: _,
+            nkey: _,
+            user: _,
+            password: _,
+            tlsca,
+            tlscert,
+            tlskey,
+        } = args;
         // An empty variable is how compose files and shells say "not set".
         let name = context.as_deref().filter(|name| !name.is_empty());
         let context = context::load(contexts, name)?.unwrap_or_default();
@@ -128,11 +144,23 @@ impl Settings {
         let client = match (cert, key) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
-            (Some(_), None) => return Err(Error::Half { given: "--tlscert", missing: "--tlskey" }),
-            (None, Some(_)) => return Err(Error::Half { given: "--tlskey", missing: "--tlscert" }),
+            (Some(_), None) => {
+                return Err(Error::Half {
+                    given: "--tlscert",
+                    missing: "--tlskey",
+                });
+            }
+            (None, Some(_)) => {
+                return Err(Error::Half {
+                    given: "--tlskey",
+                    missing: "--tlscert",
+                });
+            }
         };
         Ok(Self {
-            servers: text(server).or_else(|| set(&context.url)).unwrap_or_else(|| DEFAULT_SERVER.to_owned()),
+            servers: text(server)
+                .or_else(|| set(&context.url))
+                .unwrap_or_else(|| DEFAULT_SERVER.to_owned()),
             auth,
             ca: file(tlsca).or_else(|| path(&context.ca)),
             client,
@@ -148,32 +176,57 @@ impl Settings {
             (None, Some((_, host))) => host.to_owned(),
             (Some(_) | None, None) => server.to_owned(),
         };
-        self.servers.split(',').map(|server| plain(server.trim())).collect::<Vec<_>>().join(",")
+        self.servers
+            .split(',')
+            .map(|server| plain(server.trim()))
+            .collect::<Vec<_>>()
+            .join(",")
     }
 }
 
 fn auth_from_args(args: &ConnectArgs) -> Result<Option<Auth>, Error> {
-    let password = args.password.clone().filter(|secret| !secret.reveal().is_empty());
-    Ok(match (file(&args.creds), file(&args.nkey), text(&args.user), password) {
-        (Some(creds), _, _, _) => Some(Auth::Creds(creds)),
-        (None, Some(nkey), _, _) => Some(Auth::Nkey(nkey)),
-        (None, None, Some(user), Some(password)) => Some(Auth::Password { user, password }),
-        (None, None, Some(token), None) => Some(Auth::Token(Secret(token))),
-        (None, None, None, Some(_)) => return Err(Error::Half { given: "--password", missing: "--user" }),
-        (None, None, None, None) => None,
-    })
+    let password = args
+        .password
+        .clone()
+        .filter(|secret| !secret.reveal().is_empty());
+    Ok(
+        match (
+            file(&args.creds),
+            file(&args.nkey),
+            text(&args.user),
+            password,
+        ) {
+            (Some(creds), _, _, _) => Some(Auth::Creds(creds)),
+            (None, Some(nkey), _, _) => Some(Auth::Nkey(nkey)),
+            (None, None, Some(user), Some(password)) => Some(Auth::Password { user, password }),
+            (None, None, Some(token), None) => Some(Auth::Token(Secret(token))),
+            (None, None, None, Some(_)) => {
+                return Err(Error::Half {
+                    given: "--password",
+                    missing: "--user",
+                });
+            }
+            (None, None, None, None) => None,
+        },
+    )
 }
 
 fn auth_from_context(context: &Context) -> Result<Auth, Error> {
     Ok(if let Some(creds) = path(&context.creds) {
         Auth::Creds(creds)
     } else if let (Some(jwt), Some(seed)) = (set(&context.user_jwt), set(&context.user_seed)) {
-        Auth::Jwt { jwt, seed: Secret(seed) }
+        Auth::Jwt {
+            jwt,
+            seed: Secret(seed),
+        }
     } else if let Some(nkey) = path(&context.nkey) {
         Auth::Nkey(nkey)
     } else if let Some(user) = set(&context.user) {
         match set(&context.password) {
-            Some(password) => Auth::Password { user, password: Secret(password) },
+            Some(password) => Auth::Password {
+                user,
+                password: Secret(password),
+            },
             None => Auth::Token(Secret(user)),
         }
     } else if let Some(token) = set(&context.token) {
@@ -238,7 +291,10 @@ mod tests {
     #[test]
     fn a_flag_beats_the_context_and_the_rest_stays() {
         let dir = contexts();
-        let args = ConnectArgs { server: Some("nats://flag:1".into()), ..ConnectArgs::default() };
+        let args = ConnectArgs {
+            server: Some("nats://flag:1".into()),
+            ..ConnectArgs::default()
+        };
         let settings = Settings::resolve_in(&args, Some(dir.path())).unwrap();
         let expected = Settings {
             servers: "nats://flag:1".into(),
@@ -254,9 +310,19 @@ mod tests {
     #[test]
     fn credentials_of_flag_and_context_never_mix() {
         let dir = contexts();
-        let args = ConnectArgs { user: Some("u".into()), password: Some(Secret("p".into())), ..ConnectArgs::default() };
+        let args = ConnectArgs {
+            user: Some("u".into()),
+            password: Some(Secret("p".into())),
+            ..ConnectArgs::default()
+        };
         let settings = Settings::resolve_in(&args, Some(dir.path())).unwrap();
-        assert_eq!(settings.auth, Auth::Password { user: "u".into(), password: Secret("p".into()) });
+        assert_eq!(
+            settings.auth,
+            Auth::Password {
+                user: "u".into(),
+                password: Secret("p".into())
+            }
+        );
     }
 
     #[test]
@@ -273,10 +339,19 @@ mod tests {
 
     #[test]
     fn half_a_pair_is_refused() {
-        let password = ConnectArgs { password: Some(Secret("p".into())), ..ConnectArgs::default() };
-        let cert = ConnectArgs { tlscert: Some("/c".into()), ..ConnectArgs::default() };
+        let password = ConnectArgs {
+            password: Some(Secret("p".into())),
+            ..ConnectArgs::default()
+        };
+        let cert = ConnectArgs {
+            tlscert: Some("/c".into()),
+            ..ConnectArgs::default()
+        };
         for args in [password, cert] {
-            assert!(matches!(Settings::resolve_in(&args, None), Err(Error::Half { .. })));
+            assert!(matches!(
+                Settings::resolve_in(&args, None),
+                Err(Error::Half { .. })
+            ));
         }
     }
 
