@@ -366,3 +366,26 @@ impl Outbound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing::NatsServer;
+    use crate::{Identity, connect};
+
+    #[tokio::test]
+    async fn the_connection_closes_with_the_last_clone() {
+        let server = NatsServer::start().unwrap();
+        let bus = connect(&server.args(), Identity::service("retry"))
+            .await
+            .unwrap();
+        bus.reach(SEND_TIMEOUT).await.unwrap();
+        let closed = bus.inner.state.closed.clone();
+        let clone = bus.clone();
+        drop(bus);
+        clone.round_trip(SEND_TIMEOUT).await.unwrap();
+        drop(clone);
+        closed.cancelled().await;
+    }
+}

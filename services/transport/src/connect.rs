@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event, ServerAddr};
 use dvs_schemas::ids::HostName;
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -182,16 +183,17 @@ fn authenticated(
             })?
         }
         // The client leaves users and passwords in addresses unused.
-        Auth::Open => match servers
-            .iter()
-            .find_map(|s| Some((s.username()?, s.password())))
-        {
-            Some((user, Some(password))) => {
-                options.user_and_password(user.to_owned(), password.to_owned())
+        Auth::Open => {
+            let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+            let user = |server: &ServerAddr| {
+                Some((plain(server.username()?), server.password().map(plain)))
+            };
+            match servers.iter().find_map(user) {
+                Some((user, Some(password))) => options.user_and_password(user, password),
+                Some((token, None)) => options.token(token),
+                None => options,
             }
-            Some((token, None)) => options.token(token.to_owned()),
-            None => options,
-        },
+        }
     })
 }
 

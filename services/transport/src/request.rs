@@ -119,3 +119,48 @@ impl Drop for Slot {
         self.slots.waiting().remove(&self.token);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing::NatsServer;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_slot_ends_with_whoever_waits_for_it() {
+        let server = NatsServer::start().unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let requests = Requests::start(&client).await;
+        let (first, second) = (requests.slot(), requests.slot());
+        assert_eq!(requests.waiting(), 2);
+        drop(first);
+        assert_eq!(requests.waiting(), 1);
+        let given_up = tokio::time::timeout(Duration::from_millis(1), second.reply()).await;
+        assert!(given_up.is_err());
+        assert_eq!(requests.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn each_reply_finds_its_own_slot() {
+        let server = NatsServer::start().unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let requests = Requests::start(&client).await;
+        let (first, second) = (requests.slot(), requests.slot());
+        client
+            .publish(second.subject(), "second".into())
+            .await
+            .unwrap();
+        client
+            .publish(first.subject(), "first".into())
+            .await
+            .unwrap();
+        client
+            .publish(first.subject(), "first again".into())
+            .await
+            .unwrap();
+        assert_eq!(first.reply().await.unwrap().payload, "first");
+        assert_eq!(second.reply().await.unwrap().payload, "second");
+        assert_eq!(requests.waiting(), 0);
+    }
+}
