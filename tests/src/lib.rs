@@ -1,1 +1,6 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! What the end to end tests and the load bench share: a fleet of the real
+//! programs on a real nats-server, with the permissions that ship.
+
+pub mod fleet;
+pub mod operator;
