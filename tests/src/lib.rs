@@ -3,4 +3,5 @@
 //! programs on a real nats-server, with the permissions that ship.
 
 pub mod fleet;
+pub mod load;
 pub mod operator;
