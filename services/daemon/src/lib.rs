@@ -1,1 +1,17 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! What every service has: flags, logs, health, metrics, and the stop in
+//! order. A service's `main` parses its flags and hands its body to [`run`].
+
+mod args;
+mod daemon;
+mod health;
+mod healthcheck;
+mod http;
+mod logs;
+mod metrics;
+
+pub use args::{Args, Command, LogFormat, Settings};
+pub use daemon::{Daemon, STOP_LIMIT, run};
+pub use health::{Condition, Health, Readiness};
+pub use healthcheck::healthcheck;
+pub use metrics::Metrics;
