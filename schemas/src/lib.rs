@@ -8,6 +8,8 @@
 //! travels on the bus), [`subjects`] (where it travels), [`codec`] (how).
 
 pub mod address;
+#[cfg(feature = "arbitrary")]
+pub mod arbitrary;
 pub mod codec;
 pub mod documents;
 pub mod ids;

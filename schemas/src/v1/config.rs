@@ -510,8 +510,9 @@ pub enum RenderReply {
     Clobber(Box<Clobber>),
     /// Send this to the host's remove.
     Remove(Remove),
-    /// The port belongs there again: forget the removal.
-    Cancelled,
+    /// The port belongs there again: forget the removal. With braces, so that
+    /// it is written as a map as every message is, and not as a bare string.
+    Cancelled {},
 }
 
 /// Push the full state again, whatever the hosts are thought to have.

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Random configurations that hold together: every reference exists, every
+//! override is allowed, every private VLAN has a role.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::str::FromStr;
+
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::{
+    direction, documents::teaming, mac, mtu, policy, policy_fields, private_vlans, uplink, vlan_id,
+};
+use crate::address::MacAddr;
+use crate::documents::{
+    Document, Hosts, MirrorDestination, MirrorPort, MirrorSessionDoc, MirrorSource, PortDoc,
+    PortGroupDoc, SwitchDoc,
+};
+use crate::ids::{HostName, SwitchName};
+use crate::policy::{Direction, Policy, PolicyField};
+use crate::vlan::{PrivateVlans, Vlan, VlanId};
+
+/// A configuration that the publisher accepts as a whole, from empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Every host that a switch or a port names.
+    pub hosts: BTreeSet<HostName>,
+    /// The documents, each after those that it needs.
+    pub documents: Vec<Document>,
+}
+
+/// What is drawn for a port; numbers stand for things that are counted later.
+#[derive(Debug, Clone)]
+struct Draw {
+    group: Index,
+    host: Option<Index>,
+    connected: bool,
+    mac: Option<MacAddr>,
+    policy: Policy,
+}
+
+fn draw() -> impl Strategy<Value = Draw> {
+    (
+        any::<Index>(),
+        option::weighted(0.8, any::<Index>()),
+        any::<bool>(),
+        option::of(mac()),
+        policy(),
+    )
+        .prop_map(|(group, host, connected, mac, policy)| Draw {
+            group,
+            host,
+            connected,
+            mac,
+            policy,
+        })
+}
+
+/// What is drawn for a mirroring session: sources, destination port, VLANs.
+type MirrorDraw = (Vec<(Index, Direction)>, Option<Index>, BTreeSet<VlanId>);
+
+fn numbered<T: FromStr<Err: Debug>>(prefix: &str, number: usize) -> T {
+    format!("{prefix}{number}")
+        .parse()
+        .expect("a letter, digits and dashes are a name")
+}
+
+/// Makes the policy one that the switch can have: a private VLAN without a
+/// role becomes an access VLAN.
+fn fit_vlan(policy: &mut Policy, private_vlans: &PrivateVlans) {
+    if let Some(Vlan::Private(vlan)) = policy.vlan
+        && private_vlans.role_of(vlan).is_none()
+    {
+        policy.vlan = Some(match private_vlans.roles().next() {
+            Some((member, _, _)) => Vlan::Private(member),
+            None => Vlan::Access(vlan),
+        });
+    }
+}
+
+fn clear(policy: &mut Policy, field: PolicyField) {
+    match field {
+        PolicyField::Vlan => policy.vlan = None,
+        PolicyField::Promiscuous => policy.security.promiscuous = None,
+        PolicyField::MacChanges => policy.security.mac_changes = None,
+        PolicyField::ForgedTransmits => policy.security.forged_transmits = None,
+        PolicyField::AllowedAddresses => policy.security.allowed_addresses = None,
+        PolicyField::ShapingIngress => policy.shaping.ingress = None,
+        PolicyField::ShapingEgress => policy.shaping.egress = None,
+        PolicyField::Blocked => policy.blocked = None,
+    }
+}
+
+/// One switch with all that belongs to it.
+fn switch(number: usize, hosts: Vec<HostName>) -> impl Strategy<Value = Vec<Document>> {
+    let settings = (
+        mtu(),
+        vec(uplink(), 0..3),
+        teaming(),
+        private_vlans(),
+        policy(),
+    );
+    let groups = vec((policy(), policy_fields()), 1..4);
+    let ports = vec(draw(), 0..12);
+    let mirrors = vec(
+        (
+            vec((any::<Index>(), direction()), 0..3),
+            option::of(any::<Index>()),
+            btree_set(vlan_id(), 1..3),
+        ),
+        0..3,
+    );
+    (settings, groups, ports, mirrors).prop_map(move |(settings, groups, ports, mirrors)| {
+        let name: SwitchName = numbered("s", number);
+        let (mtu, uplinks, teaming, private_vlans, mut policy) = settings;
+        fit_vlan(&mut policy, &private_vlans);
+        let switch = SwitchDoc {
+            name: name.clone(),
+            hosts: Hosts::Only(hosts.iter().cloned().collect()),
+            mtu,
+            uplinks,
+            teaming,
+            private_vlans,
+            policy,
+        };
+        let groups: Vec<PortGroupDoc> = groups
+            .into_iter()
+            .enumerate()
+            .map(|(i, (mut policy, overridable))| {
+                fit_vlan(&mut policy, &switch.private_vlans);
+                PortGroupDoc {
+                    name: numbered("g", i),
+                    switch: name.clone(),
+                    policy,
+                    overridable,
+                }
+            })
+            .collect();
+        let ports: Vec<PortDoc> = ports
+            .into_iter()
+            .enumerate()
+            .map(|(i, draw)| port(&switch, i, draw, &groups, &hosts))
+            .collect();
+        let mirrors: Vec<MirrorSessionDoc> = mirrors
+            .into_iter()
+            .enumerate()
+            .map(|(i, draw)| mirror(&name, i, draw, &ports))
+            .collect();
+        std::iter::once(Document::Switch(switch))
+            .chain(groups.into_iter().map(Document::PortGroup))
+            .chain(ports.into_iter().map(Document::Port))
+            .chain(mirrors.into_iter().map(Document::MirrorSession))
+            .collect()
+    })
+}
+
+fn port(
+    switch: &SwitchDoc,
+    number: usize,
+    draw: Draw,
+    groups: &[PortGroupDoc],
+    hosts: &[HostName],
+) -> PortDoc {
+    let Draw {
+        group,
+        host,
+        connected,
+        mac,
+        mut policy,
+    } = draw;
+    let group = group.get(groups);
+    fit_vlan(&mut policy, &switch.private_vlans);
+    for field in PolicyField::ALL {
+        if !group.overridable.contains(&field) {
+            clear(&mut policy, field);
+        }
+    }
+    PortDoc {
+        name: numbered(&format!("{}-p", switch.name), number),
+        switch: switch.name.clone(),
+        group: group.name.clone(),
+        // A vNIC is connected on a host, so one without the other is none.
+        vnic: (connected && host.is_some()).then(|| {
+            format!("vm-{}-{number}/eth0", switch.name)
+                .parse()
+                .expect("printable, without spaces")
+        }),
+        host: host.map(|host| host.get(hosts).clone()),
+        mac,
+        policy,
+    }
+}
+
+fn mirror(
+    switch: &SwitchName,
+    number: usize,
+    draw: MirrorDraw,
+    ports: &[PortDoc],
+) -> MirrorSessionDoc {
+    let (sources, destination, mut vlans) = draw;
+    let destination = match destination {
+        Some(index) if !ports.is_empty() => MirrorDestination::Port(index.get(ports).name.clone()),
+        Some(_) | None => {
+            MirrorDestination::Vlan(vlans.pop_first().expect("at least one VLAN is drawn"))
+        }
+    };
+    let mut sources: Vec<MirrorPort> = sources
+        .into_iter()
+        .filter(|_| !ports.is_empty())
+        .map(|(index, direction)| MirrorPort {
+            port: index.get(ports).name.clone(),
+            direction,
+        })
+        .filter(|source| MirrorDestination::Port(source.port.clone()) != destination)
+        .collect();
+    sources.sort_by(|a, b| a.port.cmp(&b.port));
+    sources.dedup_by(|a, b| a.port == b.port);
+    let mut vlans: Vec<VlanId> = vlans.into_iter().collect();
+    if sources.is_empty() && vlans.is_empty() {
+        // The only VLAN drawn is the destination: any other is a source.
+        let other = if destination == MirrorDestination::Vlan(vlan(1)) {
+            2
+        } else {
+            1
+        };
+        vlans.push(vlan(other));
+    }
+    MirrorSessionDoc {
+        name: numbered("m", number),
+        switch: switch.clone(),
+        source: MirrorSource {
+            ports: sources,
+            vlans,
+        },
+        destination,
+    }
+}
+
+fn vlan(number: u16) -> VlanId {
+    VlanId::try_from(number).expect("1 and 2 are VLANs")
+}
+
+/// One or two switches on one to five hosts, with groups, ports (placed or
+/// not, connected or not) and mirroring sessions.
+pub fn site() -> impl Strategy<Value = Site> {
+    (1..=5_usize, 1..=2_usize).prop_flat_map(|(hosts, switches)| {
+        let hosts: Vec<HostName> = (1..=hosts).map(|n| numbered("h", n)).collect();
+        let all = hosts.iter().cloned().collect::<BTreeSet<_>>();
+        let switches: Vec<_> = (1..=switches)
+            .map(|n| switch(n, hosts.clone()).boxed())
+            .collect();
+        switches.prop_map(move |switches| Site {
+            hosts: all.clone(),
+            documents: switches.into_iter().flatten().collect(),
+        })
+    })
+}
