@@ -103,6 +103,8 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         args: Args<9404>,
+        #[command(flatten)]
+        connect: dvs_transport::ConnectArgs,
         #[command(subcommand)]
         command: Option<Command>,
     }

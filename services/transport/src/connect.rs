@@ -176,11 +176,9 @@ fn authenticated(
                  -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
                 seed.reveal()
             );
-            options.credentials(&text).map_err(|source| Error::File {
-                what: "user_jwt and user_seed of the context",
-                path: "context".into(),
-                source,
-            })?
+            options
+                .credentials(&text)
+                .map_err(|source| Error::ContextJwt { source })?
         }
         // The client leaves users and passwords in addresses unused.
         Auth::Open => {
@@ -359,5 +357,24 @@ mod tests {
             seed(&dir.path().join("absent")),
             Err(Error::File { .. })
         ));
+    }
+
+    #[test]
+    fn a_context_s_jwt_needs_its_seed_and_both_make_credentials() {
+        let settings = |seed: &str| Settings {
+            servers: "nats://127.0.0.1".into(),
+            auth: Auth::Jwt {
+                jwt: "e30.e30.AAAA".into(),
+                seed: seed.parse().unwrap(),
+            },
+            ca: None,
+            client: None,
+            tls_first: false,
+            inbox_prefix: None,
+        };
+        let user = nkeys::KeyPair::new_user().seed().unwrap();
+        assert!(authenticated(ConnectOptions::new(), &settings(&user), &[]).is_ok());
+        let refused = authenticated(ConnectOptions::new(), &settings("SUAAAA"), &[]);
+        assert!(matches!(refused, Err(Error::ContextJwt { .. })));
     }
 }

@@ -56,6 +56,15 @@ pub enum Error {
         /// The field's name.
         field: &'static str,
     },
+    /// The context's JWT and seed belong to nothing.
+    #[error(
+        "the context's user_jwt and user_seed are no credentials; \
+         write it anew with `nats context save`, or give --creds"
+    )]
+    ContextJwt {
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A file named by a setting can't be read.
     #[error("{what} in {path} can't be read")]
     File {
