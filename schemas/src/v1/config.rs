@@ -314,6 +314,9 @@ pub struct ApplyReply {
     pub revision: Revision,
     /// What changed; empty if everything was so already.
     pub changed: Vec<Changed>,
+    /// Changed objects that did not fit into the reply.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
     /// How the push went, if the request waited for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<PushSummary>,

@@ -83,6 +83,7 @@ record!(
         v: v1(),
         revision: revision(),
         changed: few(changed_object()),
+        left_out: 0..3_u64,
         applied: option::of(push_summary()),
     }
 );
