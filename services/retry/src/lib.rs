@@ -1,1 +1,19 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! Owns the durable re-push and rip queues, works them off, and shows them.
+//!
+//! The queues hold keys, never payloads: what is sent again is the final state
+//! as it is then. `core` decides, `api` takes requests in, `perform` carries
+//! out.
+
+mod backoff;
+mod core;
+mod key;
+mod ledger;
+mod list;
+mod queue;
+
+pub use self::core::{Action, Effect, Event, IN_FLIGHT, ReplyBody, ReplyToken, Retry, Settings};
+pub use backoff::Backoff;
+pub use key::{Answer, HostCall};
+pub use ledger::SPEC;
+pub use queue::FlightId;

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One durable queue: one entry per key however many changes its host misses,
+//! and the life cycle of an entry. Both queues are this, by their key types.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use dvs_ledger::Writes;
+use dvs_schemas::v1::{Attempt, EntrySelection, EntryState, Settlement};
+use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
+
+use crate::backoff::Pace;
+use crate::key::{Key, Path, under};
+use crate::ledger::{Plan, Stored};
+
+/// Longest error that an entry keeps, in characters: enough for a host's words
+/// about a few ports, while a page of the list still holds many entries.
+const ERROR_MAX: usize = 500;
+
+/// Names one try, from the question to the publisher to the host's answer.
+/// Never used twice by one core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlightId(pub u64);
+
+/// A key with something left to do.
+#[derive(Debug)]
+pub(crate) struct Entry<K> {
+    pub(crate) key: K,
+    revision: Revision,
+    since: Timestamp,
+    attempts: u32,
+    last_error: String,
+    stage: Stage,
+}
+
+/// Where an entry is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Until it is tried.
+    Waiting { due: Timestamp },
+    /// Being tried.
+    InFlight(Flight),
+    /// Not to be tried until somebody says so.
+    Parked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Flight {
+    id: FlightId,
+    /// When it was due.
+    due: Timestamp,
+    /// Newest revision that was put since the start of the flight. What was
+    /// put before is always covered: the publisher is asked afterwards.
+    put_meanwhile: Option<Revision>,
+}
+
+/// How a flight ends.
+#[derive(Debug)]
+pub(crate) enum Landing {
+    /// The host has done what covers all that was put up to this revision.
+    Done { covers: Revision },
+    /// Nothing is to be done any more.
+    Cancelled,
+    /// It failed, and why.
+    Failed(String),
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue<K> {
+    entries: BTreeMap<Path, Entry<K>>,
+    /// The waiting ones by their time.
+    due: BTreeSet<(Timestamp, Path)>,
+}
+
+impl<K: Key> Entry<K> {
+    /// How it stands, for people.
+    pub(crate) fn state(&self) -> EntryState {
+        EntryState {
+            revision: self.revision,
+            since: self.since,
+            attempts: self.attempts,
+            last_error: self.last_error.clone(),
+            next_try: match self.stage {
+                Stage::Waiting { due } | Stage::InFlight(Flight { due, .. }) => Some(due),
+                Stage::Parked => None,
+            },
+        }
+    }
+
+    fn write(&self, path: &Path, writes: &mut Writes) {
+        let stored = Stored {
+            key: self.key.clone(),
+            revision: self.revision,
+            since: self.since,
+            attempts: self.attempts,
+            last_error: self.last_error.clone(),
+            plan: match self.stage {
+                Stage::Waiting { due } | Stage::InFlight(Flight { due, .. }) => Plan::TryAt(due),
+                Stage::Parked => Plan::Parked,
+            },
+        };
+        writes.put(K::TABLE, path.as_bytes(), &stored);
+    }
+}
+
+impl<K: Key> Queue<K> {
+    /// The queue as it was kept. No try lies further ahead than the largest
+    /// window: the clock may have been ahead when it was planned.
+    pub(crate) fn load(kept: Vec<Stored<K>>, latest: Timestamp) -> Self {
+        let mut queue = Self {
+            entries: BTreeMap::new(),
+            due: BTreeSet::new(),
+        };
+        for stored in kept {
+            let path = stored.key.path();
+            let stage = match stored.plan {
+                Plan::TryAt(due) => Stage::Waiting {
+                    due: due.min(latest),
+                },
+                Plan::Parked => Stage::Parked,
+            };
+            let entry = Entry {
+                key: stored.key,
+                revision: stored.revision,
+                since: stored.since,
+                attempts: stored.attempts,
+                last_error: stored.last_error,
+                stage: Stage::Parked,
+            };
+            queue.entries.insert(path.clone(), entry);
+            queue.turn_to(&path, stage);
+        }
+        queue
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// When the next entry is due.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Entries from `after` on, exclusively, whose path begins with `prefix`.
+    pub(crate) fn entries<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a Path>,
+    ) -> impl Iterator<Item = (&'a Path, &'a Entry<K>)> {
+        let from = match after {
+            Some(path) if **path >= *prefix => Bound::Excluded(&**path),
+            Some(_) | None => Bound::Included(prefix),
+        };
+        self.entries
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(move |(path, _)| path.starts_with(prefix))
+    }
+
+    /// A call that was not acknowledged. What is not newer than the entry
+    /// changes nothing, so a repeated put counts once.
+    pub(crate) fn put(
+        &mut self,
+        now: Timestamp,
+        attempt: Attempt<K>,
+        pace: &mut Pace,
+        writes: &mut Writes,
+    ) {
+        let Attempt {
+            key,
+            revision,
+            error,
+        } = attempt;
+        let path = key.path();
+        if let Some(entry) = self.entries.get_mut(&path) {
+            if let Stage::InFlight(flight) = &mut entry.stage {
+                flight.put_meanwhile = flight.put_meanwhile.max(Some(revision));
+            }
+            if revision <= entry.revision {
+                return;
+            }
+            entry.revision = revision;
+            entry.attempts = entry.attempts.saturating_add(1);
+            entry.last_error = clipped(&error);
+            entry.write(&path, writes);
+            return;
+        }
+        let entry = Entry {
+            key,
+            revision,
+            since: now,
+            attempts: 1,
+            last_error: clipped(&error),
+            stage: Stage::Parked,
+        };
+        self.entries.insert(path.clone(), entry);
+        let due = pace.next(now, 1);
+        self.turn_to(&path, Stage::Waiting { due });
+        self.write(&path, writes);
+    }
+
+    /// A host has applied a full state: what is not newer is done.
+    pub(crate) fn settle(&mut self, settlement: &Settlement, writes: &mut Writes) {
+        let prefix = under(&settlement.host, Some(&settlement.switch));
+        let done: Vec<Path> = self
+            .entries(&prefix, None)
+            .filter(|(_, entry)| entry.revision <= settlement.revision)
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in done {
+            self.drop_entry(&path, writes);
+        }
+    }
+
+    /// Starts the try of the entry that is due first, if one is due by now.
+    pub(crate) fn launch(&mut self, now: Timestamp, id: FlightId) -> Option<(K, Revision)> {
+        let (due, path) = self.due.first().cloned()?;
+        if due > now {
+            return None;
+        }
+        self.turn_to(
+            &path,
+            Stage::InFlight(Flight {
+                id,
+                due,
+                put_meanwhile: None,
+            }),
+        );
+        let entry = self.entries.get(&path)?;
+        Some((entry.key.clone(), entry.revision))
+    }
+
+    /// Whether the entry is still in that flight, and not parked, cancelled or
+    /// settled meanwhile.
+    pub(crate) fn is_flying(&self, key: &K, id: FlightId) -> bool {
+        self.flight(&key.path(), id).is_some()
+    }
+
+    fn flight(&self, path: &Path, id: FlightId) -> Option<Flight> {
+        match self.entries.get(path)?.stage {
+            Stage::InFlight(flight) if flight.id == id => Some(flight),
+            Stage::InFlight(_) | Stage::Waiting { .. } | Stage::Parked => None,
+        }
+    }
+
+    /// A flight is over. Changes nothing if the entry left it meanwhile.
+    pub(crate) fn land(
+        &mut self,
+        now: Timestamp,
+        key: &K,
+        id: FlightId,
+        landing: Landing,
+        pace: &mut Pace,
+        writes: &mut Writes,
+    ) {
+        let path = key.path();
+        let Some(flight) = self.flight(&path, id) else {
+            return;
+        };
+        let covers = match &landing {
+            Landing::Done { covers } => Some(*covers),
+            Landing::Cancelled | Landing::Failed(_) => None,
+        };
+        let covered = flight.put_meanwhile <= covers;
+        let Some(entry) = self.entries.get_mut(&path) else {
+            return;
+        };
+        let window = match landing {
+            Landing::Done { .. } | Landing::Cancelled if covered => {
+                self.drop_entry(&path, writes);
+                return;
+            }
+            // The host answers, so what it missed meanwhile need not wait long.
+            Landing::Done { .. } | Landing::Cancelled => 1,
+            Landing::Failed(error) => {
+                entry.attempts = entry.attempts.saturating_add(1);
+                entry.last_error = clipped(&error);
+                entry.attempts
+            }
+        };
+        let due = pace.next(now, window);
+        self.turn_to(&path, Stage::Waiting { due });
+        self.write(&path, writes);
+    }
+
+    /// Tries the selected entries now; parked ones too.
+    pub(crate) fn kick(
+        &mut self,
+        now: Timestamp,
+        selection: &EntrySelection,
+        writes: &mut Writes,
+    ) -> u64 {
+        self.act(selection, |queue, path| {
+            let Some(entry) = queue.entries.get(path) else {
+                return;
+            };
+            match entry.stage {
+                Stage::Waiting { .. } | Stage::Parked => {
+                    queue.turn_to(path, Stage::Waiting { due: now });
+                    queue.write(path, writes);
+                }
+                Stage::InFlight(_) => {}
+            }
+        })
+    }
+
+    /// Stops trying the selected entries.
+    pub(crate) fn park(&mut self, selection: &EntrySelection, writes: &mut Writes) -> u64 {
+        self.act(selection, |queue, path| {
+            queue.turn_to(path, Stage::Parked);
+            queue.write(path, writes);
+        })
+    }
+
+    /// Drops the selected entries.
+    pub(crate) fn cancel(&mut self, selection: &EntrySelection, writes: &mut Writes) -> u64 {
+        self.act(selection, |queue, path| queue.drop_entry(path, writes))
+    }
+
+    /// Does something to each selected entry; says to how many.
+    fn act(&mut self, selection: &EntrySelection, mut action: impl FnMut(&mut Self, &Path)) -> u64 {
+        if selection.queue.is_some_and(|queue| queue != K::QUEUE) {
+            return 0;
+        }
+        let prefix = prefix(selection.host.as_ref(), selection.switch.as_ref());
+        let selected: Vec<Path> = self
+            .entries(&prefix, None)
+            .filter(|(_, entry)| {
+                wanted(selection.switch.as_ref(), Some(entry.key.switch()))
+                    && wanted(selection.port.as_ref(), entry.key.port())
+            })
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in &selected {
+            action(self, path);
+        }
+        selected.len() as u64
+    }
+
+    /// The only place where stages change, so that `due` fits them.
+    fn turn_to(&mut self, path: &Path, stage: Stage) {
+        let Some(entry) = self.entries.get_mut(path) else {
+            return;
+        };
+        if let Stage::Waiting { due } = entry.stage {
+            self.due.remove(&(due, path.clone()));
+        }
+        if let Stage::Waiting { due } = stage {
+            self.due.insert((due, path.clone()));
+        }
+        entry.stage = stage;
+    }
+
+    fn drop_entry(&mut self, path: &Path, writes: &mut Writes) {
+        self.turn_to(path, Stage::Parked);
+        self.entries.remove(path);
+        writes.delete(K::TABLE, path.as_bytes());
+    }
+
+    fn write(&self, path: &Path, writes: &mut Writes) {
+        if let Some(entry) = self.entries.get(path) {
+            entry.write(path, writes);
+        }
+    }
+}
+
+/// The longest beginning that all paths of a filter share.
+pub(crate) fn prefix(host: Option<&HostName>, switch: Option<&SwitchName>) -> String {
+    host.map(|host| under(host, switch)).unwrap_or_default()
+}
+
+/// Whether a filter lets a value pass.
+pub(crate) fn wanted<T: PartialEq>(filter: Option<&T>, value: Option<&T>) -> bool {
+    filter.is_none() || filter == value
+}
+
+fn clipped(error: &str) -> String {
+    if error.chars().nth(ERROR_MAX).is_none() {
+        return error.to_owned();
+    }
+    let kept: String = error.chars().take(ERROR_MAX - 1).collect();
+    format!("{kept}…")
+}

@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the queues promise, one promise per test.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dvs_ledger::Core;
+use dvs_schemas::v1::{
+    ApplyOutcome, ApplyReport, EntrySelection, EntryState, PortFailure, Queue, RenderReply,
+    RetryListRequest, RetryPut, V1,
+};
+use dvs_schemas::{ProblemCode, Revision};
+use harness::{AnyKey, World, attempt, put_of, repush, rip, settled};
+use retry::{Action, Answer, Event, IN_FLIGHT};
+
+fn only(world: &mut World) -> EntryState {
+    let mut all: Vec<_> = world.list().into_values().collect();
+    assert_eq!(all.len(), 1);
+    all.remove(0)
+}
+
+fn host(name: &str) -> EntrySelection {
+    EntrySelection {
+        host: Some(name.parse().unwrap()),
+        ..EntrySelection::default()
+    }
+}
+
+#[test]
+fn a_put_is_listed_at_once_and_survives_a_crash() {
+    let mut world = World::new(1);
+    let now = world.now;
+    let entries = world.put(RetryPut {
+        repush: vec![attempt(repush("h1", "prod"), 7)],
+        rip: vec![attempt(rip("h1", "prod", "web-1"), 6)],
+        ..RetryPut::default()
+    });
+    assert_eq!(entries, 2);
+    let listed = world.list();
+    let expected = |revision: u64, next_try| EntryState {
+        revision: Revision(revision),
+        since: now,
+        attempts: 1,
+        last_error: format!("push {revision} failed"),
+        next_try,
+    };
+    let (pushed, ripped) = (
+        AnyKey::Repush(repush("h1", "prod")),
+        AnyKey::Rip(rip("h1", "prod", "web-1")),
+    );
+    let next = |key: &AnyKey| listed.get(key).and_then(|state| state.next_try);
+    assert_eq!(
+        listed,
+        BTreeMap::from([
+            (pushed.clone(), expected(7, next(&pushed))),
+            (ripped.clone(), expected(6, next(&ripped))),
+        ])
+    );
+    for try_at in [next(&pushed), next(&ripped)] {
+        let try_at = try_at.unwrap();
+        assert!(now <= try_at && try_at <= now.after(world.settings.backoff.base));
+    }
+    world.crash();
+    assert_eq!(world.list(), listed);
+}
+
+#[test]
+fn a_key_has_one_entry_and_a_repeated_put_counts_once() {
+    let mut world = World::new(1);
+    for revision in [5, 5, 9, 9, 7, 5] {
+        world.put_repush("h1", revision);
+    }
+    let state = only(&mut world);
+    assert_eq!(
+        (state.revision, state.attempts, state.last_error.as_str()),
+        (Revision(9), 2, "push 9 failed")
+    );
+}
+
+#[test]
+fn an_applied_full_state_ends_the_entry_for_good() {
+    let mut world = World::new(1);
+    world.put_repush("h1", 5);
+    world.to_due();
+    let flight = world.only_flight();
+    world.render(flight, 8);
+    world.apply(flight);
+    assert_eq!(world.list(), BTreeMap::new());
+    assert_eq!(world.core.due(), None);
+    world.crash();
+    assert_eq!(world.list(), BTreeMap::new());
+}
+
+#[test]
+fn what_was_put_during_the_flight_ends_it_only_if_the_state_sent_covers_it() {
+    for (meanwhile, stays) in [(5, false), (8, false), (9, true)] {
+        let mut world = World::new(1);
+        world.put_repush("h1", 5);
+        world.to_due();
+        let flight = world.only_flight();
+        world.render(flight, 8);
+        world.put_repush("h1", meanwhile);
+        world.apply(flight);
+        assert_eq!(!world.list().is_empty(), stays, "put {meanwhile}");
+        world.crash();
+        assert_eq!(!world.list().is_empty(), stays, "put {meanwhile}");
+        if stays {
+            assert!(world.to_due());
+            let flight = world.only_flight();
+            world.render(flight, 9);
+            world.apply(flight);
+            assert!(world.list().is_empty());
+        }
+    }
+}
+
+/// A publisher that lost its ledger numbers from 1 again.
+#[test]
+fn an_entry_of_an_earlier_store_ends_all_the_same() {
+    let mut world = World::new(1);
+    world.put_repush("h1", 1_000);
+    world.to_due();
+    let flight = world.only_flight();
+    world.render(flight, 2);
+    world.apply(flight);
+    assert!(world.list().is_empty());
+}
+
+#[test]
+fn a_failed_try_waits_within_its_window_and_says_why() {
+    let mut world = World::new(1);
+    world.put_repush("h1", 5);
+    let failure = Answer::Clobber(ApplyReport {
+        v: V1,
+        host: "h1".parse().unwrap(),
+        switch: "prod".parse().unwrap(),
+        observed: Revision(3),
+        outcome: ApplyOutcome::Failed {
+            message: "bridge is gone".to_owned(),
+            ports: (1..=5)
+                .map(|n| PortFailure {
+                    port: format!("web-{n}").parse().unwrap(),
+                    field: Some("vlan".to_owned()),
+                    message: "no".to_owned(),
+                })
+                .collect(),
+        },
+    });
+    let named = "bridge is gone; port web-1 vlan: no; port web-2 vlan: no; port web-3 vlan: no; \
+                 and 2 more ports";
+    let errors = [
+        (failure, named),
+        (Answer::TimedOut, "the host did not answer in time"),
+        (
+            Answer::NoResponder,
+            "nobody listens for the host: its agent or its connection is down",
+        ),
+        (Answer::NotSent("no connection".to_owned()), "no connection"),
+        (
+            Answer::Unreadable("empty".to_owned()),
+            "the host's answer is not readable: empty",
+        ),
+    ];
+    for (tries, (answer, error)) in errors.into_iter().enumerate() {
+        assert!(world.to_due());
+        let flight = world.only_flight();
+        world.render(flight, 8);
+        world.answer(flight, answer);
+        let state = only(&mut world);
+        let attempts = u32::try_from(tries).unwrap() + 2;
+        assert_eq!(
+            (state.attempts, state.last_error.as_str()),
+            (attempts, error)
+        );
+        let next = state.next_try.unwrap();
+        let window = world.settings.backoff.window(attempts);
+        assert!(world.now <= next && next <= world.now.after(window));
+    }
+}
+
+#[test]
+fn a_publisher_that_is_away_or_confused_costs_a_try_and_loses_nothing() {
+    let mut world = World::new(1);
+    world.put_repush("h1", 5);
+    let foreign = harness::rendered(
+        &dvs_schemas::v1::RenderRequest::State {
+            host: "h1".parse().unwrap(),
+            switch: "other".parse().unwrap(),
+        },
+        8,
+    );
+    for result in [Err("nobody answers".to_owned()), Ok(foreign)] {
+        assert!(world.to_due());
+        let flight = world.only_flight();
+        world.come_back(Event::Rendered { flight, result });
+        assert!(world.air.is_empty(), "nothing is sent");
+    }
+    let state = only(&mut world);
+    assert_eq!(state.attempts, 3);
+    assert_eq!(
+        state.last_error,
+        "config-publisher rendered switch other where prod was asked for"
+    );
+}
+
+#[test]
+fn a_removal_that_is_not_wanted_any_more_is_forgotten_unless_a_newer_one_came() {
+    for newer in [false, true] {
+        let mut world = World::new(1);
+        let key = AnyKey::Rip(rip("h1", "prod", "web-1"));
+        world.put(put_of(&key, 5));
+        world.to_due();
+        let flight = world.only_flight();
+        if newer {
+            world.put(put_of(&key, 6));
+        }
+        world.come_back(Event::Rendered {
+            flight,
+            result: Ok(RenderReply::Cancelled {}),
+        });
+        assert!(world.air.is_empty());
+        assert_eq!(!world.list().is_empty(), newer);
+    }
+}
+
+#[test]
+fn a_settlement_ends_what_it_covers_and_no_more() {
+    let mut world = World::new(1);
+    world.put(RetryPut {
+        repush: vec![
+            attempt(repush("h1", "prod"), 5),
+            attempt(repush("h1", "lab"), 5),
+            attempt(repush("h10", "prod"), 5),
+        ],
+        rip: vec![
+            attempt(rip("h1", "prod", "old"), 4),
+            attempt(rip("h1", "prod", "new"), 8),
+        ],
+        ..RetryPut::default()
+    });
+    world.put(settled("h1", "prod", 4));
+    assert_eq!(world.list().len(), 4, "the re-push entry is newer");
+    world.put(settled("h1", "prod", 7));
+    let left: Vec<AnyKey> = world.list().into_keys().collect();
+    let expected = [
+        AnyKey::Repush(repush("h1", "lab")),
+        AnyKey::Repush(repush("h10", "prod")),
+        AnyKey::Rip(rip("h1", "prod", "new")),
+    ];
+    assert_eq!(left, expected);
+    world.crash();
+    assert_eq!(world.list().len(), 3);
+}
+
+#[test]
+fn an_answer_for_a_settled_entry_is_ignored() {
+    let mut world = World::new(1);
+    world.put_repush("h1", 5);
+    world.to_due();
+    let flight = world.only_flight();
+    world.render(flight, 5);
+    world.put(settled("h1", "prod", 6));
+    world.put_repush("h1", 9);
+    let entry = only(&mut world);
+    world.apply(flight);
+    assert_eq!(only(&mut world), entry);
+}
+
+#[test]
+fn parked_entries_stay_visible_and_are_not_tried_until_kicked() {
+    let mut world = World::new(1);
+    world.put_repush("h1", 5);
+    world.put_repush("h2", 5);
+    assert_eq!(world.act(Action::Park, host("h1")), Ok(1));
+    world.crash();
+    world.put_repush("h1", 9);
+    world.advance(Duration::from_secs(3_600));
+    let flight = world.only_flight();
+    assert_eq!(world.air[&flight].0, AnyKey::Repush(repush("h2", "prod")));
+    let parked = world
+        .list()
+        .remove(&AnyKey::Repush(repush("h1", "prod")))
+        .unwrap();
+    assert_eq!((parked.next_try, parked.revision), (None, Revision(9)));
+    assert_eq!(world.act(Action::Kick, host("h1")), Ok(1));
+    assert_eq!(world.air.len(), 2, "tried at once");
+}
+
+#[test]
+fn parking_or_cancelling_in_flight_keeps_the_host_from_being_called() {
+    for action in [Action::Park, Action::Cancel] {
+        let mut world = World::new(1);
+        world.put_repush("h1", 5);
+        world.to_due();
+        let flight = world.only_flight();
+        assert_eq!(world.act(action, host("h1")), Ok(1));
+        assert_eq!(world.core.in_flight(), 1, "it holds its place");
+        world.render(flight, 8);
+        assert_eq!(world.core.in_flight(), 0);
+        assert!(world.air.is_empty());
+        let left = usize::from(action == Action::Park);
+        assert_eq!(world.list().len(), left);
+    }
+}
+
+#[test]
+fn a_selection_takes_what_matches_all_of_it() {
+    let selections = [
+        (r#"{"queue":"repush"}"#, 3),
+        (r#"{"queue":"rip","host":"h1"}"#, 2),
+        (r#"{"host":"h1"}"#, 4),
+        (r#"{"switch":"prod"}"#, 4),
+        (r#"{"host":"h1","switch":"lab"}"#, 1),
+        (r#"{"port":"web-1"}"#, 1),
+        (r#"{"queue":"repush","port":"web-1"}"#, 0),
+        (r#"{"host":"h"}"#, 0),
+    ];
+    for (text, entries) in selections {
+        let mut world = World::new(1);
+        world.put(RetryPut {
+            repush: vec![
+                attempt(repush("h1", "prod"), 5),
+                attempt(repush("h1", "lab"), 5),
+                attempt(repush("h1-a", "prod"), 5),
+            ],
+            rip: vec![
+                attempt(rip("h1", "prod", "web-1"), 5),
+                attempt(rip("h1", "prod", "web-2"), 5),
+            ],
+            ..RetryPut::default()
+        });
+        let (_, selection) = dvs_schemas::codec::decode(text.as_bytes()).unwrap();
+        assert_eq!(world.act(Action::Cancel, selection), Ok(entries), "{text}");
+        assert_eq!(world.list().len(), 5 - usize::try_from(entries).unwrap());
+    }
+}
+
+#[test]
+fn a_selection_of_nothing_in_particular_is_refused() {
+    let mut world = World::new(1);
+    world.put_repush("h1", 5);
+    let problem = world
+        .act(Action::Cancel, EntrySelection::default())
+        .unwrap_err();
+    assert_eq!(problem.code, ProblemCode::Invalid);
+    assert_eq!(
+        problem.allowed.as_deref(),
+        Some("at least one of queue, host, switch, port")
+    );
+    assert_eq!(world.list().len(), 1);
+}
+
+#[test]
+fn tries_at_once_are_bounded_and_all_get_their_turn() {
+    let hosts = IN_FLIGHT + 100;
+    let mut world = World::new(1);
+    world.put(RetryPut {
+        repush: (0..hosts)
+            .map(|n| attempt(repush(&format!("h{n}"), "prod"), 5))
+            .collect(),
+        ..RetryPut::default()
+    });
+    world.advance(Duration::from_secs(2));
+    assert_eq!(world.air.len(), IN_FLIGHT);
+    assert_eq!(world.core.due(), None, "the loop does not spin");
+    while let Some(flight) = world.air.keys().next().copied() {
+        world.render(flight, 8);
+        world.apply(flight);
+        assert!(world.air.len() <= IN_FLIGHT);
+    }
+    assert_eq!(world.launches, hosts);
+    assert!(world.list().is_empty());
+}
+
+#[test]
+fn a_clock_that_was_ahead_delays_nobody_past_the_largest_window() {
+    let mut world = World::new(1);
+    let right = world.now;
+    world.now = right.after(Duration::from_secs(86_400));
+    world.put_repush("h1", 5);
+    world.now = right;
+    world.crash();
+    let next = only(&mut world).next_try.unwrap();
+    assert!(next <= right.after(world.settings.backoff.cap));
+}
+
+#[test]
+fn pages_hold_every_entry_once_and_stay_within_their_budget() {
+    let mut world = World::new(1);
+    world.put(RetryPut {
+        repush: (0..300)
+            .map(|n| attempt(repush(&format!("h{n}"), "prod"), 5))
+            .collect(),
+        rip: (0..300)
+            .map(|n| attempt(rip(&format!("h{}", n % 7), "prod", &format!("p{n}")), 5))
+            .collect(),
+        ..RetryPut::default()
+    });
+    for host in [None, Some("h1".parse().unwrap())] {
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let request = RetryListRequest {
+                host: host.clone(),
+                after,
+                ..RetryListRequest::default()
+            };
+            let page = world.page(request, 5_000).unwrap();
+            assert_eq!((page.repush_total, page.rip_total), (300, 300));
+            let size = dvs_schemas::codec::encode(dvs_schemas::Format::Json, &page).unwrap();
+            assert!(size.len() <= 5_000);
+            seen.extend(page.out_of_sync.into_iter().map(|e| AnyKey::Repush(e.key)));
+            seen.extend(page.rip.into_iter().map(|e| AnyKey::Rip(e.key)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let expected: Vec<AnyKey> = world
+            .list()
+            .into_keys()
+            .filter(|key| {
+                let of = match key {
+                    AnyKey::Repush(key) => &key.host,
+                    AnyKey::Rip(key) => &key.host,
+                };
+                host.as_ref().is_none_or(|host| host == of)
+            })
+            .collect();
+        assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn a_page_has_an_entry_even_if_it_is_too_large() {
+    let mut world = World::new(1);
+    let mut put = put_of(&AnyKey::Repush(repush("h1", "prod")), 5);
+    put.repush[0].error = "\u{1}".repeat(1_000_000);
+    world.put(put);
+    world.put_repush("h2", 5);
+    let page = world.page(RetryListRequest::default(), 10).unwrap();
+    assert_eq!(page.out_of_sync.len(), 1);
+    assert!(page.out_of_sync[0].state.last_error.chars().count() <= 500);
+    assert_eq!(page.next.as_deref(), Some("repush/h1/prod"));
+}
+
+#[test]
+fn a_place_that_is_none_is_refused() {
+    let mut world = World::new(1);
+    for after in [
+        "",
+        "h1",
+        "repush/h1",
+        "rip/h1/prod",
+        "repush/h.1/prod",
+        "rip/a/b/c/d",
+    ] {
+        let request = RetryListRequest {
+            after: Some(after.to_owned()),
+            ..RetryListRequest::default()
+        };
+        let problem = world.page(request, 1_000).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("after"), "{after:?}");
+    }
+}
+
+#[test]
+fn one_queue_can_be_listed_alone() {
+    let mut world = World::new(1);
+    world.put_repush("h1", 5);
+    world.put(put_of(&AnyKey::Rip(rip("h1", "prod", "web-1")), 5));
+    for (queue, counts) in [(Queue::Repush, (1, 0)), (Queue::Rip, (0, 1))] {
+        let request = RetryListRequest {
+            queue: Some(queue),
+            ..RetryListRequest::default()
+        };
+        let page = world.page(request, 10_000).unwrap();
+        assert_eq!((page.out_of_sync.len(), page.rip.len()), counts);
+    }
+}
