@@ -5,15 +5,21 @@
 //! as it is then. `core` decides, `api` takes requests in, `perform` carries
 //! out.
 
+pub mod api;
 mod backoff;
 mod core;
 mod key;
 mod ledger;
 mod list;
+mod metrics;
+mod perform;
 mod queue;
 
 pub use self::core::{Action, Effect, Event, IN_FLIGHT, ReplyBody, ReplyToken, Retry, Settings};
+pub use api::Waiting;
 pub use backoff::Backoff;
 pub use key::{Answer, HostCall};
 pub use ledger::SPEC;
+pub use metrics::{Shown, Tries};
+pub use perform::Performer;
 pub use queue::FlightId;

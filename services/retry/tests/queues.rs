@@ -84,7 +84,7 @@ fn a_key_has_one_entry_and_a_repeated_put_counts_once() {
 fn an_applied_full_state_ends_the_entry_for_good() {
     let mut world = World::new(1);
     world.put_repush("h1", 5);
-    world.to_due();
+    world.until_due();
     let flight = world.only_flight();
     world.render(flight, 8);
     world.apply(flight);
@@ -99,7 +99,7 @@ fn what_was_put_during_the_flight_ends_it_only_if_the_state_sent_covers_it() {
     for (meanwhile, stays) in [(5, false), (8, false), (9, true)] {
         let mut world = World::new(1);
         world.put_repush("h1", 5);
-        world.to_due();
+        world.until_due();
         let flight = world.only_flight();
         world.render(flight, 8);
         world.put_repush("h1", meanwhile);
@@ -108,7 +108,7 @@ fn what_was_put_during_the_flight_ends_it_only_if_the_state_sent_covers_it() {
         world.crash();
         assert_eq!(!world.list().is_empty(), stays, "put {meanwhile}");
         if stays {
-            assert!(world.to_due());
+            assert!(world.until_due());
             let flight = world.only_flight();
             world.render(flight, 9);
             world.apply(flight);
@@ -122,7 +122,7 @@ fn what_was_put_during_the_flight_ends_it_only_if_the_state_sent_covers_it() {
 fn an_entry_of_an_earlier_store_ends_all_the_same() {
     let mut world = World::new(1);
     world.put_repush("h1", 1_000);
-    world.to_due();
+    world.until_due();
     let flight = world.only_flight();
     world.render(flight, 2);
     world.apply(flight);
@@ -165,7 +165,7 @@ fn a_failed_try_waits_within_its_window_and_says_why() {
         ),
     ];
     for (tries, (answer, error)) in errors.into_iter().enumerate() {
-        assert!(world.to_due());
+        assert!(world.until_due());
         let flight = world.only_flight();
         world.render(flight, 8);
         world.answer(flight, answer);
@@ -193,7 +193,7 @@ fn a_publisher_that_is_away_or_confused_costs_a_try_and_loses_nothing() {
         8,
     );
     for result in [Err("nobody answers".to_owned()), Ok(foreign)] {
-        assert!(world.to_due());
+        assert!(world.until_due());
         let flight = world.only_flight();
         world.come_back(Event::Rendered { flight, result });
         assert!(world.air.is_empty(), "nothing is sent");
@@ -212,7 +212,7 @@ fn a_removal_that_is_not_wanted_any_more_is_forgotten_unless_a_newer_one_came() 
         let mut world = World::new(1);
         let key = AnyKey::Rip(rip("h1", "prod", "web-1"));
         world.put(put_of(&key, 5));
-        world.to_due();
+        world.until_due();
         let flight = world.only_flight();
         if newer {
             world.put(put_of(&key, 6));
@@ -259,7 +259,7 @@ fn a_settlement_ends_what_it_covers_and_no_more() {
 fn an_answer_for_a_settled_entry_is_ignored() {
     let mut world = World::new(1);
     world.put_repush("h1", 5);
-    world.to_due();
+    world.until_due();
     let flight = world.only_flight();
     world.render(flight, 5);
     world.put(settled("h1", "prod", 6));
@@ -294,7 +294,7 @@ fn parking_or_cancelling_in_flight_keeps_the_host_from_being_called() {
     for action in [Action::Park, Action::Cancel] {
         let mut world = World::new(1);
         world.put_repush("h1", 5);
-        world.to_due();
+        world.until_due();
         let flight = world.only_flight();
         assert_eq!(world.act(action, host("h1")), Ok(1));
         assert_eq!(world.core.in_flight(), 1, "it holds its place");

@@ -263,7 +263,7 @@ impl World {
     }
 
     /// Goes to when something is due, and does it; false if nothing is.
-    pub fn to_due(&mut self) -> bool {
+    pub fn until_due(&mut self) -> bool {
         let Some(due) = self.core.due() else {
             return false;
         };
