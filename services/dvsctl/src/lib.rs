@@ -1,5 +1,82 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The operator's command line: configuration in, state out, over the same
 //! subjects as everyone else.
+//!
+//! Reading order: [`args`] (what can be asked), [`session`] (asking), then one
+//! module per subject. Rendering is apart from asking, so tests see whole
+//! tables without a bus.
 
+pub mod args;
+pub mod change;
 pub mod credentials;
+pub mod diff;
+pub mod documents;
+pub mod explain;
+pub mod failure;
+pub mod get;
+pub mod healthcheck;
+pub mod hosts;
+pub mod output;
+pub mod policy;
+pub mod ports;
+pub mod progress;
+pub mod queues;
+pub mod session;
+pub mod wait;
+pub mod when;
+
+use std::time::Duration;
+
+use clap::CommandFactory as _;
+
+use args::{Cli, Command};
+use failure::{Failure, Verdict};
+use output::say;
+use session::Session;
+
+/// Bound of a request, unless said otherwise.
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// Bound of a wait, unless said otherwise.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// Carries out a command line.
+///
+/// # Errors
+/// The command could not do its work; [`Failure::code`] is the exit code.
+pub async fn run(cli: Cli) -> Result<Verdict, Failure> {
+    let Cli {
+        connect,
+        timeout,
+        command,
+    } = cli;
+    let bound = timeout.unwrap_or(REQUEST);
+    let open = || Session::open(&connect, bound);
+    match command {
+        Command::Apply(args) => change::apply(&open().await?, args).await,
+        Command::Diff(args) => diff::run(&open().await?, args).await,
+        Command::Delete(args) => change::delete(&open().await?, args).await,
+        Command::Get(args) => get::run(&open().await?, args).await,
+        Command::OutOfSync(args) => queues::out_of_sync(&open().await?, args).await,
+        Command::RipQueue(args) => queues::rip_queue(&open().await?, args).await,
+        Command::Resync(args) => change::resync(&open().await?, args).await,
+        Command::Disconnect(args) => ports::disconnect(&open().await?, args).await,
+        Command::Runtime(args) => ports::runtime(&open().await?, args).await,
+        Command::Live(args) => ports::live(&open().await?, args).await,
+        Command::Wait(what) => wait::run(&connect, what, timeout.unwrap_or(WAIT)).await,
+        Command::Explain(args) => explain::run(&args),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "dvsctl", &mut text);
+            output::print(&String::from_utf8_lossy(&text))?;
+            Ok(Verdict::Yes)
+        }
+        Command::Credentials { dir } => {
+            for path in credentials::make(&dir)?.files {
+                say(&format!("made {}", path.display()));
+            }
+            Ok(Verdict::Yes)
+        }
+        Command::Healthcheck { url } => healthcheck::run(&url, bound),
+    }
+}

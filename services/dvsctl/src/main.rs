@@ -1,35 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Entry point of `dvsctl`.
 
-use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Context as _;
+use clap::Parser as _;
 
-#[derive(Parser)]
-#[command(version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use dvsctl::args::Cli;
+use dvsctl::failure::chain;
+use dvsctl::output::say;
 
-#[derive(Subcommand)]
-enum Command {
-    /// Make the keys of all roles that are missing in a folder.
-    Credentials {
-        /// The folder.
-        dir: PathBuf,
-    },
-}
-
-fn main() -> anyhow::Result<()> {
-    let Cli { command } = Cli::parse();
-    match command {
-        Command::Credentials { dir } => {
-            let made = dvsctl::credentials::make(&dir)?;
-            for path in made.files {
-                eprintln!("made {}", path.display());
-            }
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    // One request at a time needs no threads.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't start")?;
+    Ok(match runtime.block_on(dvsctl::run(cli)) {
+        Ok(verdict) => verdict.into(),
+        Err(failure) => {
+            say(&format!("error: {}", chain(&failure)));
+            ExitCode::from(failure.code())
         }
-    }
-    Ok(())
+    })
 }

@@ -1,0 +1,481 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line: what can be asked, with help that shows how.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use dvs_schemas::v1::{Deadline, Link};
+use dvs_schemas::{HostName, Kind, PortGroupName, PortId, Revision, SwitchName, VnicId};
+use dvs_transport::ConnectArgs;
+
+use crate::output::ListFormat;
+
+const HELP: &str = "\
+Exit codes:
+  0  done; the answer is yes
+  1  done; the answer is no: files differ, hosts lag, nothing of that name
+  2  wrong usage, or a file that can't be read or written
+  3  refused by the service; nothing changed
+  4  the bus or the service can't be reached, or did not answer in time
+
+Examples:
+  dvsctl apply -f site.yaml --wait     make it true and wait for all hosts
+  dvsctl diff -f site.yaml             what would change, here and on the hosts
+  dvsctl get hosts                     who is in sync
+  dvsctl out-of-sync                   who is not, why, and when it is tried next
+  dvsctl get all -o yaml > site.yaml   the whole configuration
+
+Data goes to stdout, everything else to stderr. NO_COLOR=1 turns colours off.";
+
+/// The operator's command line of dvswitch.
+///
+/// Connects as the `nats` command line does: by flags, environment or context.
+#[derive(Debug, Parser)]
+#[command(name = "dvsctl", version, after_help = HELP, max_term_width = 100)]
+pub struct Cli {
+    /// Where the bus is and who we are.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// Bound of each request [default: 5s], and of `wait` as a whole [default: 1m].
+    #[arg(long, env = "DVS_TIMEOUT", value_name = "TIME", global = true, value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make documents true, all or none.
+    Apply(ApplyArgs),
+    /// Show what applying documents would change: objects, and hosts' datapaths.
+    ///
+    /// Asks the hosts for their plans; writes nothing anywhere. Exit code 1 if
+    /// anything would change.
+    Diff(DiffArgs),
+    /// Delete objects, all or none.
+    Delete(DeleteArgs),
+    /// List objects or hosts.
+    Get(GetArgs),
+    /// Hosts that missed a push, and when they are tried next.
+    OutOfSync(OutOfSyncArgs),
+    /// Virtual ports that are still to be removed from hosts.
+    RipQueue(RipQueueArgs),
+    /// Push the full state again, whatever the hosts are thought to have.
+    Resync(ResyncArgs),
+    /// End the connection between a port and its vNIC.
+    Disconnect(DisconnectArgs),
+    /// Runtime state of ports as the collector has it.
+    Runtime(RuntimeArgs),
+    /// Runtime state of ports as their host reads it now.
+    Live(LiveArgs),
+    /// Wait until something is so.
+    #[command(subcommand)]
+    Wait(WaitFor),
+    /// What a document's field means and may be.
+    Explain(ExplainArgs),
+    /// Completions for a shell, to be sourced by it.
+    #[command(after_help = "Example:\n  source <(dvsctl completions bash)")]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Make the keys of all roles that are missing in a folder.
+    ///
+    /// DIR/ROLE/ROLE.nk is the seed of a role, DIR/server/keys.conf has all
+    /// public keys for nats-server. What is there already stays.
+    Credentials {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Ask an HTTP address whether its service is well.
+    #[command(after_help = "Example:\n  dvsctl healthcheck http://127.0.0.1:8222/healthz")]
+    Healthcheck {
+        /// http://HOST[:PORT][/PATH]; any 2xx status is well.
+        url: String,
+    },
+}
+
+/// Files of documents.
+#[derive(Debug, Args)]
+pub struct Files {
+    /// File with documents in YAML or JSON, folder of such files, or - for stdin.
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// How a change is made.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    /// Wait until every host has applied it, at most BOUND; exit code 1 if one lags.
+    #[arg(long, value_name = "BOUND", num_args = 0..=1, require_equals = true, default_missing_value = "10s", conflicts_with = "dry_run")]
+    pub wait: Option<Deadline>,
+    /// Ask the hosts what they would do; write nothing anywhere.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Refuse if any of the objects was changed after this revision.
+    #[arg(long, value_name = "N", value_parser = revision)]
+    pub if_revision: Option<Revision>,
+    /// Print the reply as it came instead of a line per object.
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub output: Option<ReplyFormat>,
+}
+
+/// How a reply is printed as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReplyFormat {
+    /// JSON, as it travels on the bus.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+fn revision(text: &str) -> Result<Revision, std::num::ParseIntError> {
+    text.parse().map(Revision)
+}
+
+fn link(text: &str) -> Result<Link, &'static str> {
+    match text {
+        "up" => Ok(Link::Up),
+        "down" => Ok(Link::Down),
+        _ => Err("allowed: up, down"),
+    }
+}
+
+/// Arguments of `apply`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dvsctl apply -f site.yaml
+  dvsctl apply -f switches.yaml -f ports/ --wait=30s
+  jq -c .ports[] inventory.json | dvsctl apply -f -
+  dvsctl apply -f web.yaml --if-revision 42")]
+pub struct ApplyArgs {
+    /// What to apply.
+    #[command(flatten)]
+    pub files: Files,
+    /// How.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dvsctl diff -f site.yaml || dvsctl apply -f site.yaml --wait")]
+pub struct DiffArgs {
+    /// What to compare.
+    #[command(flatten)]
+    pub files: Files,
+}
+
+/// Arguments of `delete`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dvsctl delete port web-1 web-2
+  dvsctl delete portgroup web --switch prod
+  dvsctl delete mirror prod/tap
+  dvsctl delete -f site.yaml --wait
+  dvsctl get ports --group web -o name | xargs -L1 dvsctl delete")]
+pub struct DeleteArgs {
+    /// Kind of the objects.
+    #[arg(value_enum, ignore_case = true, required_unless_present = "files")]
+    pub kind: Option<ObjectKind>,
+    /// Names; those of port groups and mirrors as SWITCH/NAME, or with --switch.
+    #[arg(
+        value_name = "NAME",
+        requires = "kind",
+        required_unless_present = "files"
+    )]
+    pub names: Vec<String>,
+    /// Switch of the port groups or mirrors.
+    #[arg(long)]
+    pub switch: Option<SwitchName>,
+    /// File that names the objects (whole documents will do), folder, or - for stdin.
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-", conflicts_with_all = ["kind", "names", "switch"])]
+    pub files: Vec<PathBuf>,
+    /// How.
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+/// Kinds of objects, as written on a command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ObjectKind {
+    /// Distributed switches.
+    #[value(name = "switch", aliases = ["switches", "sw"])]
+    Switch,
+    /// Port groups.
+    #[value(name = "portgroup", aliases = ["portgroups", "group", "groups", "pg"])]
+    PortGroup,
+    /// DVPorts.
+    #[value(name = "port", aliases = ["ports"])]
+    Port,
+    /// Mirroring sessions.
+    #[value(name = "mirror", aliases = ["mirrors", "mirrorsession", "mirrorsessions"])]
+    MirrorSession,
+}
+
+impl From<ObjectKind> for Kind {
+    fn from(kind: ObjectKind) -> Self {
+        match kind {
+            ObjectKind::Switch => Self::Switch,
+            ObjectKind::PortGroup => Self::PortGroup,
+            ObjectKind::Port => Self::Port,
+            ObjectKind::MirrorSession => Self::MirrorSession,
+        }
+    }
+}
+
+impl From<Kind> for ObjectKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Switch => Self::Switch,
+            Kind::PortGroup => Self::PortGroup,
+            Kind::Port => Self::Port,
+            Kind::MirrorSession => Self::MirrorSession,
+        }
+    }
+}
+
+/// What can be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Resource {
+    /// Distributed switches.
+    #[value(aliases = ["switch", "sw"])]
+    Switches,
+    /// Port groups.
+    #[value(aliases = ["portgroup", "group", "groups", "pg"])]
+    Portgroups,
+    /// DVPorts, with their placement.
+    #[value(aliases = ["port"])]
+    Ports,
+    /// Mirroring sessions.
+    #[value(aliases = ["mirror", "mirrorsession", "mirrorsessions"])]
+    Mirrors,
+    /// Hosts, with what they have applied.
+    #[value(aliases = ["host"])]
+    Hosts,
+    /// All objects, of every kind.
+    All,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dvsctl get hosts --switch prod
+  dvsctl get ports --host h1 -o wide
+  dvsctl get portgroup prod/web -o yaml
+  dvsctl get all -o yaml > site.yaml      (apply -f reads it)")]
+pub struct GetArgs {
+    /// What to list.
+    #[arg(value_enum, ignore_case = true)]
+    pub resource: Resource,
+    /// Only this one.
+    pub name: Option<String>,
+    /// Only this switch and what belongs to it.
+    #[arg(long)]
+    pub switch: Option<SwitchName>,
+    /// Only ports of this group.
+    #[arg(long)]
+    pub group: Option<PortGroupName>,
+    /// Only ports on this host, or this host.
+    #[arg(long)]
+    pub host: Option<HostName>,
+    /// How to print.
+    #[command(flatten)]
+    pub format: ListFormat,
+}
+
+/// Arguments of `out-of-sync`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  dvsctl out-of-sync --switch prod
+  dvsctl out-of-sync kick --host h7      try it now
+  dvsctl out-of-sync park --host h7      stop trying, keep it visible"
+)]
+pub struct OutOfSyncArgs {
+    /// What to do; nothing: list.
+    #[command(subcommand)]
+    pub action: Option<QueueAction<SyncFilter>>,
+    /// Which to list.
+    #[command(flatten)]
+    pub filter: SyncFilter,
+    /// How to print.
+    #[command(flatten)]
+    pub format: ListFormat,
+}
+
+/// Arguments of `rip-queue`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  dvsctl rip-queue --host h7
+  dvsctl rip-queue kick --all
+  dvsctl rip-queue cancel --host h7 --port web-1"
+)]
+pub struct RipQueueArgs {
+    /// What to do; nothing: list.
+    #[command(subcommand)]
+    pub action: Option<QueueAction<RipFilter>>,
+    /// Which to list.
+    #[command(flatten)]
+    pub filter: SyncFilter,
+    /// How to print.
+    #[command(flatten)]
+    pub format: ListFormat,
+}
+
+/// What can be done to entries of a queue.
+#[derive(Debug, Clone, Subcommand)]
+pub enum QueueAction<F: Args> {
+    /// Try entries now, parked ones too.
+    Kick(Selected<F>),
+    /// Stop trying entries; they stay visible.
+    Park(Selected<F>),
+    /// Drop entries: the hosts stay as they are.
+    Cancel(Selected<F>),
+}
+
+/// Which entries: some, or expressly all.
+#[derive(Debug, Clone, Args)]
+#[group(id = "selected")]
+pub struct Selected<F: Args> {
+    /// Filters.
+    #[command(flatten)]
+    pub filter: F,
+    /// All entries of the queue.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Which out-of-sync entries.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SyncFilter {
+    /// Only this host.
+    #[arg(long)]
+    pub host: Option<HostName>,
+    /// Only this switch.
+    #[arg(long)]
+    pub switch: Option<SwitchName>,
+}
+
+/// Which rip entries.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RipFilter {
+    /// Host and switch.
+    #[command(flatten)]
+    pub sync: SyncFilter,
+    /// Only this port.
+    #[arg(long)]
+    pub port: Option<PortId>,
+}
+
+/// Arguments of `resync`.
+#[derive(Debug, Args)]
+pub struct ResyncArgs {
+    /// Only this host.
+    #[arg(long)]
+    pub host: Option<HostName>,
+    /// Only this switch.
+    #[arg(long)]
+    pub switch: Option<SwitchName>,
+    /// Wait until every host has applied it, at most BOUND; exit code 1 if one lags.
+    #[arg(long, value_name = "BOUND", num_args = 0..=1, require_equals = true, default_missing_value = "10s")]
+    pub wait: Option<Deadline>,
+}
+
+/// Arguments of `disconnect`.
+#[derive(Debug, Args)]
+pub struct DisconnectArgs {
+    /// The port.
+    pub port: PortId,
+    /// Refuse if another vNIC is connected.
+    #[arg(long)]
+    pub vnic: Option<VnicId>,
+}
+
+/// Arguments of `runtime`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dvsctl runtime web-1
+  dvsctl runtime --host h1 --link down")]
+pub struct RuntimeArgs {
+    /// Only this port.
+    #[arg(conflicts_with_all = ["switch", "group", "host", "link"])]
+    pub port: Option<PortId>,
+    /// Only this switch.
+    #[arg(long)]
+    pub switch: Option<SwitchName>,
+    /// Only this group.
+    #[arg(long)]
+    pub group: Option<PortGroupName>,
+    /// Only this host.
+    #[arg(long)]
+    pub host: Option<HostName>,
+    /// Only ports whose link is up, or down.
+    #[arg(long, value_parser = link, value_name = "up|down")]
+    pub link: Option<Link>,
+    /// How to print.
+    #[command(flatten)]
+    pub format: ListFormat,
+}
+
+/// Arguments of `live`.
+#[derive(Debug, Args)]
+pub struct LiveArgs {
+    /// This port, on the host that last told of it.
+    #[arg(required_unless_present = "host")]
+    pub port: Option<PortId>,
+    /// All ports of this host.
+    #[arg(long)]
+    pub host: Option<HostName>,
+    /// How to print.
+    #[command(flatten)]
+    pub format: ListFormat,
+}
+
+/// What can be waited for.
+#[derive(Debug, Clone, Subcommand)]
+pub enum WaitFor {
+    /// Until so many hosts are present.
+    #[command(after_help = "Example:\n  dvsctl wait hosts --count 5 --timeout 30s")]
+    Hosts {
+        /// How many.
+        #[arg(long, value_name = "N")]
+        count: u64,
+    },
+    /// Until every host has applied what concerns it and no retry is queued.
+    #[command(after_help = "Example:\n  dvsctl wait in-sync --timeout 30s")]
+    InSync {
+        /// Only this switch.
+        #[arg(long)]
+        switch: Option<SwitchName>,
+    },
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dvsctl explain portgroup
+  dvsctl explain portgroup.policy.vlan.trunk")]
+pub struct ExplainArgs {
+    /// KIND[.FIELD...]
+    pub path: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

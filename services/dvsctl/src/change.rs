@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Changes of the configuration, `apply`, `delete` and `resync`: sent as one
+//! request each, so that all of it becomes true or none.
+
+use std::time::Duration;
+
+use dvs_schemas::v1::{
+    ApplyReply, ApplyRequest, Change, ChangedObject, Deadline, DeleteRequest, DryRunReply,
+    HostOutcome, HostPlan, HostVerdict, ObjectRef, Operation, Options, PushSummary, ResyncReply,
+    ResyncRequest, Wait,
+};
+use dvs_schemas::{Kind, subjects};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::args::{ApplyArgs, ChangeArgs, DeleteArgs, ReplyFormat, ResyncArgs};
+use crate::documents::{self, Written};
+use crate::failure::{Failure, Refusal, Verdict};
+use crate::get;
+use crate::output::{count, json, print, say, yaml};
+use crate::progress::Progress;
+use crate::session::Session;
+
+/// A dry run asks hosts, of which a dead one takes the publisher's own bound
+/// for pushes; the reply comes after that.
+const PLANNING: Duration = Duration::from_secs(10);
+
+/// Runs `apply`.
+///
+/// # Errors
+/// The documents can't be read, or the publisher can't be asked, or refuses.
+pub async fn apply(session: &Session, args: ApplyArgs) -> Result<Verdict, Failure> {
+    let ApplyArgs { files, change } = args;
+    let written = documents::read(&files.files)?;
+    let total = written.len() as u64;
+    let request = ApplyRequest {
+        documents: written.iter().map(|w| w.document.clone()).collect(),
+        options: options(&change),
+    };
+    send(session, subjects::CONFIG_APPLY, &request, &change, total)
+        .await
+        .map_err(|failure| placed(failure, &written))
+}
+
+/// Runs `delete`.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn delete(session: &Session, args: DeleteArgs) -> Result<Verdict, Failure> {
+    let DeleteArgs {
+        kind,
+        names,
+        switch,
+        files,
+        change,
+    } = args;
+    let (objects, written) = if let Some(kind) = kind {
+        let named = names
+            .iter()
+            .map(|name| object(kind.into(), name, switch.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        (named, Vec::new())
+    } else {
+        let written = documents::read(&files)?;
+        let objects = written
+            .iter()
+            .map(|w| ObjectRef::from(&w.document.key()))
+            .collect();
+        (objects, written)
+    };
+    let total = objects.len() as u64;
+    let request = DeleteRequest {
+        objects,
+        options: options(&change),
+    };
+    send(session, subjects::CONFIG_DELETE, &request, &change, total)
+        .await
+        .map_err(|failure| placed(failure, &written))
+}
+
+/// The object that a word of the command line names: `prod/web`, or `web` with
+/// the switch beside.
+fn object(
+    kind: Kind,
+    word: &str,
+    switch: Option<&dvs_schemas::SwitchName>,
+) -> Result<ObjectRef, Failure> {
+    let usage = |problem: &dyn ToString| Failure::Usage(problem.to_string());
+    let (switch, name) = match word.split_once('/') {
+        Some((switch, name)) => (Some(switch.parse().map_err(|e| usage(&e as _))?), name),
+        None => (switch.cloned(), word),
+    };
+    let object = ObjectRef {
+        kind,
+        name: name.to_owned(),
+        switch,
+    };
+    // Says what is missing in the terms of documents, which are those of the
+    // flags too.
+    object.key().map_err(|problem| usage(&problem))?;
+    Ok(object)
+}
+
+fn options(change: &ChangeArgs) -> Options {
+    let ChangeArgs {
+        wait,
+        dry_run,
+        if_revision,
+        output: _,
+    } = change;
+    Options {
+        wait: wait.map(|_| Wait::Applied),
+        timeout: *wait,
+        dry_run: *dry_run,
+        if_revision: *if_revision,
+    }
+}
+
+/// Adds the place in the user's files to a refusal.
+fn placed(failure: Failure, written: &[Written]) -> Failure {
+    match failure {
+        Failure::Refused(refusal) => {
+            let (problem, place) = documents::locate(written, refusal.problem);
+            Failure::Refused(Box::new(Refusal { problem, place }))
+        }
+        Failure::Usage(_)
+        | Failure::Documents(_)
+        | Failure::Credentials(_)
+        | Failure::Output(_)
+        | Failure::Connect(_)
+        | Failure::Bus(_)
+        | Failure::Answer { .. } => failure,
+    }
+}
+
+async fn send<Q: Serialize>(
+    session: &Session,
+    subject: &str,
+    request: &Q,
+    change: &ChangeArgs,
+    total: u64,
+) -> Result<Verdict, Failure> {
+    if change.dry_run {
+        let reply: DryRunReply = patiently(session, subject, request, None, PLANNING).await?;
+        if !whole(change.output, &reply)? {
+            print(&changes(&reply.changed, " (dry run)"))?;
+            print(&plans(&reply))?;
+            say(&format!(
+                "would change {} of {}; at revision {} nothing was written",
+                reply.changed.len(),
+                count(total, "object"),
+                reply.revision
+            ));
+        }
+        return Ok(Verdict::Yes);
+    }
+    let patience = change.wait.map_or(Duration::ZERO, Deadline::get);
+    let reply: ApplyReply = patiently(session, subject, request, change.wait, patience).await?;
+    if !whole(change.output, &reply)? {
+        print(&changes(&reply.changed, ""))?;
+        say(&summary(&reply, total));
+    }
+    Ok(pushed(reply.applied.as_ref()))
+}
+
+/// Asks with a moving line for as long as hosts are waited for.
+async fn patiently<Q: Serialize, R: DeserializeOwned>(
+    session: &Session,
+    subject: &str,
+    request: &Q,
+    wait: Option<Deadline>,
+    patience: Duration,
+) -> Result<R, Failure> {
+    let text = match wait {
+        Some(bound) => format!("waiting up to {bound} for the hosts"),
+        None => "waiting for the answer".to_owned(),
+    };
+    Progress::during(&text, session.ask_patiently(subject, request, patience)).await
+}
+
+/// Prints a reply as a whole, if that is wanted.
+fn whole<T: Serialize>(format: Option<ReplyFormat>, reply: &T) -> Result<bool, Failure> {
+    match format {
+        None => return Ok(false),
+        Some(ReplyFormat::Json) => print(&json(reply)?)?,
+        Some(ReplyFormat::Yaml) => print(&yaml(reply)?)?,
+    }
+    Ok(true)
+}
+
+/// A line per changed object.
+#[must_use]
+pub fn changes(changed: &[ChangedObject], suffix: &str) -> String {
+    changed
+        .iter()
+        .map(
+            |ChangedObject {
+                 object,
+                 operation,
+                 fields,
+             }| {
+                let name = match object.key() {
+                    Ok(key) => get::name(&key),
+                    Err(_) => format!("{} {}", object.kind, object.name),
+                };
+                let done = match operation {
+                    Operation::Created => "created",
+                    Operation::Updated => "updated",
+                    Operation::Deleted => "deleted",
+                };
+                let fields = if fields.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {}", fields.join(", "))
+                };
+                format!("{name} {done}{fields}{suffix}\n")
+            },
+        )
+        .collect()
+}
+
+fn summary(reply: &ApplyReply, total: u64) -> String {
+    let changed = reply.changed.len() as u64;
+    let unchanged = total.saturating_sub(changed);
+    match (changed, unchanged) {
+        (0, _) => format!("unchanged at revision {}", reply.revision),
+        (_, 0) => format!("revision {}: {}", reply.revision, count(changed, "object")),
+        (_, _) => format!(
+            "revision {}: {}, {unchanged} unchanged",
+            reply.revision,
+            count(changed, "object")
+        ),
+    }
+}
+
+/// Says how a push went, if it was waited for.
+fn pushed(applied: Option<&PushSummary>) -> Verdict {
+    let Some(summary) = applied else {
+        return Verdict::Yes;
+    };
+    say(&push_summary(summary));
+    if summary.applied < summary.hosts {
+        Verdict::No
+    } else {
+        Verdict::Yes
+    }
+}
+
+/// How a push went: numbers, and the hosts that lag with why.
+#[must_use]
+pub fn push_summary(summary: &PushSummary) -> String {
+    let PushSummary {
+        hosts,
+        applied,
+        outcomes,
+    } = summary;
+    let mut text = format!("applied on {applied} of {}", count(*hosts, "host"));
+    let lag = hosts.saturating_sub(*applied);
+    let mut named = 0;
+    for HostOutcome { host, outcome, why } in outcomes {
+        let outcome = match outcome {
+            HostVerdict::Failed => "failed",
+            HostVerdict::TimedOut => "no answer in time",
+            HostVerdict::NoResponder => "not there",
+            HostVerdict::Pending => "not yet",
+            HostVerdict::Applied => continue,
+        };
+        named += 1;
+        let why = why
+            .as_ref()
+            .map_or_else(String::new, |why| format!(" ({why})"));
+        text.push_str(&format!("\n  {host}: {outcome}{why}"));
+    }
+    if lag > named {
+        text.push_str(&format!("\n  and {} more", count(lag - named, "host")));
+    }
+    if lag > 0 {
+        text.push_str(
+            "\nthey are tried again until they have it; `dvsctl out-of-sync` shows how it goes",
+        );
+    }
+    text
+}
+
+/// What hosts would do. Hosts that would all do the same are told together: a
+/// group's change is one paragraph, not ten thousand.
+#[must_use]
+pub fn plans(reply: &DryRunReply) -> String {
+    let mut alike: Vec<(&HostPlan, Vec<&HostPlan>)> = Vec::new();
+    for plan in &reply.plans {
+        let same = alike.iter_mut().find(|(first, _)| {
+            (&first.switch, &first.changes, &first.error)
+                == (&plan.switch, &plan.changes, &plan.error)
+        });
+        match same {
+            Some((_, plans)) => plans.push(plan),
+            None => alike.push((plan, vec![plan])),
+        }
+    }
+    let mut text = String::new();
+    for (plan, hosts) in alike {
+        text.push_str(&format!(
+            "on {}, switch {}:\n",
+            host_names(&hosts),
+            plan.switch
+        ));
+        if let Some(error) = &plan.error {
+            text.push_str(&format!("  can't say: {error}\n"));
+        }
+        for change in &plan.changes {
+            text.push_str(&format!("  {}\n", one_change(change)));
+        }
+    }
+    if reply.left_out > 0 {
+        text.push_str(&format!(
+            "and {} more, which did not fit into the answer\n",
+            count(reply.left_out, "plan")
+        ));
+    }
+    text.push_str(&format!(
+        "{} concerned, {} would change nothing\n",
+        count(reply.hosts, "host"),
+        reply.unchanged
+    ));
+    text
+}
+
+/// The first few by name, the rest as a number.
+fn host_names(plans: &[&HostPlan]) -> String {
+    const NAMED: usize = 5;
+    let names: Vec<_> = plans
+        .iter()
+        .take(NAMED)
+        .map(|plan| plan.host.as_str())
+        .collect();
+    let names = names.join(", ");
+    match plans.len().saturating_sub(NAMED) {
+        0 => names,
+        rest => format!("{names} and {} more", count(rest as u64, "host")),
+    }
+}
+
+fn one_change(change: &Change) -> String {
+    let Change {
+        object,
+        field,
+        from,
+        to,
+    } = change;
+    let what = match field {
+        Some(field) => format!("{object} {field}"),
+        None => object.clone(),
+    };
+    match (from, to) {
+        (Some(from), Some(to)) => format!("~ {what}: {from} -> {to}"),
+        (None, Some(to)) => format!("+ {what}: {to}"),
+        (Some(from), None) => format!("- {what}: {from}"),
+        (None, None) => format!("~ {what}"),
+    }
+}
+
+/// Runs `resync`.
+///
+/// # Errors
+/// The publisher can't be asked, or refuses.
+pub async fn resync(session: &Session, args: ResyncArgs) -> Result<Verdict, Failure> {
+    let ResyncArgs { host, switch, wait } = args;
+    let request = ResyncRequest {
+        host,
+        switch,
+        wait: wait.map(|_| Wait::Applied),
+        timeout: wait,
+    };
+    let patience = wait.map_or(Duration::ZERO, Deadline::get);
+    let reply: ResyncReply =
+        patiently(session, subjects::CONFIG_RESYNC, &request, wait, patience).await?;
+    say(&format!(
+        "full state of revision {} to {}",
+        reply.revision,
+        count(reply.hosts, "host")
+    ));
+    Ok(pushed(reply.applied.as_ref()))
+}

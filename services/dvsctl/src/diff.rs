@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What applying documents would change: the objects as they are against the
+//! documents as they are written, and what the hosts would do about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dvs_schemas::v1::{ApplyRequest, DryRunReply, GetRequest, Item, Operation, Options};
+use dvs_schemas::{Document, Kind, ObjectKey, subjects};
+use similar::TextDiff;
+
+use crate::args::DiffArgs;
+use crate::change::plans;
+use crate::documents::{self, Written};
+use crate::failure::{Failure, Refusal, Verdict};
+use crate::get::{fetch, name};
+use crate::output::{colours, print, say, yaml};
+use crate::progress::Progress;
+use crate::session::Session;
+
+/// See the same number of `apply --dry-run`.
+const PLANNING: Duration = Duration::from_secs(10);
+
+/// From so many objects of a kind on it is cheaper to read the whole list, of
+/// which one page holds thousands, than to ask for each by its name.
+const ONE_BY_ONE: usize = 16;
+
+/// Runs `diff`.
+///
+/// # Errors
+/// The documents can't be read, or the publisher can't be asked, or refuses.
+/// All are usage or worse, so that 1 always means "differs".
+pub async fn run(session: &Session, args: DiffArgs) -> Result<Verdict, Failure> {
+    let written = documents::read(&args.files.files)?;
+    let request = ApplyRequest {
+        documents: written.iter().map(|w| w.document.clone()).collect(),
+        options: Options {
+            dry_run: true,
+            ..Options::default()
+        },
+    };
+    let asked = session.ask_patiently(subjects::CONFIG_APPLY, &request, PLANNING);
+    let reply: DryRunReply = match Progress::during("asking the hosts for their plans", asked).await
+    {
+        Ok(reply) => reply,
+        Err(Failure::Refused(refusal)) => {
+            let (problem, place) = documents::locate(&written, refusal.problem);
+            return Err(Failure::Refused(Box::new(Refusal { problem, place })));
+        }
+        Err(failure) => return Err(failure),
+    };
+    if reply.changed.is_empty() {
+        say(&format!("no difference to revision {}", reply.revision));
+        return Ok(Verdict::Yes);
+    }
+    let updated: BTreeSet<ObjectKey> = reply
+        .changed
+        .iter()
+        .filter(|changed| changed.operation == Operation::Updated)
+        .filter_map(|changed| changed.object.key().ok())
+        .collect();
+    let changed: BTreeSet<ObjectKey> = reply
+        .changed
+        .iter()
+        .filter_map(|changed| changed.object.key().ok())
+        .collect();
+    let present = present(session, updated).await?;
+    let mut text = String::new();
+    for one in written
+        .iter()
+        .filter(|w| changed.contains(&w.document.key()))
+    {
+        text.push_str(&object(present.get(&one.document.key()), one, colours())?);
+    }
+    print(&text)?;
+    print(&format!("\n{}", plans(&reply)))?;
+    Ok(Verdict::No)
+}
+
+/// The objects as they are now.
+async fn present(
+    session: &Session,
+    wanted: BTreeSet<ObjectKey>,
+) -> Result<BTreeMap<ObjectKey, Item>, Failure> {
+    let mut by_kind: BTreeMap<Kind, Vec<&ObjectKey>> = BTreeMap::new();
+    for key in &wanted {
+        by_kind.entry(key.kind()).or_default().push(key);
+    }
+    let mut found = BTreeMap::new();
+    for (kind, keys) in by_kind {
+        let of_kind = GetRequest {
+            kind: Some(kind),
+            ..GetRequest::default()
+        };
+        let requests = if keys.len() < ONE_BY_ONE {
+            keys.iter().map(|key| named(&of_kind, key)).collect()
+        } else {
+            vec![of_kind]
+        };
+        for request in requests {
+            for item in fetch(session, request).await? {
+                let key = item.document.key();
+                if wanted.contains(&key) {
+                    found.insert(key, item);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn named(of_kind: &GetRequest, key: &ObjectKey) -> GetRequest {
+    let (name, switch) = match key {
+        ObjectKey::Switch(name) => (name.to_string(), None),
+        ObjectKey::PortGroup(switch, name) => (name.to_string(), Some(switch.clone())),
+        ObjectKey::Port(name) => (name.to_string(), None),
+        ObjectKey::MirrorSession(switch, name) => (name.to_string(), Some(switch.clone())),
+    };
+    GetRequest {
+        name: Some(name),
+        switch,
+        ..of_kind.clone()
+    }
+}
+
+/// A unified diff of one object.
+///
+/// # Errors
+/// A document has no YAML form, which is none of the user's making.
+pub fn object(present: Option<&Item>, written: &Written, colours: bool) -> std::io::Result<String> {
+    let key = written.document.key();
+    let (old, from) = match present {
+        Some(item) => (
+            yaml(&item.document)?,
+            format!("{} (revision {})", name(&key), item.revision),
+        ),
+        None => (String::new(), "nothing".to_owned()),
+    };
+    let new = yaml(&as_it_would_be(present, &written.document))?;
+    let to = format!("{} ({})", name(&key), written.place);
+    let diff = TextDiff::from_lines(&old, &new)
+        .unified_diff()
+        .context_radius(3)
+        .header(&from, &to)
+        .to_string();
+    Ok(if colours { coloured(&diff) } else { diff })
+}
+
+/// A port's host and vNIC, left out, stay as they are.
+fn as_it_would_be(present: Option<&Item>, written: &Document) -> Document {
+    match (written, present.map(|item| &item.document)) {
+        (Document::Port(new), Some(Document::Port(old))) => {
+            let mut new = new.clone();
+            new.host = new.host.or_else(|| old.host.clone());
+            new.vnic = new.vnic.or_else(|| old.vnic.clone());
+            Document::Port(new)
+        }
+        (
+            Document::Switch(_)
+            | Document::PortGroup(_)
+            | Document::Port(_)
+            | Document::MirrorSession(_),
+            _,
+        ) => written.clone(),
+    }
+}
+
+fn coloured(diff: &str) -> String {
+    diff.lines()
+        .map(|line| {
+            let colour = match line.as_bytes() {
+                [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] => "1",
+                [b'+', ..] => "32",
+                [b'-', ..] => "31",
+                [b'@', ..] => "36",
+                _ => return format!("{line}\n"),
+            };
+            format!("\x1b[{colour}m{line}\x1b[0m\n")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use dvs_schemas::Revision;
+
+    fn written(text: &str) -> Written {
+        documents::parse("web.yaml", text).unwrap().pop().unwrap()
+    }
+
+    fn item(text: &str) -> Item {
+        Item {
+            revision: Revision(7),
+            epoch: None,
+            document: written(text).document,
+        }
+    }
+
+    const OLD: &str = "{kind: PortGroup, name: web, switch: prod, policy: {vlan: {access: 100}}}";
+    const NEW: &str = "{kind: PortGroup, name: web, switch: prod, policy: {vlan: {access: 200}}}";
+
+    #[test]
+    fn a_changed_object_shows_its_lines() {
+        let diff = object(Some(&item(OLD)), &written(NEW), false).unwrap();
+        assert_eq!(
+            diff,
+            "--- portgroup prod/web (revision 7)\n\
+             +++ portgroup prod/web (web.yaml:1: document 1)\n\
+             @@ -3,4 +3,4 @@\n switch: prod\n policy:\n   vlan:\n\
+             -    access: 100\n\
+             +    access: 200\n"
+        );
+        let colours = object(Some(&item(OLD)), &written(NEW), true).unwrap();
+        assert!(colours.contains("\x1b[31m-    access: 100\x1b[0m\n"));
+    }
+
+    #[test]
+    fn a_port_keeps_where_it_is_when_the_document_leaves_it_out() {
+        let old = item("{kind: Port, name: p, switch: prod, group: web, host: h1, vnic: vm/0}");
+        let new = written("{kind: Port, name: p, switch: prod, group: db}");
+        let diff = object(Some(&old), &new, false).unwrap();
+        assert!(
+            diff.contains("-group: web\n+group: db\n host: h1\n vnic: vm/0\n"),
+            "{diff}"
+        );
+    }
+}

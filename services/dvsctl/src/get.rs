@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Lists objects: one request per page, one table per kind.
+
+use dvs_schemas::v1::{GetReply, GetRequest, Item};
+use dvs_schemas::{
+    Document, Hosts, Kind, MirrorDestination, MirrorSessionDoc, ObjectKey, Policy, PortDoc,
+    PortGroupDoc, SwitchDoc, subjects,
+};
+
+use crate::args::{GetArgs, ObjectKind, Resource};
+use crate::failure::{Failure, Verdict};
+use crate::hosts;
+use crate::output::{OutputFormat, json, or_dash, print, say, table, yaml};
+use crate::policy::{overridable, overrides, security, shaping, vlan};
+use crate::session::Session;
+use clap::ValueEnum as _;
+
+/// Runs `get`.
+///
+/// # Errors
+/// The publisher can't be asked, or refuses.
+pub async fn run(session: &Session, args: GetArgs) -> Result<Verdict, Failure> {
+    let kind = match args.resource {
+        Resource::Switches => Some(Kind::Switch),
+        Resource::Portgroups => Some(Kind::PortGroup),
+        Resource::Ports => Some(Kind::Port),
+        Resource::Mirrors => Some(Kind::MirrorSession),
+        Resource::All => None,
+        Resource::Hosts => return hosts::run(session, args).await,
+    };
+    let GetArgs {
+        resource: _,
+        name,
+        switch,
+        group,
+        host,
+        format,
+    } = args;
+    let (switch, name) = match name.as_deref().and_then(|name| name.split_once('/')) {
+        Some((in_switch, name)) => {
+            let parsed = in_switch
+                .parse()
+                .map_err(|e: dvs_schemas::InvalidName| Failure::Usage(e.to_string()))?;
+            (Some(parsed), Some(name.to_owned()))
+        }
+        None => (switch, name),
+    };
+    let request = GetRequest {
+        kind,
+        name: name.clone(),
+        switch,
+        group,
+        host,
+        after: None,
+    };
+    let items = fetch(session, request).await?;
+    print(&render(kind, &items, format.output, format.no_headings)?)?;
+    match name {
+        Some(name) if items.is_empty() => {
+            say(&format!("nothing is called {name:?}"));
+            Ok(Verdict::No)
+        }
+        Some(_) | None => Ok(Verdict::Yes),
+    }
+}
+
+/// Every object that a request asks for.
+///
+/// # Errors
+/// As [`Session::pages`].
+pub async fn fetch(session: &Session, request: GetRequest) -> Result<Vec<Item>, Failure> {
+    let mut items = Vec::new();
+    session
+        .pages(subjects::CONFIG_GET, request, |request, page: GetReply| {
+            items.extend(page.items);
+            request.after = page.next;
+            request.after.is_some()
+        })
+        .await?;
+    Ok(items)
+}
+
+/// An object's name as `delete` takes it: `portgroup prod/web`.
+#[must_use]
+pub fn name(key: &ObjectKey) -> String {
+    let kind = ObjectKind::from(key.kind()).to_possible_value();
+    let kind = kind.as_ref().map_or("", |value| value.get_name());
+    match key {
+        ObjectKey::Switch(name) => format!("{kind} {name}"),
+        ObjectKey::PortGroup(switch, name) => format!("{kind} {switch}/{name}"),
+        ObjectKey::Port(name) => format!("{kind} {name}"),
+        ObjectKey::MirrorSession(switch, name) => format!("{kind} {switch}/{name}"),
+    }
+}
+
+/// The objects as text; `kind` none: of all kinds.
+///
+/// # Errors
+/// An object has no JSON or YAML form, which is none of the user's making.
+pub fn render(
+    kind: Option<Kind>,
+    items: &[Item],
+    output: OutputFormat,
+    no_headings: bool,
+) -> std::io::Result<String> {
+    let wide = match output {
+        OutputFormat::Table => false,
+        OutputFormat::Wide => true,
+        OutputFormat::Json => return json(&items),
+        OutputFormat::Yaml => return documents(items),
+        OutputFormat::Name => {
+            return Ok(items
+                .iter()
+                .map(|item| name(&item.document.key()) + "\n")
+                .collect());
+        }
+    };
+    let headings = headings(kind, wide);
+    let rows = items
+        .iter()
+        .map(|item| match kind {
+            None => vec![
+                item.document.key().kind().to_string(),
+                name(&item.document.key())
+                    .split_once(' ')
+                    .map_or_else(String::new, |(_, name)| name.to_owned()),
+                item.revision.to_string(),
+            ],
+            Some(_) => {
+                let mut row = row(item);
+                row.truncate(headings.len());
+                row
+            }
+        })
+        .collect();
+    Ok(table(&headings, rows, no_headings))
+}
+
+/// Documents as `apply -f` reads them, each under a line that says its
+/// revision.
+fn documents(items: &[Item]) -> std::io::Result<String> {
+    items
+        .iter()
+        .map(|item| {
+            let text = yaml(&item.document)?;
+            Ok(format!("---\n# revision {}\n{text}", item.revision))
+        })
+        .collect()
+}
+
+/// The headings of a kind; what only `wide` shows comes last.
+fn headings(kind: Option<Kind>, wide: bool) -> Vec<&'static str> {
+    let (usual, more): (&[_], &[_]) = match kind {
+        None => (&["KIND", "NAME", "REVISION"], &[]),
+        Some(Kind::Switch) => (
+            &["NAME", "HOSTS", "MTU", "UPLINKS", "VLAN", "REVISION"],
+            &["TEAMING", "PRIVATE-VLANS", "SECURITY", "SHAPING"],
+        ),
+        Some(Kind::PortGroup) => (
+            &["SWITCH", "NAME", "VLAN", "BLOCKED", "REVISION"],
+            &["SECURITY", "SHAPING", "OVERRIDABLE"],
+        ),
+        Some(Kind::Port) => (
+            &["NAME", "SWITCH", "GROUP", "HOST", "VNIC", "REVISION"],
+            &["EPOCH", "MAC", "OVERRIDES"],
+        ),
+        Some(Kind::MirrorSession) => (
+            &["SWITCH", "NAME", "SOURCE", "DESTINATION", "REVISION"],
+            &[],
+        ),
+    };
+    let more = if wide { more } else { &[] };
+    usual.iter().chain(more).copied().collect()
+}
+
+fn row(item: &Item) -> Vec<String> {
+    let revision = item.revision.to_string();
+    match &item.document {
+        Document::Switch(doc) => switch_row(doc, revision),
+        Document::PortGroup(doc) => group_row(doc, revision),
+        Document::Port(doc) => port_row(doc, item, revision),
+        Document::MirrorSession(doc) => mirror_row(doc, revision),
+    }
+}
+
+fn switch_row(doc: &SwitchDoc, revision: String) -> Vec<String> {
+    let SwitchDoc {
+        name,
+        hosts,
+        mtu,
+        uplinks,
+        teaming,
+        private_vlans,
+        policy,
+    } = doc;
+    let hosts = match hosts {
+        Hosts::All => "all".to_owned(),
+        Hosts::Only(some) => some.len().to_string(),
+    };
+    let private = private_vlans.entries().iter().map(|entry| entry.primary);
+    vec![
+        name.to_string(),
+        hosts,
+        mtu.get().to_string(),
+        joined(uplinks.iter()),
+        vlan(policy),
+        revision,
+        word(teaming),
+        joined(private),
+        security(policy),
+        shaping(policy),
+    ]
+}
+
+fn group_row(doc: &PortGroupDoc, revision: String) -> Vec<String> {
+    let PortGroupDoc {
+        name,
+        switch,
+        policy,
+        overridable: fields,
+    } = doc;
+    vec![
+        switch.to_string(),
+        name.to_string(),
+        vlan(policy),
+        or_dash(blocked(policy)),
+        revision,
+        security(policy),
+        shaping(policy),
+        overridable(fields),
+    ]
+}
+
+fn blocked(policy: &Policy) -> Option<&'static str> {
+    policy
+        .blocked
+        .map(|blocked| if blocked { "yes" } else { "no" })
+}
+
+fn port_row(doc: &PortDoc, item: &Item, revision: String) -> Vec<String> {
+    let PortDoc {
+        name,
+        switch,
+        group,
+        host,
+        vnic,
+        mac,
+        policy,
+    } = doc;
+    vec![
+        name.to_string(),
+        switch.to_string(),
+        group.to_string(),
+        or_dash(host.as_ref()),
+        or_dash(vnic.as_ref()),
+        revision,
+        or_dash(item.epoch),
+        or_dash(*mac),
+        overrides(policy),
+    ]
+}
+
+fn mirror_row(doc: &MirrorSessionDoc, revision: String) -> Vec<String> {
+    let MirrorSessionDoc {
+        name,
+        switch,
+        source,
+        destination,
+    } = doc;
+    let ports = source
+        .ports
+        .iter()
+        .map(|port| format!("port {} {}", port.port, word(&port.direction)));
+    let vlans = source.vlans.iter().map(|vlan| format!("vlan {vlan}"));
+    let destination = match destination {
+        MirrorDestination::Port(port) => format!("port {port}"),
+        MirrorDestination::Vlan(vlan) => format!("vlan {vlan}"),
+    };
+    vec![
+        switch.to_string(),
+        name.to_string(),
+        joined(ports.chain(vlans)),
+        destination,
+        revision,
+    ]
+}
+
+/// A list in a cell.
+fn joined<T: ToString>(items: impl Iterator<Item = T>) -> String {
+    let items: Vec<_> = items.map(|item| item.to_string()).collect();
+    or_dash(Some(items.join(",")).filter(|text| !text.is_empty()))
+}
+
+/// An enum's variant as it is written in documents.
+fn word<T: serde::Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => "?".to_owned(),
+    }
+}

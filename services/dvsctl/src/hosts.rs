@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Hosts and whether they are in sync: what the publisher knows of their
+//! revisions, joined with retry's queues.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use dvs_schemas::v1::{
+    HostListReply, HostListRequest, HostStatus, Presence, RepushEntry, RepushKey, RetryListReply,
+    RetryListRequest, RipEntry, SwitchOnHost,
+};
+use dvs_schemas::{HostName, SwitchName, Timestamp, subjects};
+use serde::Serialize;
+
+use crate::args::GetArgs;
+use crate::failure::{Failure, Verdict, chain};
+use crate::output::{OutputFormat, json, or_dash, print, say, table, yaml};
+use crate::session::Session;
+use crate::when::age;
+
+/// Both queues as they were at one time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queues {
+    /// When.
+    pub now: Timestamp,
+    /// Hosts that are out of sync.
+    pub out_of_sync: Vec<RepushEntry>,
+    /// Virtual ports that are to go.
+    pub rip: Vec<RipEntry>,
+}
+
+/// All hosts that a request asks for.
+///
+/// # Errors
+/// As [`Session::pages`].
+pub async fn fetch(
+    session: &Session,
+    request: HostListRequest,
+) -> Result<Vec<HostStatus>, Failure> {
+    let mut hosts = Vec::new();
+    session
+        .pages(
+            subjects::HOST_LIST,
+            request,
+            |request, page: HostListReply| {
+                hosts.extend(page.hosts);
+                request.after = page.next;
+                request.after.is_some()
+            },
+        )
+        .await?;
+    Ok(hosts)
+}
+
+/// All queue entries that a request asks for.
+///
+/// # Errors
+/// As [`Session::pages`].
+pub async fn fetch_queues(session: &Session, request: RetryListRequest) -> Result<Queues, Failure> {
+    let mut queues = Queues {
+        now: Timestamp::default(),
+        out_of_sync: Vec::new(),
+        rip: Vec::new(),
+    };
+    session
+        .pages(
+            subjects::RETRY_LIST,
+            request,
+            |request, page: RetryListReply| {
+                queues.now = page.now;
+                queues.out_of_sync.extend(page.out_of_sync);
+                queues.rip.extend(page.rip);
+                request.after = page.next;
+                request.after.is_some()
+            },
+        )
+        .await?;
+    Ok(queues)
+}
+
+/// How a host stands with a switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sync {
+    /// It has applied all that concerns it.
+    InSync,
+    /// A push is on its way, or the host isn't there and nothing was missed.
+    Pending,
+    /// It missed a push, which is tried again.
+    OutOfSync {
+        /// Why.
+        reason: String,
+    },
+    /// It has applied all, but for virtual ports that are still to go.
+    Removing {
+        /// How many.
+        ports: u64,
+    },
+}
+
+impl Sync {
+    fn of(switch: &SwitchOnHost, missed: Option<&RepushEntry>, rips: u64) -> Self {
+        match (missed, switch.observed) {
+            (Some(entry), _) => Self::OutOfSync {
+                reason: entry.state.last_error.clone(),
+            },
+            (None, Some(observed)) if observed >= switch.wanted => match rips {
+                0 => Self::InSync,
+                ports => Self::Removing { ports },
+            },
+            (None, Some(_) | None) => Self::Pending,
+        }
+    }
+}
+
+impl std::fmt::Display for Sync {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::InSync => f.write_str("in sync"),
+            Self::Pending => f.write_str("pending"),
+            Self::OutOfSync { reason } => write!(f, "out of sync: {reason}"),
+            Self::Removing { ports } => write!(f, "removing {ports} ports"),
+        }
+    }
+}
+
+/// A host with the state of each of its switches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostInSync {
+    /// What the publisher knows.
+    #[serde(flatten)]
+    pub status: HostStatus,
+    /// Per switch, in the order of the status.
+    pub sync: Vec<Sync>,
+}
+
+/// Joins hosts with the queues.
+#[must_use]
+pub fn join(hosts: Vec<HostStatus>, queues: &Queues) -> Vec<HostInSync> {
+    let missed: BTreeMap<&RepushKey, &RepushEntry> = queues
+        .out_of_sync
+        .iter()
+        .map(|entry| (&entry.key, entry))
+        .collect();
+    let mut rips: BTreeMap<(&HostName, &SwitchName), u64> = BTreeMap::new();
+    for entry in &queues.rip {
+        *rips
+            .entry((&entry.key.host, &entry.key.switch))
+            .or_default() += 1;
+    }
+    hosts
+        .into_iter()
+        .map(|status| {
+            let sync = status
+                .switches
+                .iter()
+                .map(|on_host| {
+                    let key = RepushKey {
+                        host: status.host.clone(),
+                        switch: on_host.switch.clone(),
+                    };
+                    let rips = rips.get(&(&status.host, &on_host.switch));
+                    Sync::of(
+                        on_host,
+                        missed.get(&key).copied(),
+                        rips.copied().unwrap_or(0),
+                    )
+                })
+                .collect();
+            HostInSync { status, sync }
+        })
+        .collect()
+}
+
+/// Runs `get hosts`.
+///
+/// # Errors
+/// The publisher can't be asked, or refuses. Where only retry can't, what the
+/// publisher knows is shown, and stderr says what is missing.
+pub async fn run(session: &Session, args: GetArgs) -> Result<Verdict, Failure> {
+    let GetArgs {
+        resource: _,
+        name,
+        switch,
+        group: _,
+        host,
+        format,
+    } = args;
+    let host = match name {
+        Some(name) => Some(
+            name.parse()
+                .map_err(|e: dvs_schemas::InvalidName| Failure::Usage(e.to_string()))?,
+        ),
+        None => host,
+    };
+    let hosts = fetch(
+        session,
+        HostListRequest {
+            host: host.clone(),
+            switch: switch.clone(),
+            after: None,
+        },
+    )
+    .await?;
+    let request = RetryListRequest {
+        host: host.clone(),
+        switch,
+        ..RetryListRequest::default()
+    };
+    let queues = match fetch_queues(session, request).await {
+        Ok(queues) => queues,
+        Err(failure) => {
+            say(&format!(
+                "warning: who is out of sync is not known: {}",
+                chain(&failure)
+            ));
+            Queues {
+                now: SystemTime::now().into(),
+                out_of_sync: Vec::new(),
+                rip: Vec::new(),
+            }
+        }
+    };
+    let joined = join(hosts, &queues);
+    print(&render(
+        &joined,
+        queues.now,
+        format.output,
+        format.no_headings,
+    )?)?;
+    match host {
+        Some(host) if joined.is_empty() => {
+            say(&format!("no host is called {host}"));
+            Ok(Verdict::No)
+        }
+        Some(_) | None => Ok(Verdict::Yes),
+    }
+}
+
+fn presence(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Present => "present",
+        Presence::Absent => "absent",
+        Presence::Unknown => "unknown",
+        Presence::Never => "never seen",
+    }
+}
+
+/// The hosts as text, a row per host and switch.
+///
+/// # Errors
+/// A host has no JSON or YAML form, which is none of the user's making.
+pub fn render(
+    hosts: &[HostInSync],
+    now: Timestamp,
+    output: OutputFormat,
+    no_headings: bool,
+) -> std::io::Result<String> {
+    let wide = match output {
+        OutputFormat::Table => false,
+        OutputFormat::Wide => true,
+        OutputFormat::Json => return json(&hosts),
+        OutputFormat::Yaml => return yaml(&hosts),
+        OutputFormat::Name => {
+            return Ok(hosts
+                .iter()
+                .map(|h| format!("{}\n", h.status.host))
+                .collect());
+        }
+    };
+    let mut headings = vec![
+        "HOST", "PRESENCE", "SWITCH", "WANTED", "OBSERVED", "PORTS", "STATE",
+    ];
+    if wide {
+        headings.extend(["HEARD", "NODE", "VERSION"]);
+    }
+    let mut rows = Vec::new();
+    for HostInSync { status, sync } in hosts {
+        let host = [
+            status.host.to_string(),
+            presence(status.presence).to_owned(),
+        ];
+        let more = [
+            or_dash(status.heard.map(|heard| age(now, heard))),
+            or_dash(status.node.as_ref()),
+            or_dash(status.version.as_ref()),
+        ];
+        let mut cells: Vec<[String; 5]> = status
+            .switches
+            .iter()
+            .zip(sync)
+            .map(|(on_host, sync)| {
+                [
+                    on_host.switch.to_string(),
+                    on_host.wanted.to_string(),
+                    or_dash(on_host.observed),
+                    on_host.ports.to_string(),
+                    sync.to_string(),
+                ]
+            })
+            .collect();
+        if cells.is_empty() {
+            cells.push(["-", "-", "-", "0", "no switch"].map(str::to_owned));
+        }
+        for switch in cells {
+            let mut row: Vec<String> = host.iter().cloned().chain(switch).collect();
+            if wide {
+                row.extend(more.iter().cloned());
+            }
+            rows.push(row);
+        }
+    }
+    Ok(table(&headings, rows, no_headings))
+}

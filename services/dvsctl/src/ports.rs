@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ports at run time: what the collector has of them, what their host reads
+//! now, and the end of a connection.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use dvs_schemas::v1::{
+    Counters, CountersOf, DisconnectReply, DisconnectRequest, Link, LiveReply, LiveRequest,
+    PortRuntime, RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord,
+};
+use dvs_schemas::{PortId, Timestamp, subjects};
+
+use crate::args::{DisconnectArgs, LiveArgs, RuntimeArgs};
+use crate::failure::{Failure, Verdict};
+use crate::output::{OutputFormat, json, or_dash, print, say, table, yaml};
+use crate::session::Session;
+use crate::when::age;
+
+/// Runs `disconnect`.
+///
+/// # Errors
+/// The publisher can't be asked, or refuses.
+pub async fn disconnect(session: &Session, args: DisconnectArgs) -> Result<Verdict, Failure> {
+    let DisconnectArgs { port, vnic } = args;
+    let request = DisconnectRequest {
+        port: port.clone(),
+        vnic,
+    };
+    let reply: DisconnectReply = session.ask(subjects::PORT_DISCONNECT, &request).await?;
+    match reply.vnic {
+        Some(vnic) => say(&format!(
+            "{vnic} is no longer connected to port {port} (revision {})",
+            reply.revision
+        )),
+        None => say(&format!("nothing was connected to port {port}")),
+    }
+    Ok(Verdict::Yes)
+}
+
+/// Runs `runtime`.
+///
+/// # Errors
+/// The collector can't be asked, or refuses.
+pub async fn runtime(session: &Session, args: RuntimeArgs) -> Result<Verdict, Failure> {
+    let RuntimeArgs {
+        port,
+        switch,
+        group,
+        host,
+        link,
+        format,
+    } = args;
+    let records = match port {
+        Some(port) => {
+            let request = RuntimeGetRequest { port };
+            vec![session.ask(subjects::RUNTIME_GET, &request).await?]
+        }
+        None => {
+            let request = RuntimeListRequest {
+                switch,
+                group,
+                host,
+                link,
+                ..RuntimeListRequest::default()
+            };
+            let mut records = Vec::new();
+            session
+                .pages(
+                    subjects::RUNTIME_LIST,
+                    request,
+                    |request, page: RuntimeListReply| {
+                        records.extend(page.ports);
+                        request.after = page.next;
+                        request.after.is_some()
+                    },
+                )
+                .await?;
+            records
+        }
+    };
+    let now = SystemTime::now().into();
+    print(&render(&records, now, format.output, format.no_headings)?)?;
+    Ok(Verdict::Yes)
+}
+
+/// Runs `live`.
+///
+/// # Errors
+/// The collector can't be asked, or refuses, or the host doesn't answer it.
+pub async fn live(session: &Session, args: LiveArgs) -> Result<Verdict, Failure> {
+    let LiveArgs { port, host, format } = args;
+    let request = LiveRequest { port, host };
+    let reply: LiveReply = session.ask(subjects::RUNTIME_LIVE, &request).await?;
+    let text = match format.output {
+        OutputFormat::Json => json(&reply)?,
+        OutputFormat::Yaml => yaml(&reply)?,
+        OutputFormat::Table | OutputFormat::Wide | OutputFormat::Name => {
+            let now = reply.at;
+            render(&records(reply), now, format.output, format.no_headings)?
+        }
+    };
+    print(&text)?;
+    Ok(Verdict::Yes)
+}
+
+/// A live reading in the form of the stored one, which the tables show.
+fn records(reply: LiveReply) -> Vec<RuntimeRecord> {
+    let LiveReply {
+        v: _,
+        host,
+        at,
+        ports,
+        counters,
+    } = reply;
+    let counters: BTreeMap<PortId, Counters> = counters
+        .into_iter()
+        .map(
+            |CountersOf {
+                 port,
+                 epoch: _,
+                 counters,
+             }| (port, counters),
+        )
+        .collect();
+    ports
+        .into_iter()
+        .map(|state| {
+            let counters = counters.get(&state.port).copied();
+            RuntimeRecord {
+                port: state.port.clone(),
+                host: host.clone(),
+                updated: at,
+                state: Some(state),
+                counters,
+                settled: counters.map(|_| at),
+            }
+        })
+        .collect()
+}
+
+fn link(state: &PortRuntime) -> &'static str {
+    match (state.link, state.blocked) {
+        (Link::Up, false) => "up",
+        (Link::Up, true) => "up, blocked",
+        (Link::Down, false) => "down",
+        (Link::Down, true) => "down, blocked",
+    }
+}
+
+/// Runtime states as text.
+///
+/// # Errors
+/// A state has no JSON or YAML form, which is none of the user's making.
+pub fn render(
+    records: &[RuntimeRecord],
+    now: Timestamp,
+    output: OutputFormat,
+    no_headings: bool,
+) -> std::io::Result<String> {
+    let wide = match output {
+        OutputFormat::Table => false,
+        OutputFormat::Wide => true,
+        OutputFormat::Json => return json(&records),
+        OutputFormat::Yaml => return yaml(&records),
+        OutputFormat::Name => {
+            return Ok(records
+                .iter()
+                .map(|r| format!("port {}\n", r.port))
+                .collect());
+        }
+    };
+    let mut headings = vec![
+        "PORT",
+        "HOST",
+        "LINK",
+        "VLAN",
+        "IN-PACKETS",
+        "OUT-PACKETS",
+        "AGE",
+    ];
+    if wide {
+        headings.extend([
+            "SWITCH",
+            "GROUP",
+            "EPOCH",
+            "REVISION",
+            "MIRRORED",
+            "IN-BYTES",
+            "IN-DROPS",
+            "OUT-BYTES",
+            "OUT-DROPS",
+            "ERRORS",
+        ]);
+    }
+    let rows = records
+        .iter()
+        .map(|record| {
+            let mut row = row(record, now);
+            row.truncate(headings.len());
+            row
+        })
+        .collect();
+    Ok(table(&headings, rows, no_headings))
+}
+
+fn row(record: &RuntimeRecord, now: Timestamp) -> Vec<String> {
+    let RuntimeRecord {
+        port,
+        host,
+        updated,
+        state,
+        counters,
+        settled: _,
+    } = record;
+    let of = |field: fn(&Counters) -> u64| or_dash(counters.as_ref().map(field));
+    let state = state.as_ref();
+    let mirrored = state
+        .map(|s| {
+            s.mirrored
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        })
+        .filter(|text| !text.is_empty());
+    vec![
+        port.to_string(),
+        host.to_string(),
+        state.map_or("gone", link).to_owned(),
+        or_dash(state.map(|s| &s.vlan)),
+        of(|c| c.ingress_packets),
+        of(|c| c.egress_packets),
+        age(now, *updated),
+        or_dash(state.map(|s| &s.switch)),
+        or_dash(state.map(|s| &s.group)),
+        or_dash(state.map(|s| s.epoch)),
+        or_dash(state.map(|s| s.revision)),
+        or_dash(mirrored),
+        of(|c| c.ingress_bytes),
+        of(|c| c.ingress_drops),
+        of(|c| c.egress_bytes),
+        of(|c| c.egress_drops),
+        of(|c| c.ingress_errors.saturating_add(c.egress_errors)),
+    ]
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Retry's queues: what hosts have missed, what is still to go from them, and
+//! the operator's hand in it.
+
+use dvs_schemas::v1::{EntrySelection, EntryState, Queue, RetryListRequest, SelectionReply};
+use dvs_schemas::{Timestamp, subjects};
+
+use crate::args::{OutOfSyncArgs, QueueAction, RipFilter, RipQueueArgs, Selected, SyncFilter};
+use crate::failure::{Failure, Verdict};
+use crate::hosts::{Queues, fetch_queues};
+use crate::output::{ListFormat, OutputFormat, json, print, say, table, yaml};
+use crate::session::Session;
+use crate::when::{age, until};
+
+/// Runs `out-of-sync`.
+///
+/// # Errors
+/// Retry can't be asked, or refuses.
+pub async fn out_of_sync(session: &Session, args: OutOfSyncArgs) -> Result<Verdict, Failure> {
+    let OutOfSyncArgs {
+        action,
+        filter,
+        format,
+    } = args;
+    match action {
+        Some(action) => {
+            let (verb, Selected { filter, all }) = taken(action);
+            let selection = select(Queue::Repush, filter, None, all)?;
+            act(session, verb, &selection).await
+        }
+        None => list(session, Queue::Repush, filter, &format).await,
+    }
+}
+
+/// Runs `rip-queue`.
+///
+/// # Errors
+/// Retry can't be asked, or refuses.
+pub async fn rip_queue(session: &Session, args: RipQueueArgs) -> Result<Verdict, Failure> {
+    let RipQueueArgs {
+        action,
+        filter,
+        format,
+    } = args;
+    match action {
+        Some(action) => {
+            let (verb, Selected { filter, all }) = taken(action);
+            let RipFilter { sync, port } = filter;
+            let selection = select(Queue::Rip, sync, port, all)?;
+            act(session, verb, &selection).await
+        }
+        None => list(session, Queue::Rip, filter, &format).await,
+    }
+}
+
+/// What is done to entries: subject and word.
+#[derive(Debug, Clone, Copy)]
+struct Verb {
+    subject: &'static str,
+    done: &'static str,
+}
+
+fn taken<F: clap::Args>(action: QueueAction<F>) -> (Verb, Selected<F>) {
+    let (subject, done, selected) = match action {
+        QueueAction::Kick(selected) => (subjects::RETRY_KICK, "tried now", selected),
+        QueueAction::Park(selected) => (subjects::RETRY_PARK, "parked", selected),
+        QueueAction::Cancel(selected) => (subjects::RETRY_CANCEL, "dropped", selected),
+    };
+    (Verb { subject, done }, selected)
+}
+
+/// A slip of the hand must not act on the whole queue, so all of it is asked
+/// for by name.
+fn select(
+    queue: Queue,
+    filter: SyncFilter,
+    port: Option<dvs_schemas::PortId>,
+    all: bool,
+) -> Result<EntrySelection, Failure> {
+    let SyncFilter { host, switch } = filter;
+    let some = host.is_some() || switch.is_some() || port.is_some();
+    if some == all {
+        return Err(Failure::Usage(
+            if all {
+                "--all goes without --host, --switch and --port"
+            } else {
+                "name the entries by --host, --switch or --port, or all of the queue by --all"
+            }
+            .to_owned(),
+        ));
+    }
+    Ok(EntrySelection {
+        queue: Some(queue),
+        host,
+        switch,
+        port,
+    })
+}
+
+async fn act(
+    session: &Session,
+    verb: Verb,
+    selection: &EntrySelection,
+) -> Result<Verdict, Failure> {
+    let SelectionReply { v: _, entries } = session.ask(verb.subject, selection).await?;
+    let noun = if entries == 1 { "entry" } else { "entries" };
+    say(&format!("{entries} {noun} {}", verb.done));
+    Ok(if entries == 0 {
+        Verdict::No
+    } else {
+        Verdict::Yes
+    })
+}
+
+async fn list(
+    session: &Session,
+    queue: Queue,
+    filter: SyncFilter,
+    format: &ListFormat,
+) -> Result<Verdict, Failure> {
+    let SyncFilter { host, switch } = filter;
+    let request = RetryListRequest {
+        queue: Some(queue),
+        host,
+        switch,
+        after: None,
+    };
+    let queues = fetch_queues(session, request).await?;
+    let empty = match queue {
+        Queue::Repush => queues.out_of_sync.is_empty(),
+        Queue::Rip => queues.rip.is_empty(),
+    };
+    print(&render(queue, &queues, format.output, format.no_headings)?)?;
+    let plain = matches!(format.output, OutputFormat::Table | OutputFormat::Wide);
+    if empty && plain {
+        say(match queue {
+            Queue::Repush => "every host is in sync",
+            Queue::Rip => "nothing is to be removed",
+        });
+    }
+    Ok(Verdict::Yes)
+}
+
+fn state(entry: &EntryState, now: Timestamp) -> [String; 5] {
+    let EntryState {
+        revision,
+        since,
+        attempts,
+        last_error,
+        next_try,
+    } = entry;
+    [
+        revision.to_string(),
+        age(now, *since),
+        attempts.to_string(),
+        next_try.map_or_else(|| "parked".to_owned(), |next| until(now, next)),
+        last_error.clone(),
+    ]
+}
+
+/// A queue as text.
+///
+/// # Errors
+/// An entry has no JSON or YAML form, which is none of the user's making.
+pub fn render(
+    queue: Queue,
+    queues: &Queues,
+    output: OutputFormat,
+    no_headings: bool,
+) -> std::io::Result<String> {
+    let Queues {
+        now,
+        out_of_sync,
+        rip,
+    } = queues;
+    match (output, queue) {
+        (OutputFormat::Json, Queue::Repush) => json(out_of_sync),
+        (OutputFormat::Json, Queue::Rip) => json(rip),
+        (OutputFormat::Yaml, Queue::Repush) => yaml(out_of_sync),
+        (OutputFormat::Yaml, Queue::Rip) => yaml(rip),
+        (OutputFormat::Name, Queue::Repush) => Ok(out_of_sync
+            .iter()
+            .map(|entry| format!("{}\n", entry.key.host))
+            .collect()),
+        (OutputFormat::Name, Queue::Rip) => Ok(rip
+            .iter()
+            .map(|entry| format!("{}\n", entry.key.port))
+            .collect()),
+        (OutputFormat::Table | OutputFormat::Wide, queue) => {
+            let mut headings = vec!["HOST", "SWITCH"];
+            let rows: Vec<Vec<String>> = match queue {
+                Queue::Repush => out_of_sync
+                    .iter()
+                    .map(|entry| {
+                        let key = [entry.key.host.to_string(), entry.key.switch.to_string()];
+                        key.into_iter().chain(state(&entry.state, *now)).collect()
+                    })
+                    .collect(),
+                Queue::Rip => {
+                    headings.push("PORT");
+                    rip.iter()
+                        .map(|entry| {
+                            let key = [
+                                entry.key.host.to_string(),
+                                entry.key.switch.to_string(),
+                                entry.key.port.to_string(),
+                            ];
+                            key.into_iter().chain(state(&entry.state, *now)).collect()
+                        })
+                        .collect()
+                }
+            };
+            headings.extend(["REVISION", "AGE", "ATTEMPTS", "NEXT", "ERROR"]);
+            if rows.is_empty() {
+                return Ok(String::new());
+            }
+            Ok(table(&headings, rows, no_headings))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_whole_queue_is_asked_for_by_name_only() {
+        let one = || SyncFilter {
+            host: Some("h1".parse().unwrap()),
+            switch: None,
+        };
+        let none = SyncFilter::default;
+        assert!(select(Queue::Rip, none(), None, false).is_err());
+        assert!(select(Queue::Rip, one(), None, true).is_err());
+        assert!(select(Queue::Rip, one(), None, false).is_ok());
+        assert!(select(Queue::Rip, none(), Some("p".parse().unwrap()), false).is_ok());
+        assert!(select(Queue::Rip, none(), None, true).is_ok());
+    }
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A connection for the length of one command: questions with their answers,
+//! every one within a bound.
+
+use std::time::Duration;
+
+use async_nats::Message;
+use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
+use dvs_schemas::codec::{decode, encode};
+use dvs_schemas::problem::ProblemBody;
+use dvs_schemas::{Format, Problem, ProblemCode};
+use dvs_transport::{Bus, ConnectArgs, Identity, connect};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::failure::{Failure, Refusal};
+
+/// A connection and the bound of its requests.
+#[derive(Debug)]
+pub struct Session {
+    bus: Bus,
+    timeout: Duration,
+}
+
+impl Session {
+    /// Connects; a server that isn't there within `timeout` is a failure.
+    ///
+    /// # Errors
+    /// [`Failure::Connect`].
+    pub async fn open(args: &ConnectArgs, timeout: Duration) -> Result<Self, Failure> {
+        let bus = connect(args, Identity::operator("dvsctl")).await?;
+        bus.reach(timeout).await?;
+        Ok(Self { bus, timeout })
+    }
+
+    /// Asks, within the session's bound.
+    ///
+    /// # Errors
+    /// [`Failure::Bus`], [`Failure::Refused`] or [`Failure::Answer`].
+    pub async fn ask<Q, R>(&self, subject: &str, request: &Q) -> Result<R, Failure>
+    where
+        Q: Serialize,
+        R: DeserializeOwned,
+    {
+        self.ask_within(subject, request, self.timeout).await
+    }
+
+    /// Asks for what takes the service up to `patience` by itself, as waiting
+    /// for hosts does.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_patiently<Q, R>(
+        &self,
+        subject: &str,
+        request: &Q,
+        patience: Duration,
+    ) -> Result<R, Failure>
+    where
+        Q: Serialize,
+        R: DeserializeOwned,
+    {
+        self.ask_within(subject, request, self.timeout + patience)
+            .await
+    }
+
+    /// Asks, within a bound.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_within<Q, R>(
+        &self,
+        subject: &str,
+        request: &Q,
+        wait: Duration,
+    ) -> Result<R, Failure>
+    where
+        Q: Serialize,
+        R: DeserializeOwned,
+    {
+        let payload = encode(Format::MessagePack, request)
+            .map_err(|error| Failure::Usage(crate::failure::chain(&error)))?;
+        let message = self.bus.request(subject.to_owned(), payload, wait).await?;
+        if let Some(problem) = problem(&message) {
+            return Err(Failure::Refused(Box::new(Refusal {
+                problem,
+                place: None,
+            })));
+        }
+        match decode(&message.payload) {
+            Ok((_, reply)) => Ok(reply),
+            Err(problem) => Err(Failure::Answer {
+                subject: subject.to_owned(),
+                problem: Box::new(problem),
+            }),
+        }
+    }
+
+    /// Asks page after page. `turn` takes a page and sets the request on the
+    /// next one; it returns whether there is one.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn pages<Q, R>(
+        &self,
+        subject: &str,
+        mut request: Q,
+        mut turn: impl FnMut(&mut Q, R) -> bool,
+    ) -> Result<(), Failure>
+    where
+        Q: Serialize + PartialEq + Clone,
+        R: DeserializeOwned,
+    {
+        loop {
+            let page = self.ask(subject, &request).await?;
+            let asked = request.clone();
+            if !turn(&mut request, page) {
+                return Ok(());
+            }
+            if request == asked {
+                let problem = Problem::new(ProblemCode::Internal, "the same page comes again");
+                return Err(Failure::Answer {
+                    subject: subject.to_owned(),
+                    problem: Box::new(problem),
+                });
+            }
+        }
+    }
+}
+
+/// The refusal that a message carries, if it does: the headers say that it is
+/// one, the body has it whole.
+fn problem(message: &Message) -> Option<Problem> {
+    let headers = message.headers.as_ref()?;
+    let text = headers.get(NATS_SERVICE_ERROR)?;
+    if let Ok((_, body)) = decode::<ProblemBody>(&message.payload) {
+        return Some(body.error);
+    }
+    let code = headers
+        .get(NATS_SERVICE_ERROR_CODE)
+        .map_or("unknown", |code| code.as_str());
+    Some(Problem::new(
+        ProblemCode::Internal,
+        format!("{text} (code {code})"),
+    ))
+}
