@@ -158,6 +158,9 @@ async fn send<Q: Serialize>(
     let reply: ApplyReply = patiently(session, subject, request, change.wait, patience).await?;
     if !whole(change.output, &reply)? {
         print(&changes(&reply.changed, ""))?;
+        if reply.left_out > 0 {
+            say(&format!("and {} more", count(reply.left_out, "object")));
+        }
         say(&summary(&reply, total));
     }
     Ok(pushed(reply.applied.as_ref()))
@@ -220,7 +223,8 @@ pub fn changes(changed: &[ChangedObject], suffix: &str) -> String {
 }
 
 fn summary(reply: &ApplyReply, total: u64) -> String {
-    let changed = reply.changed.len() as u64;
+    // Those that did not fit into the reply are counted, if not named.
+    let changed = reply.changed.len() as u64 + reply.left_out;
     let unchanged = total.saturating_sub(changed);
     match (changed, unchanged) {
         (0, _) => format!("unchanged at revision {}", reply.revision),

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::args::GetArgs;
 use crate::failure::{Failure, Verdict, chain};
-use crate::output::{OutputFormat, json, or_dash, print, say, table, yaml};
+use crate::output::{OutputFormat, count, json, or_dash, print, say, table, yaml};
 use crate::session::Session;
 use crate::when::age;
 
@@ -119,7 +119,7 @@ impl std::fmt::Display for Sync {
             Self::InSync => f.write_str("in sync"),
             Self::Pending => f.write_str("pending"),
             Self::OutOfSync { reason } => write!(f, "out of sync: {reason}"),
-            Self::Removing { ports } => write!(f, "removing {ports} ports"),
+            Self::Removing { ports } => write!(f, "removing {}", count(*ports, "port")),
         }
     }
 }

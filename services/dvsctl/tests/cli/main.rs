@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The real `dvsctl` on a real bus: what it sends, what it prints to which
+//! stream, and the exit codes that scripts rely on.
+#![allow(clippy::unwrap_used)]
+
+mod changes;
+mod connecting;
+mod fake;
+mod views;

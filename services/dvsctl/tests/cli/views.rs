@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Lists, queues and waits over a real bus, as whole tables.
+
+use std::collections::VecDeque;
+
+use crate::fake::Script;
+use dvs_schemas::v1::{
+    EntrySelection, EntryState, GetReply, GetRequest, HostListReply, HostListRequest, HostStatus,
+    Item, Presence, Queue, RepushEntry, RepushKey, RetryListReply, RetryListRequest, RipEntry,
+    RipKey, SelectionReply, SwitchOnHost, V1,
+};
+use dvs_schemas::{Epoch, Revision, Timestamp, subjects};
+
+fn item(revision: u64, epoch: Option<u64>, text: &str) -> Item {
+    Item {
+        revision: Revision(revision),
+        epoch: epoch.map(Epoch),
+        document: serde_json::from_str(text).unwrap(),
+    }
+}
+
+/// The store in pages of one object.
+fn store() -> Script {
+    let items = [
+        item(
+            1,
+            None,
+            r#"{"kind":"Switch","name":"prod","hosts":["h1","h2"],"mtu":9000,"uplinks":["eth0","eth1"],"policy":{"vlan":"untagged"}}"#,
+        ),
+        item(
+            4,
+            None,
+            r#"{"kind":"PortGroup","name":"web","switch":"prod","policy":{"vlan":{"access":100},"security":{"promiscuous":"reject"},"shaping":{"egress":"unlimited"}},"overridable":["blocked"]}"#,
+        ),
+        item(
+            9,
+            Some(2),
+            r#"{"kind":"Port","name":"web-1","switch":"prod","group":"web","host":"h1","vnic":"vm-1/eth0","policy":{"blocked":true}}"#,
+        ),
+        item(
+            10,
+            Some(0),
+            r#"{"kind":"Port","name":"web-2","switch":"prod","group":"web"}"#,
+        ),
+        item(
+            11,
+            None,
+            r#"{"kind":"MirrorSession","name":"tap","switch":"prod","source":{"ports":[{"port":"web-1"}],"vlans":[7]},"destination":{"vlan":900}}"#,
+        ),
+    ];
+    Script::default().on(subjects::CONFIG_GET, move |request: GetRequest| {
+        let mut of_kind: Vec<_> = items
+            .iter()
+            .filter(|item| {
+                let key = item.document.key();
+                request.kind.is_none_or(|kind| kind == key.kind())
+                    && request
+                        .name
+                        .as_ref()
+                        .is_none_or(|name| dvs_schemas::v1::ObjectRef::from(&key).name == *name)
+            })
+            .cloned()
+            .collect();
+        let from: usize = request.after.map_or(0, |after| after.parse().unwrap());
+        let next = (from + 1 < of_kind.len()).then(|| (from + 1).to_string());
+        Ok(GetReply {
+            v: V1,
+            revision: Revision(11),
+            items: of_kind.drain(from.min(of_kind.len())..).take(1).collect(),
+            next,
+        })
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_has_its_table() {
+    let fake = store().start().await;
+    let tables = [
+        (
+            vec!["get", "switches"],
+            "NAME  HOSTS  MTU   UPLINKS    VLAN      REVISION\n\
+             prod  2      9000  eth0,eth1  untagged  1\n",
+        ),
+        (
+            vec!["get", "pg", "-o", "wide"],
+            "SWITCH  NAME  VLAN        BLOCKED  REVISION  SECURITY      SHAPING        OVERRIDABLE\n\
+             prod    web   access 100  -        4         -promiscuous  out unlimited  blocked\n",
+        ),
+        (
+            vec!["get", "ports"],
+            "NAME   SWITCH  GROUP  HOST  VNIC       REVISION\n\
+             web-1  prod    web    h1    vm-1/eth0  9\n\
+             web-2  prod    web    -     -          10\n",
+        ),
+        (
+            vec!["get", "ports", "web-1", "-o", "wide", "--no-headings"],
+            "web-1  prod  web  h1  vm-1/eth0  9  2  -  blocked\n",
+        ),
+        (
+            vec!["get", "mirrors"],
+            "SWITCH  NAME  SOURCE                  DESTINATION  REVISION\n\
+             prod    tap   port web-1 both,vlan 7  vlan 900     11\n",
+        ),
+        (
+            vec!["get", "all", "-o", "name"],
+            "switch prod\nportgroup prod/web\nport web-1\nport web-2\nmirror prod/tap\n",
+        ),
+        (
+            vec!["get", "all"],
+            "KIND           NAME      REVISION\n\
+             Switch         prod      1\n\
+             PortGroup      prod/web  4\n\
+             Port           web-1     9\n\
+             Port           web-2     10\n\
+             MirrorSession  prod/tap  11\n",
+        ),
+        (
+            vec!["get", "port", "web-2", "-o", "yaml"],
+            "---\n# revision 10\nkind: Port\nname: web-2\nswitch: prod\ngroup: web\n",
+        ),
+    ];
+    for (args, stdout) in tables {
+        assert_eq!(fake.ends(0, &args).await.stdout, stdout, "{args:?}");
+    }
+    let ended = fake.ends(1, &["get", "port", "absent"]).await;
+    assert_eq!(ended.stderr, "nothing is called \"absent\"\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_get_writes_as_yaml_apply_reads() {
+    let fake = store().start().await;
+    let yaml = fake.ends(0, &["get", "all", "-o", "yaml"]).await.stdout;
+    let json = fake.ends(0, &["get", "all", "-o", "json"]).await.stdout;
+    let items: Vec<Item> = serde_json::from_str(&json).unwrap();
+    let read = dvsctl::documents::parse("f", &yaml).unwrap();
+    let documents: Vec<_> = read.into_iter().map(|w| w.document).collect();
+    let expected: Vec<_> = items.into_iter().map(|item| item.document).collect();
+    assert_eq!(documents, expected);
+    assert_eq!(documents.len(), 5);
+}
+
+fn host(name: &str, presence: Presence, wanted: u64, observed: Option<u64>) -> HostStatus {
+    HostStatus {
+        host: name.parse().unwrap(),
+        presence,
+        heard: None,
+        node: None,
+        version: None,
+        switches: vec![SwitchOnHost {
+            switch: "prod".parse().unwrap(),
+            wanted: Revision(wanted),
+            observed: observed.map(Revision),
+            ports: 2,
+        }],
+    }
+}
+
+fn hosts(script: Script, turns: Vec<Vec<HostStatus>>) -> Script {
+    let mut turns = VecDeque::from(turns);
+    script.on(subjects::HOST_LIST, move |_: HostListRequest| {
+        let hosts = if turns.len() > 1 {
+            turns.pop_front().unwrap()
+        } else {
+            turns[0].clone()
+        };
+        Ok(HostListReply {
+            v: V1,
+            revision: Revision(7),
+            hosts,
+            next: None,
+        })
+    })
+}
+
+fn state(next_try: Option<u64>) -> EntryState {
+    EntryState {
+        revision: Revision(7),
+        since: Timestamp(1_000),
+        attempts: 4,
+        last_error: "no responder".into(),
+        next_try: next_try.map(Timestamp),
+    }
+}
+
+fn queues(script: Script, out_of_sync: Vec<RepushEntry>, rip: Vec<RipEntry>) -> Script {
+    script.on(subjects::RETRY_LIST, move |request: RetryListRequest| {
+        let of = |queue| request.queue.is_none_or(|only| only == queue);
+        Ok(RetryListReply {
+            v: V1,
+            now: Timestamp(66_000),
+            repush_total: out_of_sync.len() as u64,
+            rip_total: rip.len() as u64,
+            out_of_sync: if of(Queue::Repush) {
+                out_of_sync.clone()
+            } else {
+                vec![]
+            },
+            rip: if of(Queue::Rip) { rip.clone() } else { vec![] },
+            next: None,
+        })
+    })
+}
+
+fn repush(host: &str, next_try: Option<u64>) -> RepushEntry {
+    RepushEntry {
+        key: RepushKey {
+            host: host.parse().unwrap(),
+            switch: "prod".parse().unwrap(),
+        },
+        state: state(next_try),
+    }
+}
+
+fn rip(host: &str) -> RipEntry {
+    RipEntry {
+        key: RipKey {
+            host: host.parse().unwrap(),
+            switch: "prod".parse().unwrap(),
+            port: "web-9".parse().unwrap(),
+        },
+        state: state(Some(65_000)),
+    }
+}
+
+fn five() -> Vec<HostStatus> {
+    vec![
+        host("h1", Presence::Present, 7, Some(7)),
+        host("h2", Presence::Present, 7, Some(5)),
+        host("h3", Presence::Absent, 7, Some(5)),
+        host("h4", Presence::Never, 7, None),
+        host("h5", Presence::Present, 6, Some(7)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_show_whether_they_are_in_sync() {
+    let script = hosts(Script::default(), vec![five()]);
+    let script = queues(script, vec![repush("h3", Some(78_000))], vec![rip("h5")]);
+    let fake = script.start().await;
+    assert_eq!(
+        fake.ends(0, &["get", "hosts"]).await.stdout,
+        "HOST  PRESENCE    SWITCH  WANTED  OBSERVED  PORTS  STATE\n\
+         h1    present     prod    7       7         2      in sync\n\
+         h2    present     prod    7       5         2      pending\n\
+         h3    absent      prod    7       5         2      out of sync: no responder\n\
+         h4    never seen  prod    7       -         2      pending\n\
+         h5    present     prod    6       7         2      removing 1 port\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_are_shown_without_retry_and_the_gap_is_said() {
+    let fake = hosts(Script::default(), vec![five()]).start().await;
+    let ended = fake.ends(0, &["get", "hosts", "-o", "name"]).await;
+    assert_eq!(ended.stdout, "h1\nh2\nh3\nh4\nh5\n");
+    assert!(
+        ended
+            .stderr
+            .starts_with("warning: who is out of sync is not known"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_show_age_attempts_and_next_try() {
+    let script = queues(
+        Script::default(),
+        vec![repush("h3", Some(78_000)), repush("h4", None)],
+        vec![rip("h5")],
+    );
+    let fake = script.start().await;
+    assert_eq!(
+        fake.ends(0, &["out-of-sync"]).await.stdout,
+        "HOST  SWITCH  REVISION  AGE    ATTEMPTS  NEXT    ERROR\n\
+         h3    prod    7         1m05s  4         in 12s  no responder\n\
+         h4    prod    7         1m05s  4         parked  no responder\n"
+    );
+    assert_eq!(
+        fake.ends(0, &["rip-queue", "--host", "h5"]).await.stdout,
+        "HOST  SWITCH  PORT   REVISION  AGE    ATTEMPTS  NEXT  ERROR\n\
+         h5    prod    web-9  7         1m05s  4         now   no responder\n"
+    );
+    let empty = queues(Script::default(), vec![], vec![]).start().await;
+    let ended = empty.ends(0, &["out-of-sync"]).await;
+    assert_eq!(
+        (ended.stdout.as_str(), ended.stderr.as_str()),
+        ("", "every host is in sync\n")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_are_kicked_parked_and_cancelled_by_selection() {
+    let select = |entries: u64, expected: EntrySelection| {
+        move |selection: EntrySelection| {
+            assert_eq!(selection, expected);
+            Ok(SelectionReply { v: V1, entries })
+        }
+    };
+    let script = Script::default()
+        .on(
+            subjects::RETRY_KICK,
+            select(
+                1,
+                EntrySelection {
+                    queue: Some(Queue::Repush),
+                    host: Some("h1".parse().unwrap()),
+                    ..EntrySelection::default()
+                },
+            ),
+        )
+        .on(
+            subjects::RETRY_PARK,
+            select(
+                2,
+                EntrySelection {
+                    queue: Some(Queue::Rip),
+                    ..EntrySelection::default()
+                },
+            ),
+        )
+        .on(
+            subjects::RETRY_CANCEL,
+            select(
+                0,
+                EntrySelection {
+                    queue: Some(Queue::Rip),
+                    port: Some("web-9".parse().unwrap()),
+                    ..EntrySelection::default()
+                },
+            ),
+        );
+    let fake = script.start().await;
+    let ended = fake.ends(0, &["out-of-sync", "kick", "--host", "h1"]).await;
+    assert_eq!(ended.stderr, "1 entry tried now\n");
+    let ended = fake.ends(0, &["rip-queue", "park", "--all"]).await;
+    assert_eq!(ended.stderr, "2 entries parked\n");
+    let ended = fake
+        .ends(1, &["rip-queue", "cancel", "--port", "web-9"])
+        .await;
+    assert_eq!(ended.stderr, "0 entries dropped\n");
+    fake.ends(2, &["out-of-sync", "kick"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_when_it_is_so() {
+    let one = |observed| vec![host("h1", Presence::Present, 7, observed)];
+    let script = hosts(Script::default(), vec![vec![], one(None), one(Some(7))]);
+    let fake = queues(script, vec![], vec![]).start().await;
+    let args = ["wait", "hosts", "--count", "1", "--timeout", "30s"];
+    let ended = fake.ends(0, &args).await;
+    assert_eq!(
+        ended.stderr,
+        "waiting for the bus\n0 of 1 host present\n1 of 1 host present\n"
+    );
+    let ended = fake.ends(0, &["wait", "in-sync", "--timeout", "30s"]).await;
+    assert!(ended.stderr.ends_with("1 of 1 host in sync\n"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_is_over_names_the_laggards_and_ends_with_1() {
+    let script = hosts(Script::default(), vec![five()]);
+    let script = queues(script, vec![repush("h3", None)], vec![rip("h5")]);
+    let fake = script.start().await;
+    let ended = fake.ends(1, &["wait", "in-sync", "--timeout", "1s"]).await;
+    assert_eq!(
+        ended.stderr,
+        "waiting for the bus\n\
+         1 of 5 hosts in sync, 2 to be retried\n\
+         not so after 1s: 1 of 5 hosts in sync, 2 to be retried\n  \
+         h2 on switch prod: pending, observed 5 of 7\n  \
+         h3 on switch prod: out of sync: no responder, observed 5 of 7 (the host is absent)\n  \
+         h4 on switch prod: pending, observed - of 7 (the host was never there)\n  \
+         h5 on switch prod: removing 1 port, observed 7 of 6\n"
+    );
+}
