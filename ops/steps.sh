@@ -11,6 +11,8 @@ TOOLS=$ROOT/.tools
 RUN=${DVS_RUN:-$ROOT/.run}
 LOGS=$RUN/log
 export PATH="$TOOLS/bin:$PATH"
+# Jobs of CI systems and systemd may have none.
+export HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}
 
 say() { printf '%s\n' "$*" >&2; }
 
