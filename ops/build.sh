@@ -20,7 +20,7 @@ build_binaries() {
     local program
     for program in "${PROGRAMS[@]}"; do command+=(-p "$program"); done
     (
-        cd "$ROOT"
+        cd "$ROOT" || exit
         # On a terminal cargo has the better progress bar.
         if [[ -t 2 ]]; then "${command[@]}"; else quietly "$LOGS/build" "${command[@]}"; fi
     )

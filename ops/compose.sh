@@ -94,7 +94,6 @@ compose_up() {
         BINARIES=$RUN/programs
     fi
     OPERATOR_KEY=$RUN/compose/operator.nk
-    NATS_PORT=${DVS_NATS_PORT:-4222}
     step "containers, $HOSTS of them hosts" compose_containers
     step "health" compose_healthy
     compose_operator_key

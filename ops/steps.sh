@@ -9,6 +9,7 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 TOOLS=$ROOT/.tools
 RUN=${DVS_RUN:-$ROOT/.run}
+# shellcheck disable=SC2034 # used where this is sourced
 LOGS=$RUN/log
 export PATH="$TOOLS/bin:$PATH"
 # Jobs of CI systems and systemd may have none.
