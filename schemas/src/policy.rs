@@ -16,7 +16,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// One layer of policy. What is `None` is inherited from the layer below.
+/// One layer of policy. What is left out is inherited from the layer below.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -95,13 +95,18 @@ pub struct Rate {
     pub burst_kib: NonZeroU32,
 }
 
-/// A rate before its fields are held against each other.
+// A rate before its fields are held against each other. Its documentation is
+// that of the JSON Schema.
+/// A token bucket.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Rate")]
 struct UncheckedRate {
+    /// Long-term rate in kbit/s (1,000 bit/s).
     average_kbps: NonZeroU32,
+    /// Highest rate during a burst in kbit/s; not below the average.
     peak_kbps: NonZeroU32,
+    /// Bytes that may pass above the average rate, in KiB (1,024 bytes).
     burst_kib: NonZeroU32,
 }
 

@@ -115,7 +115,7 @@ impl JsonSchema for Deadline {
 ///
 /// Written as one document, as an array of them, or as an object with
 /// `documents`; the options stand beside `kind` or beside `documents`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ApplyRequest {
     /// The documents.
     pub documents: Vec<Document>,
@@ -129,7 +129,7 @@ pub struct ApplyRequest {
 /// Written as one reference, as an array of them, or as an object with
 /// `objects`; the options as with [`ApplyRequest`]. A whole document is a
 /// reference too: only what names the object is read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeleteRequest {
     /// The objects.
     pub objects: Vec<ObjectRef>,

@@ -8,6 +8,7 @@ mod config;
 mod hosts;
 mod retry;
 mod runtime;
+mod shapes;
 
 pub use agent::{
     ApplyOutcome, ApplyReport, Change, Clobber, FinalState, GlobalKey, MirrorState, Plan,
