@@ -1,1 +1,24 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! The config-publisher: owns the configuration (switches, port groups, ports
+//! and where they are placed), and pushes final state to the hosts.
+//!
+//! Reading order: [`config`] (what there is), [`admission`] (what may change),
+//! [`record`] and [`pushes`] (what a change owes the hosts, and how it goes),
+//! [`handover`] (what becomes of hosts that did not acknowledge), [`core`]
+//! (all of it as one state). None of these does IO.
+
+pub mod admission;
+pub mod changes;
+pub mod config;
+pub mod core;
+pub mod dryrun;
+pub mod events;
+pub mod fleet;
+pub mod handover;
+pub mod ledger;
+pub mod load;
+pub mod pushes;
+pub mod query;
+pub mod record;
+pub mod render;
+pub mod replies;

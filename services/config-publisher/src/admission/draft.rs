@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The store as it will be: what a request names, over what there is.
+
+use std::collections::BTreeMap;
+
+use dvs_schemas::{ObjectKey, PortGroupDoc, PortGroupName, PortId, SwitchDoc, SwitchName};
+
+use crate::changes::{Change, ChangeSet, Object, Placed};
+use crate::config::Config;
+use crate::fleet::Fleet;
+
+/// The store as it will be.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) config: &'a Config,
+    pub(super) fleet: &'a Fleet,
+    named: BTreeMap<ObjectKey, (usize, Object)>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(config: &'a Config, fleet: &'a Fleet) -> Self {
+        Self {
+            config,
+            fleet,
+            named: BTreeMap::new(),
+        }
+    }
+
+    /// Adds what the request names at a place.
+    pub(super) fn put(&mut self, at: usize, object: Object) {
+        self.named.insert(object.key(), (at, object));
+    }
+
+    /// What the request names, with its places, in the order of the places.
+    pub(super) fn named(&self) -> impl Iterator<Item = (usize, &Object)> {
+        let mut list: Vec<_> = self.named.values().map(|(at, o)| (*at, o)).collect();
+        list.sort_by_key(|(at, _)| *at);
+        list.into_iter()
+    }
+
+    /// Whether the request names the object, so that it is checked by itself.
+    pub(super) fn names(&self, key: &ObjectKey) -> bool {
+        self.named.contains_key(key)
+    }
+
+    pub(super) fn switch(&self, name: &SwitchName) -> Option<&SwitchDoc> {
+        match self.named.get(&ObjectKey::Switch(name.clone())) {
+            Some((_, Object::Switch(doc))) => Some(doc),
+            Some((_, Object::PortGroup(_) | Object::Port(_) | Object::MirrorSession(_))) | None => {
+                self.config.switch(name).map(|entry| &entry.value)
+            }
+        }
+    }
+
+    pub(super) fn group(&self, switch: &SwitchName, name: &PortGroupName) -> Option<&PortGroupDoc> {
+        let key = ObjectKey::PortGroup(switch.clone(), name.clone());
+        match self.named.get(&key) {
+            Some((_, Object::PortGroup(doc))) => Some(doc),
+            Some((_, Object::Switch(_) | Object::Port(_) | Object::MirrorSession(_))) | None => {
+                self.config.group(switch, name).map(|entry| &entry.value)
+            }
+        }
+    }
+
+    pub(super) fn port(&self, id: &PortId) -> Option<&Placed> {
+        match self.named.get(&ObjectKey::Port(id.clone())) {
+            Some((_, Object::Port(port))) => Some(port),
+            Some((_, Object::Switch(_) | Object::PortGroup(_) | Object::MirrorSession(_)))
+            | None => self.config.port(id).map(|entry| &entry.value),
+        }
+    }
+
+    /// What differs from the store. Keys sort by kind, in the order in which
+    /// one kind needs the other.
+    pub(super) fn changes(self) -> ChangeSet {
+        let config = self.config;
+        let differing =
+            self.named
+                .into_iter()
+                .filter_map(|(key, (_, after))| match config.object(&key) {
+                    None => Some(Change::Create(after)),
+                    Some((_, before)) if before == after => None,
+                    Some((since, before)) => Some(Change::Update {
+                        before,
+                        since,
+                        after,
+                    }),
+                });
+        ChangeSet(differing.collect())
+    }
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whether a request may be carried out, and what it changes then. Pure: the
+//! store is read, never written; a problem means that nothing happened.
+//!
+//! What was admitted stays consistent by itself: each document is held against
+//! the store as it will be, and each change against what depends on it.
+
+mod deletion;
+mod draft;
+mod rules;
+
+use dvs_schemas::v1::{DisconnectRequest, ObjectRef};
+use dvs_schemas::{Document, ObjectKey, Problem, ProblemCode, Revision, SwitchName, VnicId};
+
+use crate::changes::{Change, ChangeSet, Object, Placed};
+use crate::config::{Config, Largest};
+use crate::fleet::Fleet;
+use draft::Draft;
+
+/// What a full state's message takes beside its objects: field names, store,
+/// switch name (63 bytes at most), and the lengths of four lists.
+const ENVELOPE: usize = 512;
+
+/// What documents change.
+///
+/// # Errors
+/// The first document that can't be, its field, and what is allowed there.
+pub fn apply(
+    config: &Config,
+    fleet: &Fleet,
+    documents: &[Document],
+    if_revision: Option<Revision>,
+) -> Result<ChangeSet, Problem> {
+    let keys: Vec<ObjectKey> = documents.iter().map(Document::key).collect();
+    unique(&keys, "documents")?;
+    unchanged_since(config, &keys, "documents", if_revision)?;
+    let mut draft = Draft::new(config, fleet);
+    for (at, document) in documents.iter().enumerate() {
+        let object = settle(config, document);
+        let object = object.map_err(|p| p.of(place("documents", at, &keys)))?;
+        draft.put(at, object);
+    }
+    for (at, object) in draft.named() {
+        rules::check(&draft, object).map_err(|p| p.of(place("documents", at, &keys)))?;
+    }
+    Ok(draft.changes())
+}
+
+/// What deleting objects changes.
+///
+/// # Errors
+/// The first object that is not there, or that others depend on.
+pub fn delete(
+    config: &Config,
+    objects: &[ObjectRef],
+    if_revision: Option<Revision>,
+) -> Result<ChangeSet, Problem> {
+    let mut keys = Vec::with_capacity(objects.len());
+    for (at, object) in objects.iter().enumerate() {
+        let key = object.key().map_err(|problem| match objects.len() {
+            1 => problem,
+            _ => {
+                let named = problem.document.clone().unwrap_or_default();
+                Problem {
+                    document: Some(format!("objects[{at}] {named}")),
+                    ..problem
+                }
+            }
+        });
+        keys.push(key?);
+    }
+    unique(&keys, "objects")?;
+    unchanged_since(config, &keys, "objects", if_revision)?;
+    deletion::check(config, &keys)
+        .map_err(|(at, problem)| problem.of(place("objects", at, &keys)))?;
+    let mut sorted: Vec<&ObjectKey> = keys.iter().collect();
+    // What needs others goes before them.
+    sorted.sort_by(|a, b| b.cmp(a));
+    let found = sorted.into_iter().filter_map(|key| config.object(key));
+    let changes = found.map(|(since, before)| Change::Delete { before, since });
+    Ok(ChangeSet(changes.collect()))
+}
+
+/// What ending a connection changes, and the vNIC that was connected.
+///
+/// # Errors
+/// There is no such port, or another vNIC is connected.
+pub fn disconnect(
+    config: &Config,
+    request: &DisconnectRequest,
+) -> Result<(ChangeSet, Option<VnicId>), Problem> {
+    let DisconnectRequest { port, vnic } = request;
+    let of = ObjectKey::Port(port.clone());
+    let Some(entry) = config.port(port) else {
+        return Err(absent(&of).of(&of).at("port"));
+    };
+    let Some(connected) = &entry.value.document.vnic else {
+        return Ok((ChangeSet::default(), None));
+    };
+    if let Some(expected) = vnic
+        && expected != connected
+    {
+        let message = format!("vNIC {connected} is connected, not {expected}");
+        return Err(Problem::new(ProblemCode::Conflict, message)
+            .of(&of)
+            .at("vnic")
+            .allow(format!("{connected}, or leave vnic out")));
+    }
+    let mut after = entry.value.clone();
+    after.document.vnic = None;
+    let change = Change::Update {
+        before: Object::Port(entry.value.clone()),
+        since: entry.revision,
+        after: Object::Port(after),
+    };
+    Ok((ChangeSet(vec![change]), Some(connected.clone())))
+}
+
+/// Whether every host's full state still fits into one message of at most
+/// `max_payload` bytes: `before` and `after` the changes, for one switch. What
+/// was too large before may shrink or stay.
+///
+/// # Errors
+/// Names the host, the size and the limit.
+pub fn fits(
+    changes: &ChangeSet,
+    switch: &SwitchName,
+    before: &Largest,
+    after: &Largest,
+    max_payload: usize,
+) -> Result<(), Problem> {
+    let size = after.bytes + ENVELOPE;
+    if size <= max_payload || after.bytes <= before.bytes {
+        return Ok(());
+    }
+    let whose = match &after.host {
+        Some(host) => format!("host {host}'s full state of switch {switch}"),
+        None => format!("every host's full state of switch {switch}"),
+    };
+    let message = format!("{whose} would have {size} bytes");
+    let problem = Problem::new(ProblemCode::TooLarge, message).allow(format!(
+        "{max_payload} bytes, nats-server's max_payload; place ports on other hosts, \
+         have fewer groups, or raise it"
+    ));
+    // Any of the changes that add to it; the last one is past the limit.
+    let adds = |object: &&Object| match object {
+        Object::Port(port) => port.document.switch == *switch && port.document.host == after.host,
+        Object::Switch(_) | Object::PortGroup(_) | Object::MirrorSession(_) => {
+            object.switch() == switch
+        }
+    };
+    let added = changes.0.iter().rev().filter_map(Change::after).find(adds);
+    Err(match added {
+        None => problem,
+        Some(object) => problem.of(object.key()).at(match object {
+            Object::Port(_) => "host",
+            Object::Switch(_) | Object::PortGroup(_) => "policy",
+            Object::MirrorSession(_) => "source",
+        }),
+    })
+}
+
+/// How a document is named in a problem: with its place, if there are several.
+fn place(list: &str, at: usize, keys: &[ObjectKey]) -> String {
+    match keys {
+        [only] => only.to_string(),
+        several => match several.get(at) {
+            Some(key) => format!("{list}[{at}] {key}"),
+            None => format!("{list}[{at}]"),
+        },
+    }
+}
+
+fn absent(key: &ObjectKey) -> Problem {
+    Problem::new(ProblemCode::NotFound, format!("there is no {key}"))
+        .allow("what dvs.v1.config.get lists")
+}
+
+fn unique(keys: &[ObjectKey], list: &str) -> Result<(), Problem> {
+    let mut seen = std::collections::BTreeMap::new();
+    for (at, key) in keys.iter().enumerate() {
+        if let Some(first) = seen.insert(key, at) {
+            let message = format!("{key} is named twice, first at {list}[{first}]");
+            return Err(Problem::invalid(message)
+                .of(place(list, at, keys))
+                .at("name")
+                .allow("each object once in a request"));
+        }
+    }
+    Ok(())
+}
+
+fn unchanged_since(
+    config: &Config,
+    keys: &[ObjectKey],
+    list: &str,
+    if_revision: Option<Revision>,
+) -> Result<(), Problem> {
+    let Some(bound) = if_revision else {
+        return Ok(());
+    };
+    for (at, key) in keys.iter().enumerate() {
+        if let Some(revision) = config.revision_of(key)
+            && revision > bound
+        {
+            let message =
+                format!("{key} was changed at revision {revision}, after if_revision {bound}");
+            return Err(Problem::new(ProblemCode::Conflict, message)
+                .of(place(list, at, keys))
+                .at("if_revision")
+                .allow(format!(
+                    "{revision} or later, once you have seen that change"
+                )));
+        }
+    }
+    Ok(())
+}
+
+/// The object that a document asks for. A port's placement and connection stay
+/// what they are where the document says nothing of them.
+fn settle(config: &Config, document: &Document) -> Result<Object, Problem> {
+    Ok(match document {
+        Document::Switch(doc) => Object::Switch(doc.clone()),
+        Document::PortGroup(doc) => Object::PortGroup(doc.clone()),
+        Document::MirrorSession(doc) => Object::MirrorSession(doc.clone()),
+        Document::Port(doc) => {
+            let mut document = doc.clone();
+            let Some(entry) = config.port(&doc.name) else {
+                let placed = document.host.is_some();
+                let epoch = dvs_schemas::Epoch(u64::from(placed));
+                return Ok(Object::Port(Placed { document, epoch }));
+            };
+            let Placed {
+                document: before,
+                epoch,
+            } = &entry.value;
+            rules::same_switch(before, doc)?;
+            rules::same_vnic(before, doc)?;
+            document.host = document.host.or_else(|| before.host.clone());
+            document.vnic = document.vnic.or_else(|| before.vnic.clone());
+            let epoch = if document.host == before.host {
+                *epoch
+            } else {
+                epoch.next()
+            };
+            Object::Port(Placed { document, epoch })
+        }
+    })
+}

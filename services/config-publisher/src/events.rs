@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the core hears, and what it wants done. All messages are typed, so
+//! that whoever drives the core decides how they travel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dvs_schemas::v1::{
+    ApplyReply, ApplyReport, ApplyRequest, Clobber, DeleteRequest, DisconnectReply,
+    DisconnectRequest, DryRunReply, GetReply, GetRequest, Heartbeat, Hello, HelloReply,
+    HostListReply, HostListRequest, Plan, PutReply, Remove, RemoveReport, RenderReply,
+    RenderRequest, ResyncReply, ResyncRequest, RetryPut,
+};
+use dvs_schemas::{HostName, Problem, Revision};
+
+pub use crate::record::PushId;
+
+/// Names a request that waits for its reply. Given by whoever took it in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyToken(pub u64);
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Make documents true.
+    Apply(ApplyRequest),
+    /// Delete objects.
+    Delete(DeleteRequest),
+    /// Show objects.
+    Get(GetRequest),
+    /// Say what a host shall have.
+    Render(RenderRequest),
+    /// Push full states.
+    Resync(ResyncRequest),
+    /// End a connection.
+    Disconnect(DisconnectRequest),
+    /// A host is there.
+    Hello(Hello),
+    /// Show hosts.
+    Hosts(HostListRequest),
+}
+
+/// What happens to the publisher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody asks; to be answered by one [`Effect::Reply`].
+    Request {
+        /// Who waits.
+        to: ReplyToken,
+        /// What for.
+        request: Request,
+    },
+    /// A host lives.
+    Heartbeat(Heartbeat),
+    /// Some calls of a push ended.
+    Outcomes {
+        /// The push.
+        push: PushId,
+        /// How they ended.
+        outcomes: Vec<Outcome>,
+    },
+    /// A hand-over ended.
+    HandedOver {
+        /// Number of the hand-over.
+        number: u64,
+        /// Retry's answer, or why there is none.
+        result: Result<PutReply, String>,
+    },
+    /// The bus is there, or there again.
+    Connected {
+        /// Bytes that it takes in one message.
+        max_payload: usize,
+    },
+}
+
+/// How a call to one host ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The host.
+    pub host: HostName,
+    /// Place of the call in its push, from 0.
+    pub call: usize,
+    /// How it ended.
+    pub answer: Answer,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The host answered a clobber.
+    Applied(ApplyReport),
+    /// The host answered a removal.
+    Removed(RemoveReport),
+    /// The host answered what it would do.
+    Planned(Plan),
+    /// The host answered something that can't be read.
+    Unreadable(String),
+    /// No answer in time; the host may have done it.
+    TimedOut,
+    /// Nobody listens for the host.
+    NoResponder,
+    /// The message never left, and why.
+    NotSent(String),
+}
+
+/// A message to hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// One clobber for all hosts of its switch.
+    FanOut {
+        /// The message.
+        clobber: Arc<Clobber>,
+        /// Whose answers are waited for, ascending.
+        hosts: Arc<[HostName]>,
+    },
+    /// A clobber for one host.
+    Clobber {
+        /// The host.
+        host: HostName,
+        /// The message.
+        clobber: Arc<Clobber>,
+    },
+    /// A removal for one host.
+    Remove {
+        /// The host.
+        host: HostName,
+        /// The message.
+        remove: Arc<Remove>,
+    },
+    /// A question to one host: what would this clobber change?
+    Plan {
+        /// The host.
+        host: HostName,
+        /// The message.
+        clobber: Arc<Clobber>,
+    },
+}
+
+/// What a request gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// To an apply or a delete.
+    Applied(ApplyReply),
+    /// To the same with `dry_run`.
+    DryRun(DryRunReply),
+    /// To a get.
+    Objects(GetReply),
+    /// To a render.
+    Rendered(RenderReply),
+    /// To a resync.
+    Resynced(ResyncReply),
+    /// To a disconnect.
+    Disconnected(DisconnectReply),
+    /// To a hello.
+    Hello(HelloReply),
+    /// To a list of hosts.
+    Hosts(HostListReply),
+}
+
+/// What the publisher wants done, after the commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Make calls; their ends come back as [`Event::Outcomes`], each host of
+    /// each call once.
+    Push {
+        /// Names the push.
+        push: PushId,
+        /// The calls.
+        calls: Vec<Call>,
+        /// How long to wait for answers.
+        within: Duration,
+    },
+    /// Answer a request.
+    Reply {
+        /// Who waits.
+        to: ReplyToken,
+        /// The answer.
+        result: Box<Result<Reply, Problem>>,
+    },
+    /// Give entries to retry; its answer comes back as [`Event::HandedOver`].
+    HandOver {
+        /// Number of the hand-over.
+        number: u64,
+        /// The entries.
+        put: RetryPut,
+    },
+    /// Where the publisher stands, for metrics.
+    Standing {
+        /// The newest commit.
+        revision: Revision,
+        /// Pushes that are not over.
+        pending: usize,
+        /// Hosts that the latest push did not wait for, as they are away.
+        away: usize,
+    },
+}

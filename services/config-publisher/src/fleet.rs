@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The hosts that ever said hello, and what is known of them. That they exist
+//! is durable; whether they are there and what they have applied is known anew
+//! within one heartbeat of a start.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dvs_schemas::v1::{Heartbeat, Hello, Observed, Presence};
+use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::record::PushId;
+
+/// Heartbeats that may be missing before a host counts as absent.
+const MISSED: u32 = 3;
+
+/// The interval that is assumed between a hello and the first heartbeat. The
+/// hosts' own default is 10 s; one that is set slower is not to be taken for
+/// absent before it has said so.
+const FIRST_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Longest interval that is believed: a host that names a longer one would
+/// never be seen as absent.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// A host as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEntry {
+    /// The machine or container that its agent runs on.
+    pub node: String,
+    /// Its agent's version.
+    pub version: String,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// What is stored of it.
+    pub entry: HostEntry,
+    /// When it was last heard of.
+    pub heard: Option<Timestamp>,
+    /// What it has applied, as far as it told.
+    pub observed: BTreeMap<SwitchName, Revision>,
+    interval: Duration,
+    /// The full push that answers its hello, while that is under way.
+    greeting: Option<(Uuid, PushId)>,
+}
+
+/// All hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fleet {
+    hosts: BTreeMap<HostName, Host>,
+}
+
+/// What a hello means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Greeted {
+    /// A host nobody knew.
+    New,
+    /// A known host with another agent or another machine.
+    Changed,
+    /// A known host.
+    Known,
+}
+
+impl Fleet {
+    /// The fleet as it is stored.
+    #[must_use]
+    pub fn load(entries: impl IntoIterator<Item = (HostName, HostEntry)>) -> Self {
+        let hosts = entries.into_iter();
+        let hosts = hosts.map(|(name, entry)| (name, Host::unheard(entry)));
+        Self {
+            hosts: hosts.collect(),
+        }
+    }
+
+    /// A host.
+    #[must_use]
+    pub fn get(&self, host: &HostName) -> Option<&Host> {
+        self.hosts.get(host)
+    }
+
+    /// Whether the host ever said hello.
+    #[must_use]
+    pub fn knows(&self, host: &HostName) -> bool {
+        self.hosts.contains_key(host)
+    }
+
+    /// Every host, ascending.
+    pub fn names(&self) -> impl Iterator<Item = &HostName> {
+        self.hosts.keys()
+    }
+
+    /// Every host, ascending, with what is known of it.
+    pub fn hosts(&self) -> impl Iterator<Item = (&HostName, &Host)> {
+        self.hosts.iter()
+    }
+
+    /// Whether the host is there.
+    #[must_use]
+    pub fn presence(&self, host: &HostName, now: Timestamp) -> Presence {
+        Host::presence(self.hosts.get(host), now)
+    }
+
+    /// Takes in a hello.
+    pub fn greet(&mut self, now: Timestamp, hello: &Hello) -> Greeted {
+        let entry = HostEntry {
+            node: hello.node.clone(),
+            version: hello.version.clone(),
+        };
+        let known = self.hosts.get(&hello.host).map(|host| host.entry == entry);
+        let greeted = match known {
+            None => Greeted::New,
+            Some(false) => Greeted::Changed,
+            Some(true) => Greeted::Known,
+        };
+        let host = self.hosts.entry(hello.host.clone());
+        let host = host.or_insert_with(|| Host::unheard(entry.clone()));
+        host.entry = entry;
+        host.heard = Some(now);
+        host.interval = host.interval.max(FIRST_INTERVAL);
+        host.observed = observed(&hello.observed);
+        greeted
+    }
+
+    /// Takes in a heartbeat. One of an unknown host is no news: its hello
+    /// comes, and says more.
+    pub fn hear(&mut self, now: Timestamp, heartbeat: &Heartbeat) {
+        if let Some(host) = self.hosts.get_mut(&heartbeat.host) {
+            host.heard = Some(now);
+            host.interval = Duration::from_millis(heartbeat.interval_ms).min(LONGEST_INTERVAL);
+            host.observed = observed(&heartbeat.observed);
+        }
+    }
+
+    /// Takes in an answer to a push.
+    pub fn applied(
+        &mut self,
+        now: Timestamp,
+        host: &HostName,
+        switch: &SwitchName,
+        revision: Revision,
+    ) {
+        let Some(host) = self.hosts.get_mut(host) else {
+            return;
+        };
+        if host.heard.is_some() {
+            host.heard = Some(now);
+        }
+        match host.observed.get_mut(switch) {
+            // A late answer tells of the past.
+            Some(known) => *known = revision.max(*known),
+            None => {
+                host.observed.insert(switch.clone(), revision);
+            }
+        }
+    }
+
+    /// The full push that this run of the host's agent is being sent already.
+    #[must_use]
+    pub fn greeting(&self, host: &HostName, session: Uuid) -> Option<PushId> {
+        let (greeted, push) = self.hosts.get(host)?.greeting?;
+        (greeted == session).then_some(push)
+    }
+
+    /// Notes the full push that answers a hello.
+    pub fn greeted_by(&mut self, host: &HostName, session: Uuid, push: PushId) {
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.greeting = Some((session, push));
+        }
+    }
+}
+
+impl Host {
+    /// Whether a host is there; none for one that never said hello.
+    #[must_use]
+    pub fn presence(host: Option<&Self>, now: Timestamp) -> Presence {
+        let Some(Self {
+            heard, interval, ..
+        }) = host
+        else {
+            return Presence::Never;
+        };
+        match heard {
+            None => Presence::Unknown,
+            Some(heard) if now.since(*heard) > *interval * MISSED => Presence::Absent,
+            Some(_) => Presence::Present,
+        }
+    }
+
+    /// Why a push need not wait for a host; none if it must.
+    #[must_use]
+    pub fn away(host: Option<&Self>, now: Timestamp) -> Option<String> {
+        match Self::presence(host, now) {
+            Presence::Present | Presence::Unknown => None,
+            Presence::Never => Some("absent: the host never said hello".to_owned()),
+            Presence::Absent => {
+                let heard = host.and_then(|host| host.heard).unwrap_or(now);
+                let silent = now.since(heard).as_secs();
+                Some(format!("absent: not heard of for {silent} s"))
+            }
+        }
+    }
+
+    fn unheard(entry: HostEntry) -> Self {
+        Self {
+            entry,
+            heard: None,
+            observed: BTreeMap::new(),
+            interval: Duration::ZERO,
+            greeting: None,
+        }
+    }
+}
+
+fn observed(list: &[Observed]) -> BTreeMap<SwitchName, Revision> {
+    let pairs = list.iter();
+    let pairs = pairs.map(|observed| (observed.switch.clone(), observed.revision));
+    pairs.collect()
+}

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Handing over to retry what hosts did not acknowledge. One request is under
+//! way at a time and is repeated until it is acknowledged; what comes meanwhile
+//! is merged by host and switch, so that a retry service that is away for long
+//! costs memory per host and not per change.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use dvs_schemas::codec::REQUEST_MAX;
+use dvs_schemas::v1::{Attempt, RepushKey, RetryPut, RipKey, Settlement, V1};
+use dvs_schemas::{Revision, Timestamp};
+use fastrand::Rng;
+
+use crate::pushes::Push;
+use crate::record::PushId;
+
+/// The first pause before a repetition, in ms; doubled each time.
+const PAUSE: u64 = 200;
+
+/// The longest pause, in ms: retry's absence delays the report of hosts that
+/// are out of sync by no more than this once it is back.
+const LONGEST_PAUSE: u64 = 10_000;
+
+/// What the fields of one entry take beside their texts, in bytes.
+const ENTRY: usize = 80;
+
+/// Why something has to be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Missed {
+    revision: Revision,
+    error: String,
+}
+
+/// What is to be handed over, and the records that wait for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Load {
+    repush: BTreeMap<RepushKey, Missed>,
+    rip: BTreeMap<RipKey, Missed>,
+    settled: BTreeMap<RepushKey, Revision>,
+    records: Vec<PushId>,
+}
+
+/// A load on its way.
+#[derive(Debug, Clone)]
+struct Sending {
+    /// What is not acknowledged yet; the first is under way or about to be.
+    puts: VecDeque<RetryPut>,
+    records: Vec<PushId>,
+    tries: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    UnderWay(u64),
+    NotBefore(Timestamp),
+}
+
+/// Hands over to retry.
+#[derive(Debug, Clone, Default)]
+pub struct Courier {
+    queued: Load,
+    sending: Option<Sending>,
+    next_number: u64,
+    /// Hosts and switches of which retry is known to have no entry of ours.
+    /// All others may have one, from before the last start.
+    clean: BTreeSet<RepushKey>,
+}
+
+impl Courier {
+    /// Takes what a push that is over left for retry, and the record that
+    /// waits for it. False: there is nothing to hand over, the record is done.
+    #[must_use]
+    pub fn take(&mut self, record: PushId, push: &Push) -> bool {
+        let mut any = false;
+        for settled in &push.settled {
+            if !self.clean.contains(&settled.key) {
+                any = true;
+                self.queued.settle(&settled.key, settled.revision);
+            }
+        }
+        for (key, lag) in &push.repush {
+            any = true;
+            self.clean.remove(key);
+            self.queued.miss(key, push.revision, &lag.why);
+        }
+        for (key, lag) in &push.rip {
+            any = true;
+            let missed = Missed {
+                revision: push.revision,
+                error: lag.why.clone(),
+            };
+            keep_newest(&mut self.queued.rip, key, missed);
+        }
+        if any {
+            self.queued.records.push(record);
+        }
+        any
+    }
+
+    /// The hand-over to make now, if any.
+    pub fn next(&mut self, now: Timestamp, max_payload: usize) -> Option<(u64, RetryPut)> {
+        if self.sending.is_none() && self.queued != Load::default() {
+            let load = std::mem::take(&mut self.queued);
+            self.sending = Some(load.sent(max_payload, now));
+        }
+        let sending = self.sending.as_mut()?;
+        let put = match sending.state {
+            State::NotBefore(time) if time <= now => sending.puts.front()?.clone(),
+            State::NotBefore(_) | State::UnderWay(_) => return None,
+        };
+        let number = self.next_number;
+        self.next_number += 1;
+        sending.state = State::UnderWay(number);
+        Some((number, put))
+    }
+
+    /// Takes retry's acknowledgement; returns the records that are done.
+    pub fn acknowledged(&mut self, number: u64, now: Timestamp) -> Vec<PushId> {
+        let Some(sending) = self.sending.as_mut().filter(|s| s.is_under_way(number)) else {
+            return Vec::new();
+        };
+        if let Some(put) = sending.puts.pop_front() {
+            for settlement in put.settled {
+                let key = RepushKey {
+                    host: settlement.host,
+                    switch: settlement.switch,
+                };
+                if !self.queued.repush.contains_key(&key) {
+                    self.clean.insert(key);
+                }
+            }
+        }
+        sending.tries = 0;
+        sending.state = State::NotBefore(now);
+        if !sending.puts.is_empty() {
+            return Vec::new();
+        }
+        let done = self.sending.take();
+        done.map_or_else(Vec::new, |sending| sending.records)
+    }
+
+    /// Notes that retry did not acknowledge.
+    pub fn failed(&mut self, number: u64, now: Timestamp, rng: &mut Rng) {
+        if let Some(sending) = self.sending.as_mut().filter(|s| s.is_under_way(number)) {
+            let longest = PAUSE.saturating_mul(1 << sending.tries.min(16));
+            let pause = rng.u64(1..=longest.min(LONGEST_PAUSE));
+            sending.tries += 1;
+            sending.state = State::NotBefore(now.after(Duration::from_millis(pause)));
+        }
+    }
+
+    /// The bus is back, and retry may be: no need to wait any longer.
+    pub fn hurry(&mut self, now: Timestamp) {
+        if let Some(sending) = &mut self.sending
+            && let State::NotBefore(_) = sending.state
+        {
+            sending.tries = 0;
+            sending.state = State::NotBefore(now);
+        }
+    }
+
+    /// Records that wait for retry.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        let sending = self.sending.as_ref();
+        self.queued.records.len() + sending.map_or(0, |sending| sending.records.len())
+    }
+
+    /// When [`Self::next`] has something, if that is known.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        match self.sending.as_ref()?.state {
+            State::NotBefore(time) => Some(time),
+            State::UnderWay(_) => None,
+        }
+    }
+}
+
+impl Sending {
+    fn is_under_way(&self, number: u64) -> bool {
+        self.state == State::UnderWay(number)
+    }
+}
+
+fn keep_newest<K: Ord + Clone>(map: &mut BTreeMap<K, Missed>, key: &K, mut missed: Missed) {
+    if let Some(known) = map.get(key) {
+        missed.revision = missed.revision.max(known.revision);
+    }
+    map.insert(key.clone(), missed);
+}
+
+impl Load {
+    /// The host has all of the switch as of `revision`.
+    fn settle(&mut self, key: &RepushKey, revision: Revision) {
+        if self
+            .repush
+            .get(key)
+            .is_some_and(|missed| missed.revision <= revision)
+        {
+            self.repush.remove(key);
+        }
+        let known = self.settled.entry(key.clone()).or_insert(revision);
+        *known = revision.max(*known);
+    }
+
+    /// The host did not acknowledge. Whatever it had acknowledged before that
+    /// does not settle it.
+    fn miss(&mut self, key: &RepushKey, revision: Revision, why: &str) {
+        if self
+            .settled
+            .get(key)
+            .is_some_and(|settled| revision <= *settled)
+        {
+            self.settled.remove(key);
+        }
+        let error = why.to_owned();
+        keep_newest(&mut self.repush, key, Missed { revision, error });
+    }
+
+    /// The load as requests, each within what one message and one request may
+    /// have.
+    fn sent(self, max_payload: usize, now: Timestamp) -> Sending {
+        let Self {
+            repush,
+            rip,
+            settled,
+            records,
+        } = self;
+        let mut packing = Packing {
+            room: max_payload.min(REQUEST_MAX) / 4 * 3,
+            used: 0,
+            puts: VecDeque::from([empty()]),
+        };
+        for (key, Missed { revision, error }) in repush {
+            let bytes = key.host.as_str().len() + key.switch.as_str().len() + error.len();
+            packing.put(bytes).repush.push(Attempt {
+                key,
+                revision,
+                error,
+            });
+        }
+        for (key, Missed { revision, error }) in rip {
+            let bytes = key.host.as_str().len() + key.switch.as_str().len();
+            let bytes = bytes + key.port.as_str().len() + error.len();
+            packing.put(bytes).rip.push(Attempt {
+                key,
+                revision,
+                error,
+            });
+        }
+        for (RepushKey { host, switch }, revision) in settled {
+            let bytes = host.as_str().len() + switch.as_str().len();
+            packing.put(bytes).settled.push(Settlement {
+                host,
+                switch,
+                revision,
+            });
+        }
+        Sending {
+            puts: packing.puts,
+            records,
+            tries: 0,
+            state: State::NotBefore(now),
+        }
+    }
+}
+
+fn empty() -> RetryPut {
+    RetryPut {
+        v: V1,
+        ..RetryPut::default()
+    }
+}
+
+struct Packing {
+    room: usize,
+    used: usize,
+    puts: VecDeque<RetryPut>,
+}
+
+impl Packing {
+    /// The request that an entry with texts of so many bytes goes into.
+    fn put(&mut self, bytes: usize) -> &mut RetryPut {
+        let bytes = bytes + ENTRY;
+        if self.used > 0 && self.used + bytes > self.room {
+            self.used = 0;
+            self.puts.push_back(empty());
+        }
+        self.used += bytes;
+        let last = self.puts.len() - 1;
+        &mut self.puts[last]
+    }
+}

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pushes under way: from a record to calls, and from the calls' ends to what
+//! is retry's. An outcome costs a search among the hosts of its call and no
+//! allocation, unless the host failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dvs_schemas::v1::{
+    ApplyOutcome, Clobber, FinalState, HostOutcome, HostVerdict, PortFailure, PushSummary, Remove,
+    RemoveOutcome, RepushKey, RipKey,
+};
+use dvs_schemas::{HostName, PortId, Revision, SwitchName, Timestamp};
+
+use crate::events::{Answer, Call, Outcome};
+use crate::fleet::{Fleet, Host};
+use crate::record::{Owed, Record};
+use crate::render::{Parts, View, members};
+
+/// Hosts that a summary names at most.
+const NAMED: usize = 1_000;
+
+/// Longest reason that is passed on, in characters. A thousand of them stay
+/// far below one message.
+const WHY: usize = 240;
+
+/// What a call is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum About {
+    /// Parts of a switch.
+    Parts,
+    /// The whole of a switch as of a revision.
+    Whole(Revision),
+    /// Ports that are to go.
+    Removal(Arc<Remove>),
+}
+
+/// A call under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Flight {
+    switch: SwitchName,
+    about: About,
+    /// Ascending.
+    hosts: Arc<[HostName]>,
+    /// By place in `hosts`.
+    ended: Vec<bool>,
+}
+
+/// Why a host lags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lag {
+    /// How the call ended.
+    pub verdict: HostVerdict,
+    /// In words.
+    pub why: String,
+}
+
+/// A host that has applied the whole of a switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Host and switch.
+    pub key: RepushKey,
+    /// The revision of the whole.
+    pub revision: Revision,
+}
+
+/// A push under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// The commit that caused it.
+    pub revision: Revision,
+    flights: Vec<Flight>,
+    open: usize,
+    /// Pushes that are not acknowledged.
+    pub repush: BTreeMap<RepushKey, Lag>,
+    /// Removals that are not acknowledged.
+    pub rip: BTreeMap<RipKey, Lag>,
+    /// Wholes that are.
+    pub settled: Vec<Settled>,
+}
+
+/// A push and the messages that start it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// The push.
+    pub push: Push,
+    /// Its messages.
+    pub calls: Vec<Call>,
+    /// Hosts that are not waited for, as they are away.
+    pub away: usize,
+}
+
+/// A push in the making.
+struct Builder<'a> {
+    view: View<'a>,
+    now: Timestamp,
+    begun: Begun,
+}
+
+/// Starts what a record owes, as things are now.
+#[must_use]
+pub fn begin(view: View<'_>, record: &Record, now: Timestamp) -> Begun {
+    let push = Push {
+        revision: record.revision,
+        flights: Vec::new(),
+        open: 0,
+        repush: BTreeMap::new(),
+        rip: BTreeMap::new(),
+        settled: Vec::new(),
+    };
+    let mut builder = Builder {
+        view,
+        now,
+        begun: Begun {
+            push,
+            calls: Vec::new(),
+            away: 0,
+        },
+    };
+    for (switch, owed) in &record.switches {
+        builder.to_all(switch, owed);
+        builder.ports(switch, owed);
+        builder.removals(switch, owed, record.revision);
+        builder.wholes(switch, owed);
+    }
+    let push = &builder.begun.push;
+    builder.begun.away = push.repush.len() + push.rip.len();
+    builder.begun
+}
+
+impl Builder<'_> {
+    fn to_all(&mut self, switch: &SwitchName, owed: &Owed) {
+        let parts = Parts {
+            settings: owed.settings,
+            globals: &owed.globals,
+            placed: None,
+        };
+        let Some(entry) = self.view.config.switch(switch) else {
+            return;
+        };
+        let mut waited = Vec::new();
+        for (name, host) in members(&entry.value, self.view.fleet) {
+            if owed.whole.contains(name) {
+                continue;
+            }
+            match away(host, self.now) {
+                None => waited.push(name.clone()),
+                Some(lag) => self.lags(name, switch, lag),
+            }
+        }
+        if waited.is_empty() {
+            return;
+        }
+        if let Some(clobber) = self.view.partial(switch, &parts) {
+            self.fan_out(switch, About::Parts, clobber, waited.into());
+        }
+    }
+
+    fn ports(&mut self, switch: &SwitchName, owed: &Owed) {
+        for (host, ports) in &owed.ports {
+            let parts = Parts {
+                settings: owed.settings,
+                globals: &owed.globals,
+                placed: Some((host, ports)),
+            };
+            let Some(clobber) = self.view.partial(switch, &parts) else {
+                continue;
+            };
+            match self.away(host) {
+                None => self.clobber(switch, About::Parts, clobber, host),
+                Some(lag) => self.lags(host, switch, lag),
+            }
+        }
+    }
+
+    fn removals(&mut self, switch: &SwitchName, owed: &Owed, revision: Revision) {
+        for (host, ports) in &owed.removals {
+            let Some(remove) = self.view.removal(switch, host, ports, revision) else {
+                continue;
+            };
+            if let Some(lag) = self.away(host) {
+                for removed in remove.ports {
+                    let key = RipKey {
+                        host: host.clone(),
+                        switch: switch.clone(),
+                        port: removed.port,
+                    };
+                    self.begun.push.rip.insert(key, lag.clone());
+                }
+                continue;
+            }
+            let remove = Arc::new(remove);
+            let about = About::Removal(remove.clone());
+            self.fly(switch, about, [host.clone()].into());
+            self.begun.calls.push(Call::Remove {
+                host: host.clone(),
+                remove,
+            });
+        }
+    }
+
+    fn wholes(&mut self, switch: &SwitchName, owed: &Owed) {
+        if owed.whole.is_empty() {
+            return;
+        }
+        let about = About::Whole(self.view.revision);
+        let globals = self.view.globals(switch);
+        let mut to_forget = Vec::new();
+        for host in &owed.whole {
+            let clobber = self.view.whole(switch, host, globals.as_ref());
+            let nothing = clobber.state == FinalState::Absent;
+            let never = !self.view.fleet.knows(host);
+            match self.away(host) {
+                // A host that never was has nothing to take away.
+                Some(_) if nothing && never => self.settles(host, switch),
+                Some(lag) => self.lags(host, switch, lag),
+                None if globals.is_none() => to_forget.push(host.clone()),
+                None => self.clobber(switch, about.clone(), clobber, host),
+            }
+        }
+        if !to_forget.is_empty() {
+            let clobber = self.view.absent(switch);
+            self.fan_out(switch, about, clobber, to_forget.into());
+        }
+    }
+
+    fn away(&self, host: &HostName) -> Option<Lag> {
+        away(self.view.fleet.get(host), self.now)
+    }
+
+    fn lags(&mut self, host: &HostName, switch: &SwitchName, lag: Lag) {
+        self.begun.push.repush.insert(key(host, switch), lag);
+    }
+
+    fn settles(&mut self, host: &HostName, switch: &SwitchName) {
+        self.begun.push.settled.push(Settled {
+            key: key(host, switch),
+            revision: self.view.revision,
+        });
+    }
+
+    fn fan_out(
+        &mut self,
+        switch: &SwitchName,
+        about: About,
+        clobber: Clobber,
+        hosts: Arc<[HostName]>,
+    ) {
+        self.fly(switch, about, hosts.clone());
+        self.begun.calls.push(Call::FanOut {
+            clobber: Arc::new(clobber),
+            hosts,
+        });
+    }
+
+    fn clobber(&mut self, switch: &SwitchName, about: About, clobber: Clobber, host: &HostName) {
+        self.fly(switch, about, [host.clone()].into());
+        self.begun.calls.push(Call::Clobber {
+            host: host.clone(),
+            clobber: Arc::new(clobber),
+        });
+    }
+
+    fn fly(&mut self, switch: &SwitchName, about: About, hosts: Arc<[HostName]>) {
+        self.begun.push.open += hosts.len();
+        self.begun.push.flights.push(Flight {
+            switch: switch.clone(),
+            about,
+            ended: vec![false; hosts.len()],
+            hosts,
+        });
+    }
+}
+
+fn key(host: &HostName, switch: &SwitchName) -> RepushKey {
+    RepushKey {
+        host: host.clone(),
+        switch: switch.clone(),
+    }
+}
+
+/// Why a push need not wait for a host.
+fn away(host: Option<&Host>, now: Timestamp) -> Option<Lag> {
+    let why = Host::away(host, now)?;
+    Some(Lag {
+        verdict: HostVerdict::NoResponder,
+        why,
+    })
+}
+
+impl Push {
+    /// True if every call has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Takes in the end of a call; the second end of the same call, or the end
+    /// of one that never was, changes nothing.
+    pub fn end(&mut self, outcome: Outcome, fleet: &mut Fleet, now: Timestamp) {
+        let Outcome { host, call, answer } = outcome;
+        let Some(flight) = self.flights.get_mut(call) else {
+            return;
+        };
+        let Ok(place) = flight.hosts.binary_search(&host) else {
+            return;
+        };
+        if std::mem::replace(&mut flight.ended[place], true) {
+            return;
+        }
+        self.open -= 1;
+        if let Answer::Applied(report) = &answer
+            && report.switch == flight.switch
+        {
+            fleet.applied(now, &host, &flight.switch, report.observed);
+        }
+        let switch = &flight.switch;
+        match (&flight.about, judge(answer, flight)) {
+            (About::Parts | About::Removal(_), Ok(())) => {}
+            (About::Whole(revision), Ok(())) => self.settled.push(Settled {
+                key: key(&host, switch),
+                revision: *revision,
+            }),
+            (About::Parts | About::Whole(_), Err(lagging)) => {
+                self.repush.insert(key(&host, switch), lagging.lag);
+            }
+            (About::Removal(remove), Err(lagging)) => {
+                for removed in &remove.ports {
+                    if lagging
+                        .ports
+                        .as_ref()
+                        .is_none_or(|p| p.contains(&removed.port))
+                    {
+                        let key = RipKey {
+                            host: host.clone(),
+                            switch: switch.clone(),
+                            port: removed.port.clone(),
+                        };
+                        self.rip.insert(key, lagging.lag.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    /// How it stands, host by host.
+    #[must_use]
+    pub fn summary(&self) -> PushSummary {
+        let mut hosts: BTreeMap<&HostName, (HostVerdict, Option<&str>)> = BTreeMap::new();
+        let mut note = |host, verdict, why| {
+            let known = hosts.entry(host).or_insert((verdict, why));
+            if verdict < known.0 {
+                *known = (verdict, why);
+            }
+        };
+        for flight in &self.flights {
+            for (host, ended) in flight.hosts.iter().zip(&flight.ended) {
+                if *ended {
+                    note(host, HostVerdict::Applied, None);
+                } else {
+                    note(host, HostVerdict::Pending, Some("no answer yet"));
+                }
+            }
+        }
+        for (key, lag) in &self.repush {
+            note(&key.host, lag.verdict, Some(lag.why.as_str()));
+        }
+        for (key, lag) in &self.rip {
+            note(&key.host, lag.verdict, Some(lag.why.as_str()));
+        }
+        summarize(&hosts)
+    }
+}
+
+fn summarize(hosts: &BTreeMap<&HostName, (HostVerdict, Option<&str>)>) -> PushSummary {
+    let applied = |verdict: &HostVerdict| *verdict == HostVerdict::Applied;
+    let done = hosts.values().filter(|(verdict, _)| applied(verdict));
+    let done = done.count();
+    let mut shown: Vec<_> = hosts.iter().collect();
+    if shown.len() > NAMED {
+        shown.retain(|(_, (verdict, _))| !applied(verdict));
+    }
+    shown.sort_by_key(|(host, (verdict, _))| (*verdict, **host));
+    let outcomes = shown.into_iter().take(NAMED);
+    let outcomes = outcomes.map(|(host, (verdict, why))| HostOutcome {
+        host: (*host).clone(),
+        outcome: *verdict,
+        why: why.map(str::to_owned),
+    });
+    PushSummary {
+        hosts: hosts.len() as u64,
+        applied: done as u64,
+        outcomes: outcomes.collect(),
+    }
+}
+
+/// A call that did not succeed.
+struct Lagging {
+    lag: Lag,
+    /// The ports concerned, if not all of the call.
+    ports: Option<BTreeSet<PortId>>,
+}
+
+fn lagging(verdict: HostVerdict, why: impl AsRef<str>) -> Lagging {
+    Lagging {
+        lag: Lag {
+            verdict,
+            why: why.as_ref().chars().take(WHY).collect(),
+        },
+        ports: None,
+    }
+}
+
+fn judge(answer: Answer, flight: &Flight) -> Result<(), Lagging> {
+    let failed = |why: String| Err(lagging(HostVerdict::Failed, why));
+    match answer {
+        Answer::Applied(report) => match (&flight.about, report.outcome) {
+            (About::Removal(_), _) => failed("answered a removal with a clobber's report".into()),
+            (About::Parts | About::Whole(_), _) if report.switch != flight.switch => {
+                failed(format!("answered about switch {}", report.switch))
+            }
+            (About::Parts | About::Whole(_), ApplyOutcome::Applied { writes: _ }) => Ok(()),
+            (About::Parts | About::Whole(_), ApplyOutcome::Failed { message, ports }) => {
+                failed(words(&message, &ports))
+            }
+        },
+        Answer::Removed(report) => match (&flight.about, report.outcome) {
+            (About::Parts | About::Whole(_), _) => {
+                failed("answered a clobber with a removal's report".into())
+            }
+            (About::Removal(_), RemoveOutcome::Removed) => Ok(()),
+            (About::Removal(_), RemoveOutcome::Failed { ports }) => {
+                let named: BTreeSet<_> = ports.iter().map(|failure| failure.port.clone()).collect();
+                let mut lagging = lagging(HostVerdict::Failed, words("", &ports));
+                lagging.ports = (!named.is_empty()).then_some(named);
+                Err(lagging)
+            }
+        },
+        Answer::Planned(_) => failed("answered a push with a plan".into()),
+        Answer::Unreadable(why) => failed(format!("its answer can't be read: {why}")),
+        Answer::TimedOut => Err(lagging(HostVerdict::TimedOut, "no answer in time")),
+        Answer::NoResponder => Err(lagging(
+            HostVerdict::NoResponder,
+            "nobody listens for the host: its agent or its connection is down",
+        )),
+        Answer::NotSent(why) => Err(lagging(
+            HostVerdict::NoResponder,
+            format!("not sent: {why}"),
+        )),
+    }
+}
+
+/// What a host said went wrong, in one line.
+fn words(message: &str, ports: &[PortFailure]) -> String {
+    let mut text = message.to_owned();
+    for failure in ports {
+        if text.chars().count() > WHY {
+            break;
+        }
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.push_str("port ");
+        text.push_str(failure.port.as_str());
+        if let Some(field) = &failure.field {
+            text.push(' ');
+            text.push_str(field);
+        }
+        text.push_str(": ");
+        text.push_str(&failure.message);
+    }
+    if text.is_empty() {
+        text.push_str("the host gave no reason");
+    }
+    text
+}

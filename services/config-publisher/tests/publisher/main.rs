@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The publisher's core on a ledger in memory, driven turn by turn: nothing
+//! here waits, and the network is what each test says it is.
+#![allow(clippy::unwrap_used)]
+
+mod desk;
+mod dry_runs;
+mod handovers;
+mod hosts;
+mod properties;
+mod pushes;
+mod queries;
+mod refusals;
+mod restarts;
