@@ -1,1 +1,19 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! Stores the runtime state of ports, serves it, and passes live reads through
+//! to the hosts.
+//!
+//! Hosts tell what changed and repeat it until it is durable here; heartbeats
+//! show what is missing, and a snapshot fills it. `core` decides, `api` takes
+//! events and requests in, `perform` carries out.
+
+mod core;
+mod hosts;
+mod ledger;
+mod list;
+mod record;
+mod store;
+
+pub use self::core::{
+    Answer, AskId, Collector, Effect, Event, ReplyBody, ReplyToken, SNAPSHOTS, Settings,
+};
+pub use ledger::SPEC;

@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The deciding code: events of hosts and requests in; ledger writes,
+//! acknowledgements, replies and questions to hosts out.
+//!
+//! Every question comes back as exactly one [`Event::Answered`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dvs_ledger::{Core, Decision, Ledger, LoadError, Writes};
+use dvs_schemas::v1::{
+    Changed, CountersOf, EventAck, Heartbeat, Live, LiveReply, LiveRequest, PortGone, PortRuntime,
+    RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, Settled, V1,
+};
+use dvs_schemas::{HostName, PortId, Problem, ProblemCode, Timestamp};
+use uuid::Uuid;
+
+use crate::hosts::{Host, Known, Place, Wanted};
+use crate::ledger::HOSTS;
+use crate::list;
+use crate::record::{Stamp, Standing, Told};
+use crate::store::Store;
+
+/// Most snapshots that are waited for at once. After the loss of the bus all
+/// hosts need one within a heartbeat; answers of 60 ports (some 15 kB) each
+/// then take 4 MB at most, and who finds no place asks at its next heartbeat.
+pub const SNAPSHOTS: usize = 256;
+
+/// What may be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a host may take to answer.
+    pub live_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            live_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Names a request or event that waits for its reply. The message itself stays
+/// with whoever took it in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyToken(pub u64);
+
+/// Names a question to a host. Never used twice by one core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub u64);
+
+/// What happens to the core. The host of an event is the one that its subject
+/// names.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Rare states changed.
+    Changed {
+        /// The event.
+        event: Changed,
+        /// Where the acknowledgement goes.
+        reply: ReplyToken,
+    },
+    /// Busy states settled.
+    Settled {
+        /// The event.
+        event: Settled,
+        /// Where the acknowledgement goes.
+        reply: ReplyToken,
+    },
+    /// A host lives.
+    Heartbeat(Heartbeat),
+    /// The stored state of a port is wanted.
+    Get {
+        /// The request.
+        request: RuntimeGetRequest,
+        /// Where the reply goes.
+        reply: ReplyToken,
+    },
+    /// Stored states are wanted.
+    List {
+        /// The request.
+        request: RuntimeListRequest,
+        /// Bytes that the page may have.
+        budget: usize,
+        /// Where the reply goes.
+        reply: ReplyToken,
+    },
+    /// The state on the host is wanted.
+    Live {
+        /// The request.
+        request: LiveRequest,
+        /// Where the reply goes.
+        reply: ReplyToken,
+    },
+    /// A question to a host ended.
+    Answered {
+        /// The question.
+        ask: AskId,
+        /// How.
+        answer: Answer,
+    },
+}
+
+/// How a question to a host ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The host's answer.
+    Live(LiveReply),
+    /// The host refused, or said something that is no answer.
+    Refused(String),
+    /// Nothing came in time.
+    TimedOut,
+    /// The host's agent is not there.
+    NoResponder,
+    /// The question did not leave, and why.
+    NotSent(String),
+}
+
+/// What the core wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// A request or event is answered.
+    Reply {
+        /// Which.
+        to: ReplyToken,
+        /// With what.
+        result: Result<ReplyBody, Problem>,
+    },
+    /// A host is asked; comes back as [`Event::Answered`].
+    Ask {
+        /// The question.
+        ask: AskId,
+        /// The host.
+        host: HostName,
+        /// What it is asked.
+        request: Live,
+        /// How long it may take.
+        timeout: Duration,
+    },
+}
+
+/// What a request or event is answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplyBody {
+    /// To an event: it is durable.
+    Ack(EventAck),
+    /// To a get.
+    Record(Box<RuntimeRecord>),
+    /// To a list.
+    List(RuntimeListReply),
+    /// To a live request.
+    Live(LiveReply),
+}
+
+/// Why a host was asked.
+#[derive(Debug)]
+enum Asked {
+    /// To fill a gap.
+    Snapshot { host: HostName, wanted: Wanted },
+    /// For somebody else.
+    PassThrough {
+        host: HostName,
+        port: Option<PortId>,
+        reply: ReplyToken,
+    },
+}
+
+/// The stored states, the hosts, and the questions under way.
+#[derive(Debug)]
+pub struct Collector {
+    settings: Settings,
+    store: Store,
+    hosts: BTreeMap<HostName, Host>,
+    asked: BTreeMap<AskId, Asked>,
+    snapshots: usize,
+    next_ask: u64,
+}
+
+impl Collector {
+    /// The state as the ledger has it.
+    ///
+    /// # Errors
+    /// The ledger can't be read.
+    pub fn load(ledger: &Ledger, settings: Settings) -> Result<Self, LoadError> {
+        let hosts = ledger.load::<(HostName, Known)>(HOSTS)?;
+        let hosts = hosts
+            .into_iter()
+            .map(|(_, (name, known))| (name, Host::from_known(known)));
+        Ok(Self {
+            settings,
+            store: Store::load(ledger)?,
+            hosts: hosts.collect(),
+            asked: BTreeMap::new(),
+            snapshots: 0,
+            next_ask: 0,
+        })
+    }
+
+    /// Ports that something is known of.
+    #[must_use]
+    pub fn ports(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Hosts that were heard.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    fn changed(&mut self, event: Changed, writes: &mut Writes) -> EventAck {
+        let Changed {
+            v: V1,
+            host,
+            session,
+            seq,
+            at,
+            ports,
+            gone,
+        } = event;
+        match self.place(&host, session, seq, writes) {
+            Place::New { run } => {
+                let by = Stamp { host, run, seq, at };
+                for state in ports {
+                    self.here(&by, state, writes);
+                }
+                for gone in &gone {
+                    self.gone(&by, gone, writes);
+                }
+            }
+            // Either it is in the store, or a snapshot says what became of it.
+            Place::Covered { .. } | Place::Past { .. } => {}
+        }
+        EventAck { v: V1, seq }
+    }
+
+    fn settled(&mut self, event: Settled, writes: &mut Writes) -> EventAck {
+        let Settled {
+            v: V1,
+            host,
+            session,
+            seq,
+            at,
+            counters,
+        } = event;
+        // Even those of a run that is over: they may be the last of a placement
+        // that ended, which no snapshot has any more.
+        let (Place::New { run } | Place::Covered { run } | Place::Past { run }) =
+            self.place(&host, session, seq, writes);
+        let by = Stamp { host, run, seq, at };
+        for of in &counters {
+            self.count(&by, of, writes);
+        }
+        EventAck { v: V1, seq }
+    }
+
+    fn here(&mut self, by: &Stamp, state: PortRuntime, writes: &mut Writes) {
+        let (port, epoch) = (state.port.clone(), state.epoch);
+        let told = Told {
+            by: by.clone(),
+            value: Standing::Here(state),
+        };
+        self.store.tell(&port, epoch, told, writes);
+    }
+
+    fn gone(&mut self, by: &Stamp, gone: &PortGone, writes: &mut Writes) {
+        let told = Told {
+            by: by.clone(),
+            value: Standing::Gone,
+        };
+        self.store.tell(&gone.port, gone.epoch, told, writes);
+    }
+
+    fn count(&mut self, by: &Stamp, of: &CountersOf, writes: &mut Writes) {
+        let told = Told {
+            by: by.clone(),
+            value: of.counters,
+        };
+        self.store.count(&of.port, of.epoch, told, writes);
+    }
+
+    /// Places an event among its host's; writes how far they came.
+    fn place(&mut self, name: &HostName, session: Uuid, seq: u64, writes: &mut Writes) -> Place {
+        let host = self.host(name, session);
+        let place = host.event(session, seq);
+        host.write(name, writes);
+        place
+    }
+
+    fn host(&mut self, name: &HostName, session: Uuid) -> &mut Host {
+        self.hosts
+            .entry(name.clone())
+            .or_insert_with(|| Host::first(session))
+    }
+
+    fn heartbeat(&mut self, heartbeat: &Heartbeat, out: &mut Decision<Effect>) {
+        let Heartbeat {
+            v: V1,
+            host: name,
+            session,
+            seq,
+            interval_ms: _,
+            observed: _,
+        } = heartbeat;
+        let full = self.snapshots >= SNAPSHOTS;
+        let host = self.host(name, *session);
+        let wanted = host.heartbeat(*session, *seq);
+        host.write(name, &mut out.writes);
+        let Some(wanted) = wanted.filter(|_| !full) else {
+            return;
+        };
+        host.asked();
+        self.snapshots += 1;
+        let asked = Asked::Snapshot {
+            host: name.clone(),
+            wanted,
+        };
+        self.ask(name.clone(), None, asked, out);
+    }
+
+    fn ask(
+        &mut self,
+        host: HostName,
+        port: Option<PortId>,
+        asked: Asked,
+        out: &mut Decision<Effect>,
+    ) {
+        let ask = AskId(self.next_ask);
+        self.next_ask += 1;
+        self.asked.insert(ask, asked);
+        out.effect(Effect::Ask {
+            ask,
+            host,
+            request: Live { v: V1, port },
+            timeout: self.settings.live_timeout,
+        });
+    }
+
+    fn live(
+        &mut self,
+        request: LiveRequest,
+        reply: ReplyToken,
+        out: &mut Decision<Effect>,
+    ) -> Result<(), Problem> {
+        let LiveRequest { port, host } = request;
+        let host = match (host, &port) {
+            (Some(host), _) => host,
+            (None, Some(port)) => self.store.show(port).ok_or_else(|| unknown(port))?.host,
+            (None, None) => {
+                return Err(
+                    Problem::invalid("the request names neither a port nor a host")
+                        .allow("port, host or both"),
+                );
+            }
+        };
+        let asked = Asked::PassThrough {
+            host: host.clone(),
+            port: port.clone(),
+            reply,
+        };
+        self.ask(host, port, asked, out);
+        Ok(())
+    }
+
+    fn answered(&mut self, ask: AskId, answer: Answer, out: &mut Decision<Effect>) {
+        match self.asked.remove(&ask) {
+            Some(Asked::Snapshot { host, wanted }) => {
+                self.snapshots -= 1;
+                self.snapshot(&host, wanted, answer, &mut out.writes);
+            }
+            Some(Asked::PassThrough { host, port, reply }) => {
+                let result = passed_through(&host, port.as_ref(), answer, self.settings);
+                out.effect(Effect::Reply {
+                    to: reply,
+                    result: result.map(ReplyBody::Live),
+                });
+            }
+            None => {}
+        }
+    }
+
+    /// Stores all that a host has, as if its newest event had told it.
+    fn snapshot(&mut self, name: &HostName, wanted: Wanted, answer: Answer, writes: &mut Writes) {
+        let Some(host) = self.hosts.get_mut(name) else {
+            return;
+        };
+        let reply = match answer {
+            Answer::Live(reply) if reply.host == *name => reply,
+            // The gap stays, and the next heartbeat asks again.
+            Answer::Live(_)
+            | Answer::Refused(_)
+            | Answer::TimedOut
+            | Answer::NoResponder
+            | Answer::NotSent(_) => return host.not_answered(),
+        };
+        if !host.answered(wanted) {
+            return;
+        }
+        host.write(name, writes);
+        let LiveReply {
+            v: V1,
+            host: _,
+            at,
+            ports,
+            counters,
+        } = reply;
+        let by = Stamp {
+            host: name.clone(),
+            run: wanted.run,
+            seq: wanted.seq,
+            at,
+        };
+        let found: BTreeSet<&PortId> = ports.iter().map(|state| &state.port).collect();
+        for (port, epoch) in self.store.here(name) {
+            if !found.contains(&port) {
+                self.gone(&by, &PortGone { port, epoch }, writes);
+            }
+        }
+        for state in ports {
+            self.here(&by, state, writes);
+        }
+        for of in &counters {
+            self.count(&by, of, writes);
+        }
+    }
+}
+
+fn unknown(port: &PortId) -> Problem {
+    Problem::new(
+        ProblemCode::NotFound,
+        format!("no host has told of port {port} yet"),
+    )
+    .at("port")
+    .allow("a port of dvs.v1.runtime.list; to ask a host all the same, name it as host")
+}
+
+/// What somebody else is told of a host's answer.
+fn passed_through(
+    host: &HostName,
+    port: Option<&PortId>,
+    answer: Answer,
+    settings: Settings,
+) -> Result<LiveReply, Problem> {
+    let unavailable = |why: String| {
+        Problem::new(ProblemCode::Unavailable, format!("host {host}: {why}"))
+            .allow("repeat when the host is there; dvs.v1.runtime.get has what was last told")
+    };
+    match answer {
+        Answer::Live(reply) if reply.host != *host => {
+            Err(unavailable(format!("the answer is of host {}", reply.host)))
+        }
+        Answer::Live(reply) => match port {
+            Some(port) if !reply.ports.iter().any(|state| state.port == *port) => {
+                Err(Problem::new(
+                    ProblemCode::NotFound,
+                    format!("host {host} does not have port {port} now"),
+                )
+                .at("port"))
+            }
+            Some(_) | None => Ok(reply),
+        },
+        Answer::Refused(why) => Err(unavailable(why)),
+        Answer::TimedOut => Err(unavailable(format!(
+            "no answer within {}",
+            humantime::format_duration(settings.live_timeout)
+        ))),
+        Answer::NoResponder => Err(unavailable(
+            "nobody listens: its agent or its connection is down, or there is no such host"
+                .to_owned(),
+        )),
+        Answer::NotSent(why) => Err(unavailable(why)),
+    }
+}
+
+impl Core for Collector {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn handle(&mut self, _: Timestamp, event: Event, out: &mut Decision<Effect>) {
+        let (to, result) = match event {
+            Event::Changed { event, reply } => {
+                let ack = self.changed(event, &mut out.writes);
+                (reply, Ok(ReplyBody::Ack(ack)))
+            }
+            Event::Settled { event, reply } => {
+                let ack = self.settled(event, &mut out.writes);
+                (reply, Ok(ReplyBody::Ack(ack)))
+            }
+            Event::Heartbeat(heartbeat) => return self.heartbeat(&heartbeat, out),
+            Event::Get { request, reply } => {
+                let RuntimeGetRequest { port } = request;
+                let record = self.store.show(&port).ok_or_else(|| unknown(&port));
+                (reply, record.map(Box::new).map(ReplyBody::Record))
+            }
+            Event::List {
+                request,
+                budget,
+                reply,
+            } => {
+                let page = list::page(&request, budget, &self.store);
+                (reply, Ok(ReplyBody::List(page)))
+            }
+            Event::Live { request, reply } => match self.live(request, reply, out) {
+                Ok(()) => return,
+                Err(problem) => (reply, Err(problem)),
+            },
+            Event::Answered { ask, answer } => return self.answered(ask, answer, out),
+        };
+        out.effect(Effect::Reply { to, result });
+    }
+
+    /// Nothing happens here by time alone: questions have their bounds, and
+    /// hosts their heartbeats.
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
+
+    fn wake(&mut self, _: Timestamp, _: &mut Decision<Effect>) {}
+}

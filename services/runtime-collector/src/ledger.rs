@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tables.
+
+use dvs_ledger::{LedgerSpec, Table};
+
+/// What is known of the ports, by name.
+pub(crate) const PORTS: Table = Table("ports");
+/// How far the hosts' events came, by host.
+pub(crate) const HOSTS: Table = Table("hosts");
+
+/// The ledger of this service.
+pub const SPEC: LedgerSpec = LedgerSpec {
+    service: "runtime-collector",
+    version: 1,
+    tables: &[PORTS, HOSTS],
+};

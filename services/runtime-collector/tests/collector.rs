@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the collector promises, one promise per test.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use dvs_schemas::v1::{Changed, Link, Live, LiveRequest, RuntimeListRequest, RuntimeRecord, V1};
+use dvs_schemas::{ProblemCode, Timestamp};
+use harness::{World, changed, counters, gone, host, live_reply, port, settled, state};
+use runtime_collector::{Answer, SNAPSHOTS};
+
+/// A run of host `h1` that begins with the snapshot of nothing.
+fn begun() -> World {
+    let mut world = World::new();
+    let ask = world.heartbeat("h1", 1, 0).unwrap();
+    world.answer(ask, Answer::Live(live_reply("h1", vec![], vec![])));
+    world
+}
+
+#[test]
+fn an_event_is_acknowledged_when_it_is_there_for_good() {
+    let mut world = World::new();
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    world.settled(settled("h1", 1, 2, vec![counters("web-1", 3, 50)]));
+    world.crash();
+    let expected = RuntimeRecord {
+        port: port("web-1"),
+        host: host("h1"),
+        updated: Timestamp(1_002),
+        state: Some(state("web-1", 3, 7)),
+        counters: Some(counters("web-1", 3, 50).counters),
+        settled: Some(Timestamp(1_002)),
+    };
+    assert_eq!(world.get("web-1"), Ok(expected));
+}
+
+#[test]
+fn an_older_placement_never_shows() {
+    let mut world = World::new();
+    world.changed(changed("h2", 1, 1, vec![state("web-1", 4, 8)]));
+    let now = world.get("web-1");
+    world.changed(changed("h1", 1, 9, vec![state("web-1", 3, 7)]));
+    world.settled(settled("h1", 1, 10, vec![counters("web-1", 3, 50)]));
+    world.changed(Changed {
+        gone: vec![gone("web-1", 3)],
+        ..changed("h1", 1, 11, vec![])
+    });
+    assert_eq!(world.get("web-1"), now);
+}
+
+#[test]
+fn a_port_that_is_gone_keeps_its_counters_and_does_not_come_back_by_a_late_event() {
+    let mut world = World::new();
+    world.settled(settled("h1", 1, 2, vec![counters("web-1", 3, 50)]));
+    world.changed(Changed {
+        gone: vec![gone("web-1", 3)],
+        ..changed("h1", 1, 3, vec![])
+    });
+    let expected = RuntimeRecord {
+        port: port("web-1"),
+        host: host("h1"),
+        updated: Timestamp(1_003),
+        state: None,
+        counters: Some(counters("web-1", 3, 50).counters),
+        settled: Some(Timestamp(1_002)),
+    };
+    assert_eq!(world.get("web-1"), Ok(expected.clone()));
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    assert_eq!(world.get("web-1"), Ok(expected));
+}
+
+#[test]
+fn counters_of_a_new_placement_hide_the_state_of_the_old_one() {
+    let mut world = World::new();
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    world.settled(settled("h2", 1, 2, vec![counters("web-1", 4, 1)]));
+    let record = world.get("web-1").unwrap();
+    assert_eq!((record.host, record.state), (host("h2"), None));
+    world.changed(changed("h2", 1, 1, vec![state("web-1", 4, 8)]));
+    assert_eq!(
+        world.get("web-1").unwrap().state,
+        Some(state("web-1", 4, 8))
+    );
+}
+
+#[test]
+fn a_gap_is_filled_from_the_host() {
+    let mut world = begun();
+    world.changed(changed(
+        "h1",
+        1,
+        1,
+        vec![state("web-1", 3, 7), state("web-2", 3, 7)],
+    ));
+    // Events 2 and 3 get lost: web-1 changes, web-2 goes, web-3 comes.
+    assert_eq!(
+        world.heartbeat("h1", 1, 3),
+        None,
+        "they may be on their way"
+    );
+    let ask = world.heartbeat("h1", 1, 3).unwrap();
+    assert_eq!(world.asked[&ask], (host("h1"), Live { v: V1, port: None }));
+    let found = live_reply(
+        "h1",
+        vec![state("web-1", 3, 8), state("web-3", 1, 1)],
+        vec![counters("web-3", 1, 5)],
+    );
+    assert_eq!(world.answer(ask, Answer::Live(found)), []);
+    world.crash();
+    let states: Vec<_> = world.list().into_iter().map(|r| r.state).collect();
+    assert_eq!(
+        states,
+        [Some(state("web-1", 3, 8)), None, Some(state("web-3", 1, 1))]
+    );
+    let newest = world.list();
+    world.changed(changed("h1", 1, 2, vec![state("web-1", 3, 6)]));
+    assert_eq!(world.list(), newest, "the snapshot covers the late event");
+    assert_eq!(world.heartbeat("h1", 1, 3), None);
+    assert_eq!(
+        world.heartbeat("h1", 1, 3),
+        None,
+        "a quiet host is left alone"
+    );
+}
+
+#[test]
+fn a_known_host_is_left_alone_after_the_collectors_restart() {
+    let mut world = begun();
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    world.crash();
+    assert_eq!(world.heartbeat("h1", 1, 1), None);
+    assert_eq!(world.heartbeat("h1", 1, 1), None);
+}
+
+#[test]
+fn an_event_newer_than_the_snapshot_stays() {
+    let mut world = begun();
+    world.heartbeat("h1", 1, 2);
+    let ask = world.heartbeat("h1", 1, 2).unwrap();
+    world.changed(changed("h1", 1, 3, vec![state("web-1", 3, 9)]));
+    let read_before = live_reply("h1", vec![state("web-1", 3, 8)], vec![]);
+    world.answer(ask, Answer::Live(read_before));
+    assert_eq!(
+        world.get("web-1").unwrap().state,
+        Some(state("web-1", 3, 9))
+    );
+}
+
+#[test]
+fn a_snapshot_that_fails_changes_nothing_and_is_asked_for_again() {
+    let mut world = begun();
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    let before = world.list();
+    let answers = [
+        Answer::TimedOut,
+        Answer::NoResponder,
+        Answer::NotSent("no connection".to_owned()),
+        Answer::Refused("confused".to_owned()),
+        Answer::Live(live_reply("h2", vec![state("web-1", 9, 9)], vec![])),
+    ];
+    world.heartbeat("h1", 1, 2);
+    let mut ask = world.heartbeat("h1", 1, 2).unwrap();
+    for answer in answers {
+        world.answer(ask, answer);
+        assert_eq!(world.list(), before);
+        world.heartbeat("h1", 1, 2);
+        ask = world.heartbeat("h1", 1, 2).unwrap();
+    }
+}
+
+#[test]
+fn a_new_run_of_the_agent_begins_with_a_snapshot() {
+    let mut world = begun();
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    let ask = world.heartbeat("h1", 2, 0).unwrap();
+    world.answer(ask, Answer::Live(live_reply("h1", vec![], vec![])));
+    assert_eq!(world.get("web-1").unwrap().state, None);
+    // The old run's last words arrive; only its counters still matter.
+    world.changed(changed("h1", 1, 2, vec![state("web-1", 3, 8)]));
+    world.settled(settled("h1", 1, 3, vec![counters("web-1", 3, 50)]));
+    let record = world.get("web-1").unwrap();
+    assert_eq!(record.state, None);
+    assert_eq!(record.counters, Some(counters("web-1", 3, 50).counters));
+}
+
+#[test]
+fn snapshots_at_once_are_bounded_and_every_host_gets_its_own() {
+    let mut world = World::new();
+    let hosts: Vec<String> = (0..SNAPSHOTS + 10).map(|n| format!("h{n}")).collect();
+    for name in &hosts {
+        world.heartbeat(name, 1, 0);
+    }
+    assert_eq!(world.asked.len(), SNAPSHOTS);
+    let mut served = 0;
+    while let Some((&ask, (host, _))) = world.asked.iter().next() {
+        let reply = live_reply(host.as_str(), vec![], vec![]);
+        world.answer(ask, Answer::Live(reply));
+        served += 1;
+        for name in &hosts {
+            world.heartbeat(name, 1, 0);
+        }
+        assert!(world.asked.len() <= SNAPSHOTS);
+    }
+    assert_eq!(served, hosts.len());
+}
+
+#[test]
+fn a_live_read_goes_past_the_store_and_leaves_it_as_it_was() {
+    let mut world = begun();
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    let before = world.list();
+    let now = live_reply(
+        "h1",
+        vec![state("web-1", 3, 9)],
+        vec![counters("web-1", 3, 99)],
+    );
+    let of_port = LiveRequest {
+        port: Some(port("web-1")),
+        host: None,
+    };
+    let (asked, reply) = world.live(of_port, Answer::Live(now.clone()));
+    let question = |name: Option<&str>| Live {
+        v: V1,
+        port: name.map(port),
+    };
+    assert_eq!(asked, Some((host("h1"), question(Some("web-1")))));
+    assert_eq!(reply, Ok(now.clone()));
+    let of_host = LiveRequest {
+        port: None,
+        host: Some(host("h1")),
+    };
+    let (asked, reply) = world.live(of_host, Answer::Live(now.clone()));
+    assert_eq!(
+        (asked, reply),
+        (Some((host("h1"), question(None))), Ok(now))
+    );
+    assert_eq!(world.list(), before);
+    world.crash();
+    assert_eq!(world.list(), before);
+}
+
+#[test]
+fn a_live_read_that_cannot_be_says_why() {
+    let mut world = begun();
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    let of = |name: &str| LiveRequest {
+        port: Some(port(name)),
+        host: None,
+    };
+    let none = live_reply("h1", vec![], vec![]);
+    let cases = [
+        (
+            LiveRequest::default(),
+            Answer::TimedOut,
+            ProblemCode::Invalid,
+            "neither a port nor a host",
+        ),
+        (
+            of("web-9"),
+            Answer::TimedOut,
+            ProblemCode::NotFound,
+            "no host has told of port web-9",
+        ),
+        (
+            of("web-1"),
+            Answer::Live(none),
+            ProblemCode::NotFound,
+            "host h1 does not have port web-1 now",
+        ),
+        (
+            of("web-1"),
+            Answer::TimedOut,
+            ProblemCode::Unavailable,
+            "host h1: no answer within 5s",
+        ),
+        (
+            of("web-1"),
+            Answer::NoResponder,
+            ProblemCode::Unavailable,
+            "host h1: nobody listens",
+        ),
+        (
+            of("web-1"),
+            Answer::NotSent("offline".to_owned()),
+            ProblemCode::Unavailable,
+            "host h1: offline",
+        ),
+        (
+            of("web-1"),
+            Answer::Refused("busy".to_owned()),
+            ProblemCode::Unavailable,
+            "host h1: busy",
+        ),
+    ];
+    for (request, answer, code, text) in cases {
+        let (_, reply) = world.live(request, answer);
+        let problem = reply.unwrap_err();
+        assert_eq!(problem.code, code);
+        assert!(problem.message.contains(text), "{problem}");
+    }
+}
+
+#[test]
+fn a_port_that_nobody_told_of_is_not_found() {
+    let problem = World::new().get("web-9").unwrap_err();
+    assert_eq!(problem.code, ProblemCode::NotFound);
+    assert_eq!(problem.field.as_deref(), Some("port"));
+}
+
+#[test]
+fn filters_and_pages_hold_every_match_once() {
+    let mut world = World::new();
+    for n in 0..200 {
+        let from = format!("h{}", n % 3);
+        let mut state = state(&format!("p{n}"), 1, n % 5);
+        state.switch = ["prod", "lab"][usize::try_from(n % 2).unwrap()]
+            .parse()
+            .unwrap();
+        world.changed(changed(&from, 1, n / 3 + 1, vec![state]));
+    }
+    world.changed(Changed {
+        gone: vec![gone("p0", 1)],
+        ..changed("h0", 1, 1_000, vec![])
+    });
+    let all = world.list();
+    assert_eq!(all.len(), 200);
+    type Filter = fn(&RuntimeRecord) -> bool;
+    let cases: [(&str, Filter); 6] = [
+        ("{}", |_| true),
+        (r#"{"switch":"lab"}"#, |r| {
+            r.state.as_ref().is_some_and(|s| s.switch.as_str() == "lab")
+        }),
+        (r#"{"host":"h1","link":"up"}"#, |r| {
+            r.host.as_str() == "h1" && r.state.as_ref().is_some_and(|s| s.link == Link::Up)
+        }),
+        (r#"{"group":"db"}"#, |_| false),
+        (r#"{"host":"h9"}"#, |_| false),
+        (r#"{"stale_since":"1970-01-01T00:00:01.020Z"}"#, |r| {
+            r.updated < Timestamp(1_020)
+        }),
+    ];
+    for (text, filter) in cases {
+        let (_, request) =
+            dvs_schemas::codec::decode::<RuntimeListRequest>(text.as_bytes()).unwrap();
+        let expected: Vec<_> = all.iter().filter(|r| filter(r)).cloned().collect();
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let request = RuntimeListRequest {
+                after,
+                ..request.clone()
+            };
+            let page = world.page(request, 4_000);
+            let size = dvs_schemas::codec::encode(dvs_schemas::Format::Json, &page).unwrap();
+            assert!(size.len() <= 4_000);
+            seen.extend(page.ports);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, expected, "{text}");
+    }
+}
+
+#[test]
+fn two_agents_that_call_themselves_alike_end_nothing() {
+    let mut world = World::new();
+    for n in 1..50 {
+        for run in [1, 2] {
+            if let Some(ask) = world.heartbeat("h1", run, n) {
+                let reply = live_reply("h1", vec![state("web-1", 3, n)], vec![]);
+                world.answer(ask, Answer::Live(reply));
+            }
+            world.changed(changed("h1", run, n, vec![state("web-1", 3, n)]));
+        }
+    }
+    assert_eq!(world.list().len(), 1);
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A core on a ledger in memory, and values to feed it with.
+#![allow(clippy::unwrap_used)]
+// Each test binary uses its own part of it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::BTreeMap;
+
+use dvs_ledger::{InMemoryBackend, Ledger, turn};
+use dvs_schemas::v1::{
+    Changed, Counters, CountersOf, EventAck, Heartbeat, Link, Live, LiveReply, LiveRequest,
+    PortGone, PortRuntime, RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord,
+    Settled, V1,
+};
+use dvs_schemas::{Epoch, HostName, PortId, Problem, Revision, Timestamp, Vlan};
+use runtime_collector::{
+    Answer, AskId, Collector, Effect, Event, ReplyBody, ReplyToken, SPEC, Settings,
+};
+use uuid::Uuid;
+
+const REPLY: ReplyToken = ReplyToken(0);
+
+pub struct World {
+    pub ledger: Ledger,
+    pub core: Collector,
+    /// Questions that have not come back yet.
+    pub asked: BTreeMap<AskId, (HostName, Live)>,
+}
+
+pub fn host(name: &str) -> HostName {
+    name.parse().unwrap()
+}
+
+pub fn port(name: &str) -> PortId {
+    name.parse().unwrap()
+}
+
+pub fn session(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+/// A port that is there; `revision` makes states different.
+pub fn state(name: &str, epoch: u64, revision: u64) -> PortRuntime {
+    PortRuntime {
+        port: port(name),
+        switch: "prod".parse().unwrap(),
+        group: "web".parse().unwrap(),
+        epoch: Epoch(epoch),
+        revision: Revision(revision),
+        link: if revision.is_multiple_of(2) {
+            Link::Up
+        } else {
+            Link::Down
+        },
+        vlan: Vlan::Untagged,
+        blocked: false,
+        mirrored: Vec::new(),
+    }
+}
+
+pub fn gone(name: &str, epoch: u64) -> PortGone {
+    PortGone {
+        port: port(name),
+        epoch: Epoch(epoch),
+    }
+}
+
+pub fn counters(name: &str, epoch: u64, packets: u64) -> CountersOf {
+    CountersOf {
+        port: port(name),
+        epoch: Epoch(epoch),
+        counters: Counters {
+            ingress_packets: packets,
+            ..Counters::default()
+        },
+    }
+}
+
+pub fn changed(from: &str, run: u128, seq: u64, ports: Vec<PortRuntime>) -> Changed {
+    Changed {
+        v: V1,
+        host: host(from),
+        session: session(run),
+        seq,
+        at: Timestamp(1_000 + seq),
+        ports,
+        gone: Vec::new(),
+    }
+}
+
+pub fn settled(from: &str, run: u128, seq: u64, counters: Vec<CountersOf>) -> Settled {
+    Settled {
+        v: V1,
+        host: host(from),
+        session: session(run),
+        seq,
+        at: Timestamp(1_000 + seq),
+        counters,
+    }
+}
+
+pub fn heartbeat(from: &str, run: u128, seq: u64) -> Event {
+    Event::Heartbeat(Heartbeat {
+        v: V1,
+        host: host(from),
+        session: session(run),
+        seq,
+        interval_ms: 10_000,
+        observed: Vec::new(),
+    })
+}
+
+pub fn live_reply(from: &str, ports: Vec<PortRuntime>, counters: Vec<CountersOf>) -> LiveReply {
+    LiveReply {
+        v: V1,
+        host: host(from),
+        at: Timestamp(5_000),
+        ports,
+        counters,
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        let ledger = Ledger::on_backend(InMemoryBackend::new(), SPEC).unwrap();
+        let core = Collector::load(&ledger, Settings::default()).unwrap();
+        Self {
+            ledger,
+            core,
+            asked: BTreeMap::new(),
+        }
+    }
+
+    /// The process dies and starts again; its questions are lost.
+    pub fn crash(&mut self) {
+        self.asked.clear();
+        self.core = Collector::load(&self.ledger, Settings::default()).unwrap();
+    }
+
+    /// One turn; its questions are noted, its replies come back.
+    pub fn turn(
+        &mut self,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Vec<Result<ReplyBody, Problem>> {
+        let turned = turn(&mut self.core, &self.ledger, Timestamp(9_000), events).unwrap();
+        let mut replies = Vec::new();
+        for effect in turned.effects {
+            match effect {
+                Effect::Reply { to: _, result } => replies.push(result),
+                Effect::Ask {
+                    ask, host, request, ..
+                } => {
+                    let before = self.asked.insert(ask, (host, request));
+                    assert_eq!(before, None, "a question's name was used twice");
+                }
+            }
+        }
+        replies
+    }
+
+    fn one(&mut self, event: Event) -> Result<ReplyBody, Problem> {
+        let mut replies = self.turn([event]);
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        replies.remove(0)
+    }
+
+    fn acked(&mut self, event: Event, seq: u64) {
+        let ack = EventAck { v: V1, seq };
+        assert_eq!(self.one(event), Ok(ReplyBody::Ack(ack)));
+    }
+
+    pub fn changed(&mut self, event: Changed) {
+        let seq = event.seq;
+        self.acked(
+            Event::Changed {
+                event,
+                reply: REPLY,
+            },
+            seq,
+        );
+    }
+
+    pub fn settled(&mut self, event: Settled) {
+        let seq = event.seq;
+        self.acked(
+            Event::Settled {
+                event,
+                reply: REPLY,
+            },
+            seq,
+        );
+    }
+
+    /// A heartbeat, and the question that it led to.
+    pub fn heartbeat(&mut self, from: &str, run: u128, seq: u64) -> Option<AskId> {
+        let before: Vec<AskId> = self.asked.keys().copied().collect();
+        assert_eq!(self.turn([heartbeat(from, run, seq)]), []);
+        let mut new = self.asked.keys().filter(|ask| !before.contains(ask));
+        new.next().copied()
+    }
+
+    pub fn answer(&mut self, ask: AskId, answer: Answer) -> Vec<Result<ReplyBody, Problem>> {
+        self.asked.remove(&ask).unwrap();
+        self.turn([Event::Answered { ask, answer }])
+    }
+
+    /// Asks a host through the collector; what it is to be answered is given.
+    pub fn live(
+        &mut self,
+        request: LiveRequest,
+        answer: Answer,
+    ) -> (Option<(HostName, Live)>, Result<LiveReply, Problem>) {
+        let before: Vec<AskId> = self.asked.keys().copied().collect();
+        let mut replies = self.turn([Event::Live {
+            request,
+            reply: REPLY,
+        }]);
+        let mut new = self.asked.keys().filter(|ask| !before.contains(ask));
+        let asked = new.next().copied().map(|ask| {
+            let question = self.asked[&ask].clone();
+            replies = self.answer(ask, answer);
+            question
+        });
+        assert_eq!(replies.len(), 1);
+        let reply = replies.remove(0).map(|body| match body {
+            ReplyBody::Live(reply) => reply,
+            ReplyBody::Ack(_) | ReplyBody::Record(_) | ReplyBody::List(_) => panic!("{body:?}"),
+        });
+        (asked, reply)
+    }
+
+    pub fn get(&mut self, name: &str) -> Result<RuntimeRecord, Problem> {
+        let request = RuntimeGetRequest { port: port(name) };
+        let got = self.one(Event::Get {
+            request,
+            reply: REPLY,
+        });
+        got.map(|body| match body {
+            ReplyBody::Record(record) => *record,
+            ReplyBody::Ack(_) | ReplyBody::List(_) | ReplyBody::Live(_) => panic!("{body:?}"),
+        })
+    }
+
+    pub fn page(&mut self, request: RuntimeListRequest, budget: usize) -> RuntimeListReply {
+        let listed = self.one(Event::List {
+            request,
+            budget,
+            reply: REPLY,
+        });
+        match listed {
+            Ok(ReplyBody::List(page)) => page,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Everything in the store.
+    pub fn list(&mut self) -> Vec<RuntimeRecord> {
+        let page = self.page(RuntimeListRequest::default(), 1 << 20);
+        assert_eq!(page.next, None);
+        page.ports
+    }
+}
