@@ -6,14 +6,20 @@
 //! show what is missing, and a snapshot fills it. `core` decides, `api` takes
 //! events and requests in, `perform` carries out.
 
+pub mod api;
 mod core;
 mod hosts;
 mod ledger;
 mod list;
+mod metrics;
+mod perform;
 mod record;
 mod store;
 
 pub use self::core::{
     Answer, AskId, Collector, Effect, Event, ReplyBody, ReplyToken, SNAPSHOTS, Settings,
 };
+pub use api::Waiting;
 pub use ledger::SPEC;
+pub use metrics::{Heard, Shown};
+pub use perform::Performer;

@@ -1,3 +1,112 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Placeholder.
-fn main() {}
+//! The runtime collector: arguments, connection, and the order of start and
+//! stop.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use dvs_daemon::{Command, Daemon};
+use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
+use dvs_transport::{ConnectArgs, Identity, Transport, connect};
+use runtime_collector::{Collector, Heard, Performer, SPEC, Settings, Shown, Waiting, api};
+use tokio::sync::mpsc;
+
+/// How long the connection may take to send what is queued at the stop.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// Stores the ports' runtime state and passes live reads through.
+#[derive(Debug, Parser)]
+#[command(name = "runtime-collector", version, about)]
+struct Cli {
+    #[command(flatten)]
+    service: dvs_daemon::Args<9403>,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+fn main() -> ExitCode {
+    let Cli {
+        service,
+        connect,
+        command,
+    } = Cli::parse();
+    dvs_daemon::run(
+        "runtime-collector",
+        env!("CARGO_PKG_VERSION"),
+        service.settings(),
+        command,
+        |daemon| serve(daemon, connect),
+    )
+}
+
+/// Starts from the far end: the ledger, then what answers, then what asks. The
+/// stop runs the other way, each part ending because the one before it did.
+async fn serve(daemon: Daemon, args: ConnectArgs) -> anyhow::Result<()> {
+    let path = daemon.settings().data.join("runtime-collector.redb");
+    let ledger = Ledger::open(&path, SPEC)?;
+    let core =
+        Collector::load(&ledger, Settings::default()).context("the ledger can't be loaded")?;
+    tracing::info!(
+        ports = core.ports(),
+        hosts = core.hosts(),
+        "runtime state loaded"
+    );
+    let core = Shown::new(core, daemon.metrics());
+
+    let bus = connect(&args, Identity::service("collector")).await?;
+    daemon.watch_bus(&bus);
+    let instance = format!("collector-{}", uuid::Uuid::new_v4().simple());
+    let transport = Transport::start(bus.clone(), &instance).await?;
+
+    let (inbox, to_decide) = mpsc::channel(INBOX);
+    let (effects, to_perform) = mpsc::channel(EFFECT_BATCHES);
+    daemon.metrics().watch_inbox(&inbox);
+    let observer = daemon.metrics().turn_observer();
+    let stop = Stop::new();
+    let (clock, stopping) = (Clock::start(), stop.clone());
+    let end = dvs_ledger::spawn(core, ledger, to_decide, effects, clock, stopping, observer);
+    daemon.spawn("loop", async move { Ok(end.await??) });
+
+    let heard = Heard::new(daemon.metrics());
+    let waiting = Waiting::new(bus.clone());
+    let performer = Performer {
+        transport,
+        waiting: waiting.clone(),
+        inbox: inbox.clone(),
+        heard: heard.clone(),
+    };
+    let closing = bus.clone();
+    daemon.spawn("effects", async move {
+        performer.run(to_perform).await;
+        closing.close(CLOSE).await;
+        Ok(())
+    });
+
+    let events = api::listen(&bus).await?;
+    let hearing = api::hear(
+        events,
+        waiting.clone(),
+        inbox.clone(),
+        heard,
+        daemon.stop_token(),
+    );
+    daemon.spawn("events", async move {
+        hearing.await;
+        Ok(())
+    });
+    let (service, requests) = api::start(&bus).await?;
+    daemon.spawn("requests", async move {
+        api::run(requests, bus, waiting, inbox).await;
+        stop.cancel();
+        Ok(())
+    });
+    daemon.started();
+    daemon.stopping().await;
+    service.stop();
+    daemon.parts_ended().await;
+    Ok(())
+}
