@@ -68,6 +68,9 @@ impl Object {
 }
 
 /// One object's change.
+// Most changes are updates; boxing them would cost more than the room that
+// creations leave unused for the length of a request.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// It comes.

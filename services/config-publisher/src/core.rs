@@ -70,6 +70,7 @@ pub struct Publisher {
     courier: Courier,
     waits: Waits,
     rng: Rng,
+    away: u64,
 }
 
 impl Publisher {
@@ -97,6 +98,7 @@ impl Publisher {
             courier: Courier::default(),
             waits: Waits::default(),
             rng,
+            away: 0,
         })
     }
 
@@ -117,6 +119,12 @@ impl Publisher {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.pushes.len() + self.unsent.len() + self.courier.records()
+    }
+
+    /// Calls since the start that were not made, as their hosts were away.
+    #[must_use]
+    pub fn away(&self) -> u64 {
+        self.away
     }
 
     /// What messages are made from, now.
@@ -340,7 +348,6 @@ impl Publisher {
     /// Writes a record down and starts its push.
     fn owe(&mut self, now: Timestamp, record: Record, out: &mut Out) -> Option<PushId> {
         if record.is_empty() {
-            self.stand(0, out);
             return None;
         }
         let push = self.next_push();
@@ -355,6 +362,7 @@ impl Publisher {
             calls,
             away,
         } = begin(self.view(), record, now);
+        self.away += away as u64;
         self.pushes.insert(push, state);
         if !calls.is_empty() {
             out.effect(Effect::Push {
@@ -363,15 +371,6 @@ impl Publisher {
                 within: self.settings.push_timeout,
             });
         }
-        self.stand(away, out);
-    }
-
-    fn stand(&self, away: usize, out: &mut Out) {
-        out.effect(Effect::Standing {
-            revision: self.config.revision(),
-            pending: self.pending(),
-            away,
-        });
     }
 
     fn outcomes(&mut self, now: Timestamp, push: PushId, outcomes: Vec<Outcome>, out: &mut Out) {
@@ -403,7 +402,6 @@ impl Publisher {
             out.writes.delete(PENDING, pending(push));
         }
         self.hand_over(now, out);
-        self.stand(0, out);
     }
 
     /// Lets a held reply go, with how things stand.
@@ -434,7 +432,6 @@ impl Publisher {
                 for push in self.courier.acknowledged(number, now) {
                     out.writes.delete(PENDING, pending(push));
                 }
-                self.stand(0, out);
             }
             Err(_) => self.courier.failed(number, now, &mut self.rng),
         }

@@ -11,7 +11,7 @@ use dvs_schemas::v1::{
     HostListReply, HostListRequest, Plan, PutReply, Remove, RemoveReport, RenderReply,
     RenderRequest, ResyncReply, ResyncRequest, RetryPut,
 };
-use dvs_schemas::{HostName, Problem, Revision};
+use dvs_schemas::{HostName, Problem};
 
 pub use crate::record::PushId;
 
@@ -183,14 +183,5 @@ pub enum Effect {
         number: u64,
         /// The entries.
         put: RetryPut,
-    },
-    /// Where the publisher stands, for metrics.
-    Standing {
-        /// The newest commit.
-        revision: Revision,
-        /// Pushes that are not over.
-        pending: usize,
-        /// Hosts that the latest push did not wait for, as they are away.
-        away: usize,
     },
 }

@@ -5,9 +5,11 @@
 //! Reading order: [`config`] (what there is), [`admission`] (what may change),
 //! [`record`] and [`pushes`] (what a change owes the hosts, and how it goes),
 //! [`handover`] (what becomes of hosts that did not acknowledge), [`core`]
-//! (all of it as one state). None of these does IO.
+//! (all of it as one state). None of these does IO; [`api`] turns subjects into
+//! events, [`perform`] effects into messages.
 
 pub mod admission;
+pub mod api;
 pub mod changes;
 pub mod config;
 pub mod core;
@@ -17,6 +19,8 @@ pub mod fleet;
 pub mod handover;
 pub mod ledger;
 pub mod load;
+pub mod metrics;
+pub mod perform;
 pub mod pushes;
 pub mod query;
 pub mod record;

@@ -1,2 +1,134 @@
-//! Placeholder.
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! The config-publisher: arguments, connection, and the order of start and
+//! stop.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use config_publisher::api::{self, Waiting};
+use config_publisher::core::{Publisher, Settings};
+use config_publisher::ledger::SPEC;
+use config_publisher::metrics::{Pushes, Shown};
+use config_publisher::perform::Performer;
+use dvs_daemon::{Command, Daemon};
+use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
+use dvs_transport::{ConnectArgs, Identity, Transport, connect};
+use tokio::sync::mpsc;
+
+/// How long the connection may take to send what is queued at the stop.
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// Owns the configuration and pushes final state to the hosts.
+#[derive(Debug, Parser)]
+#[command(name = "config-publisher", version, about)]
+struct Cli {
+    #[command(flatten)]
+    service: dvs_daemon::Args<9401>,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    /// How long a host may take to answer a push.
+    #[arg(long, env = "DVS_PUSH_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = positive)]
+    push_timeout: Duration,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|duration| *duration >= Duration::from_millis(1))
+        .ok_or_else(|| "allowed: 1ms or more, written like 500ms, 10s, 5m".to_owned())
+}
+
+fn main() -> ExitCode {
+    let Cli {
+        service,
+        connect,
+        push_timeout,
+        command,
+    } = Cli::parse();
+    let settings = Settings {
+        push_timeout,
+        seed: fastrand::u64(..),
+        ..Settings::default()
+    };
+    dvs_daemon::run(
+        "config-publisher",
+        env!("CARGO_PKG_VERSION"),
+        service.settings(),
+        command,
+        |daemon| serve(daemon, connect, settings),
+    )
+}
+
+/// Starts from the far end: the ledger, then what answers, then what asks. The
+/// stop runs the other way, each part ending because the one before it did.
+async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow::Result<()> {
+    let path = daemon.settings().data.join("config-publisher.redb");
+    let ledger = Ledger::open(&path, SPEC)?;
+    let core = Publisher::load(&ledger, settings).with_context(|| {
+        format!(
+            "ledger {} can't be used; restore it from a backup, or move it away to start empty",
+            path.display()
+        )
+    })?;
+    tracing::info!(
+        revision = core.config().revision().0,
+        ports = core.config().ports().len(),
+        hosts = core.fleet().names().count(),
+        pending = core.pending(),
+        "configuration loaded"
+    );
+    let pushes = Pushes::new(daemon.metrics());
+    let core = Shown::new(core, daemon.metrics(), &pushes);
+
+    let bus = connect(&args, Identity::service("publisher")).await?;
+    daemon.watch_bus(&bus);
+    let instance = format!("publisher-{}", uuid::Uuid::new_v4().simple());
+    let transport = Transport::start(bus.clone(), &instance).await?;
+
+    let (inbox, events) = mpsc::channel(INBOX);
+    let (effects, to_perform) = mpsc::channel(EFFECT_BATCHES);
+    daemon.metrics().watch_inbox(&inbox);
+    let observer = daemon.metrics().turn_observer();
+    let stop = Stop::new();
+    let clock = Clock::start();
+    let end = dvs_ledger::spawn(core, ledger, events, effects, clock, stop.clone(), observer);
+    daemon.spawn("loop", async move { Ok(end.await??) });
+
+    let waiting = Waiting::default();
+    let performer = Performer {
+        bus: bus.clone(),
+        transport,
+        waiting: waiting.clone(),
+        inbox: inbox.clone(),
+        pushes,
+    };
+    let closing = bus.clone();
+    daemon.spawn("effects", async move {
+        performer.run(to_perform).await;
+        closing.close(CLOSE).await;
+        Ok(())
+    });
+    let heartbeats = api::hear(bus.clone(), inbox.clone(), daemon.stop_token());
+    daemon.spawn("heartbeats", async move { Ok(heartbeats.await?) });
+    let connection = api::watch(bus.clone(), inbox.clone(), daemon.stop_token());
+    daemon.spawn("connection", async move {
+        connection.await;
+        Ok(())
+    });
+
+    let (service, requests) = api::start(&bus).await?;
+    daemon.spawn("requests", async move {
+        api::run(requests, waiting, inbox).await;
+        stop.cancel();
+        Ok(())
+    });
+    daemon.started();
+    daemon.stopping().await;
+    service.stop();
+    daemon.parts_ended().await;
+    Ok(())
+}

@@ -118,7 +118,7 @@ pub fn begin(view: View<'_>, record: &Record, now: Timestamp) -> Begun {
         },
     };
     for (switch, owed) in &record.switches {
-        builder.to_all(switch, owed);
+        builder.globals(switch, owed);
         builder.ports(switch, owed);
         builder.removals(switch, owed, record.revision);
         builder.wholes(switch, owed);
@@ -129,7 +129,7 @@ pub fn begin(view: View<'_>, record: &Record, now: Timestamp) -> Begun {
 }
 
 impl Builder<'_> {
-    fn to_all(&mut self, switch: &SwitchName, owed: &Owed) {
+    fn globals(&mut self, switch: &SwitchName, owed: &Owed) {
         let parts = Parts {
             settings: owed.settings,
             globals: &owed.globals,

@@ -123,7 +123,6 @@ impl Desk {
                     assert!(twice.is_none(), "{to:?} is answered twice");
                 }
                 Effect::Push { .. } | Effect::HandOver { .. } => self.undone.push_back(effect),
-                Effect::Standing { .. } => {}
             }
         }
     }
@@ -161,7 +160,7 @@ impl Desk {
                         return; // the rest is for when time passes
                     }
                 }
-                Effect::Reply { .. } | Effect::Standing { .. } => {}
+                Effect::Reply { .. } => {}
             }
         }
     }
@@ -355,7 +354,7 @@ pub(crate) fn pushes(effects: &VecDeque<Effect>) -> Vec<(PushId, &[Call])> {
     pushes
         .filter_map(|effect| match effect {
             Effect::Push { push, calls, .. } => Some((*push, calls.as_slice())),
-            Effect::Reply { .. } | Effect::HandOver { .. } | Effect::Standing { .. } => None,
+            Effect::Reply { .. } | Effect::HandOver { .. } => None,
         })
         .collect()
 }

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Subjects to events. What can't be read is refused here; the rest waits in a
+//! table for the core's reply.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use dvs_schemas::codec::{self, Format};
+use dvs_schemas::v1::{ApplyRequest, DeleteRequest, Heartbeat};
+use dvs_schemas::{Problem, ProblemCode, subjects};
+use dvs_transport::endpoint::{self, Description, Requests, Responder, Service};
+use dvs_transport::{Bus, BusError};
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::events::{Event, Reply, ReplyToken, Request};
+
+/// What this service can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Make documents true.
+    Apply,
+    /// Delete objects.
+    Delete,
+    /// Show objects.
+    Get,
+    /// Say what a host shall have.
+    Render,
+    /// Push full states.
+    Resync,
+    /// End a connection.
+    Disconnect,
+    /// A host is there.
+    Hello,
+    /// Show hosts.
+    Hosts,
+}
+
+const ENDPOINTS: [(Endpoint, &str, &str); 8] = [
+    (
+        Endpoint::Apply,
+        subjects::CONFIG_APPLY,
+        "Makes documents true: Switch, PortGroup, Port, MirrorSession; all or none",
+    ),
+    (
+        Endpoint::Delete,
+        subjects::CONFIG_DELETE,
+        "Deletes objects by kind and name; all or none",
+    ),
+    (
+        Endpoint::Get,
+        subjects::CONFIG_GET,
+        "Objects, filtered by kind, name, switch, group and host",
+    ),
+    (
+        Endpoint::Render,
+        subjects::CONFIG_RENDER,
+        "What a host shall have now of a switch",
+    ),
+    (
+        Endpoint::Resync,
+        subjects::CONFIG_RESYNC,
+        "Pushes full states again, to all hosts or one",
+    ),
+    (
+        Endpoint::Disconnect,
+        subjects::PORT_DISCONNECT,
+        "Ends the connection of a vNIC with a port",
+    ),
+    (
+        Endpoint::Hello,
+        subjects::HOST_HELLO,
+        "A host came; its full states follow",
+    ),
+    (
+        Endpoint::Hosts,
+        subjects::HOST_LIST,
+        "Hosts, whether they are there, and what they have applied",
+    ),
+];
+
+/// Puts the service on the bus.
+///
+/// # Errors
+/// The connection is closed already.
+pub async fn start(bus: &Bus) -> Result<(Service, Requests<Endpoint>), BusError> {
+    let description = Description {
+        name: "config-publisher".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        description: env!("CARGO_PKG_DESCRIPTION").to_owned(),
+        metadata: HashMap::new(),
+    };
+    let endpoints = ENDPOINTS.map(|(id, subject, description)| endpoint::Endpoint {
+        id,
+        subject,
+        description,
+    });
+    Service::start(bus, description, endpoints.into()).await
+}
+
+/// Requests that the core has and has not answered yet.
+#[derive(Debug, Clone, Default)]
+pub struct Waiting {
+    table: Arc<Mutex<Table>>,
+}
+
+/// Bounded by the inbox, and by the replies that the core holds.
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    responders: HashMap<ReplyToken, Responder>,
+}
+
+impl Waiting {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Whole after any panic between two of its changes.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, responder: Responder) -> ReplyToken {
+        let mut table = self.table();
+        let token = ReplyToken(table.next);
+        table.next += 1;
+        table.responders.insert(token, responder);
+        token
+    }
+
+    fn take(&self, token: ReplyToken) -> Option<Responder> {
+        self.table().responders.remove(&token)
+    }
+
+    /// Sends the core's reply, in the request's format.
+    pub(crate) async fn reply(&self, to: ReplyToken, result: Result<Reply, Problem>) {
+        let Some(responder) = self.take(to) else {
+            return;
+        };
+        let format = responder.format;
+        let answer = result.and_then(|reply| encode(format, &reply));
+        if let Err(error) = responder.respond(answer).await {
+            tracing::warn!(%error, "a reply was not sent");
+        }
+    }
+}
+
+fn encode(format: Format, reply: &Reply) -> Result<Bytes, Problem> {
+    match reply {
+        Reply::Applied(reply) => codec::encode(format, reply),
+        Reply::DryRun(reply) => codec::encode(format, reply),
+        Reply::Objects(reply) => codec::encode(format, reply),
+        Reply::Rendered(reply) => codec::encode(format, reply),
+        Reply::Resynced(reply) => codec::encode(format, reply),
+        Reply::Disconnected(reply) => codec::encode(format, reply),
+        Reply::Hello(reply) => codec::encode(format, reply),
+        Reply::Hosts(reply) => codec::encode(format, reply),
+    }
+    .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))
+}
+
+/// Turns requests into events until the service is stopped.
+pub async fn run(mut requests: Requests<Endpoint>, waiting: Waiting, inbox: mpsc::Sender<Event>) {
+    while let Some(request) = requests.next().await {
+        let (endpoint, payload, responder) = request.split();
+        let to = waiting.add(responder);
+        let refused = match read(endpoint, &payload) {
+            Ok(request) => inbox
+                .send(Event::Request { to, request })
+                .await
+                .err()
+                .map(|_| stopping()),
+            Err(problem) => {
+                tracing::debug!(%problem, ?endpoint, "a request was refused");
+                Some(problem)
+            }
+        };
+        if let Some(problem) = refused {
+            waiting.reply(to, Err(problem)).await;
+        }
+    }
+}
+
+fn stopping() -> Problem {
+    Problem::new(ProblemCode::Unavailable, "config-publisher is stopping").allow("repeat later")
+}
+
+fn read(endpoint: Endpoint, payload: &[u8]) -> Result<Request, Problem> {
+    Ok(match endpoint {
+        Endpoint::Apply => Request::Apply(ApplyRequest::decode(payload)?.1),
+        Endpoint::Delete => Request::Delete(DeleteRequest::decode(payload)?.1),
+        Endpoint::Get => Request::Get(filters(payload)?),
+        Endpoint::Render => Request::Render(codec::decode(payload)?.1),
+        Endpoint::Resync => Request::Resync(filters(payload)?),
+        Endpoint::Disconnect => Request::Disconnect(codec::decode(payload)?.1),
+        Endpoint::Hello => Request::Hello(codec::decode(payload)?.1),
+        Endpoint::Hosts => Request::Hosts(filters(payload)?),
+    })
+}
+
+/// No payload asks for everything: `nats req dvs.v1.host.list ''`.
+fn filters<T: Default + serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, Problem> {
+    if payload.is_empty() {
+        return Ok(T::default());
+    }
+    Ok(codec::decode(payload)?.1)
+}
+
+/// Turns heartbeats into events until `stop`. One that can't be read, or that
+/// speaks for another host than its subject, is dropped: the next one comes.
+///
+/// # Errors
+/// The connection is closed already.
+pub async fn hear(
+    bus: Bus,
+    inbox: mpsc::Sender<Event>,
+    stop: CancellationToken,
+) -> Result<(), BusError> {
+    let subject = subjects::EVENT_HEARTBEATS;
+    let heartbeats = bus.client().subscribe(subject).await;
+    let mut heartbeats = heartbeats.map_err(|error| BusError::Refused {
+        subject: subject.to_owned(),
+        reason: error.to_string(),
+    })?;
+    while let Some(Some(message)) = stop.run_until_cancelled(heartbeats.next()).await {
+        let host = subjects::parse_event_host(&message.subject);
+        match codec::decode::<Heartbeat>(&message.payload) {
+            Ok((_, heartbeat)) if Some(&heartbeat.host) == host.as_ref() => {
+                if inbox.send(Event::Heartbeat(heartbeat)).await.is_err() {
+                    break;
+                }
+            }
+            Ok((_, heartbeat)) => {
+                tracing::debug!(host = %heartbeat.host, subject = %message.subject, "a heartbeat of another host");
+            }
+            Err(problem) => {
+                tracing::debug!(subject = %message.subject, %problem, "an unreadable heartbeat");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tells the core whenever the bus is there, until `stop`.
+pub async fn watch(bus: Bus, inbox: mpsc::Sender<Event>, stop: CancellationToken) {
+    let mut connected = bus.connected();
+    let mut watching = async || -> Option<()> {
+        loop {
+            connected.wait_for(|connected| *connected).await.ok()?;
+            let max_payload = bus.max_payload();
+            inbox.send(Event::Connected { max_payload }).await.ok()?;
+            connected.wait_for(|connected| !*connected).await.ok()?;
+        }
+    };
+    stop.run_until_cancelled(watching()).await;
+}

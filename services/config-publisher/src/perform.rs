@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Effects to IO. What takes time runs in tasks of its own, whose results come
+//! back as events.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dvs_schemas::codec::{self, Format};
+use dvs_schemas::problem::ProblemBody;
+use dvs_schemas::subjects::{self, AgentVerb};
+use dvs_schemas::v1::{Clobber, PutReply, RetryPut};
+use dvs_schemas::{HostName, Problem};
+use dvs_transport::{Batch, Bus, CallResult, Transport};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use crate::api::Waiting;
+use crate::events::{Answer, Call, Effect, Event, Outcome, PushId, Reply};
+use crate::metrics::Pushes;
+
+/// How long retry may take to make entries durable. That is one commit; what
+/// takes longer is a service that waits for its disk or the bus.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What carries effects out.
+#[derive(Debug, Clone)]
+pub struct Performer {
+    /// The connection.
+    pub bus: Bus,
+    /// The way to the hosts.
+    pub transport: Transport,
+    /// Requests to be answered.
+    pub waiting: Waiting,
+    /// Where results go.
+    pub inbox: mpsc::Sender<Event>,
+    /// Counts pushes.
+    pub pushes: Pushes,
+}
+
+impl Performer {
+    /// Carries out effects, in order, until there are no more.
+    pub async fn run(self, mut effects: mpsc::Receiver<Vec<Effect>>) {
+        while let Some(batch) = effects.recv().await {
+            for effect in batch {
+                match effect {
+                    Effect::Push {
+                        push,
+                        calls,
+                        within,
+                    } => {
+                        tokio::spawn(self.clone().push(push, calls, within));
+                    }
+                    Effect::Reply { to, result } => {
+                        note(&result);
+                        self.waiting.reply(to, *result).await;
+                    }
+                    Effect::HandOver { number, put } => {
+                        tokio::spawn(self.clone().hand_over(number, put));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes the calls of a push and brings their ends back.
+    async fn push(self, push: PushId, calls: Vec<Call>, within: Duration) {
+        self.pushes.began();
+        let began = Instant::now();
+        let kinds: Vec<Kind> = calls.iter().map(kind).collect();
+        let mut outcomes = self.transport.send(Batch {
+            deadline: within,
+            calls: encoded(calls),
+        });
+        while let Some(chunk) = outcomes.next().await {
+            let took = began.elapsed();
+            let ended = chunk.into_iter().map(|ended| {
+                let answer = match ended.result {
+                    CallResult::Answered(payload) => answer(kinds.get(ended.call), &payload),
+                    CallResult::TimedOut => Answer::TimedOut,
+                    CallResult::NoResponder => Answer::NoResponder,
+                    CallResult::NotSent(why) => Answer::NotSent(why),
+                };
+                self.pushes.ended(&answer, took);
+                Outcome {
+                    host: ended.host,
+                    call: ended.call,
+                    answer,
+                }
+            });
+            let outcomes = ended.collect();
+            // Nobody takes it: the service stops, and its ledger has the push.
+            if self
+                .inbox
+                .send(Event::Outcomes { push, outcomes })
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn hand_over(self, number: u64, put: RetryPut) {
+        let result = put_to_retry(&self.bus, &put).await;
+        let (repush, rip, settled) = (put.repush.len(), put.rip.len(), put.settled.len());
+        match &result {
+            Ok(_) => tracing::info!(repush, rip, settled, "handed over to retry"),
+            Err(error) => tracing::warn!(repush, rip, settled, error, "retry did not take over"),
+        }
+        // As above.
+        let _ = self.inbox.send(Event::HandedOver { number, result }).await;
+    }
+}
+
+fn note(result: &Result<Reply, Problem>) {
+    match result {
+        Ok(Reply::Applied(reply)) if !reply.changed.is_empty() => {
+            let changed = reply.changed.len() as u64 + reply.left_out;
+            tracing::info!(revision = reply.revision.0, changed, "changed");
+        }
+        Ok(_) => {}
+        Err(problem) => tracing::debug!(%problem, "a request was refused"),
+    }
+}
+
+/// Which answer a call gets.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Clobber,
+    Remove,
+    Plan,
+}
+
+fn kind(call: &Call) -> Kind {
+    match call {
+        Call::FanOut { .. } | Call::Clobber { .. } => Kind::Clobber,
+        Call::Remove { .. } => Kind::Remove,
+        Call::Plan { .. } => Kind::Plan,
+    }
+}
+
+/// Writes the calls' messages; those that share one share its bytes.
+fn encoded(calls: Vec<Call>) -> Vec<dvs_transport::Call> {
+    let mut last: Option<(Arc<Clobber>, Bytes)> = None;
+    let mut shared = |clobber: Arc<Clobber>| match &last {
+        Some((known, bytes)) if Arc::ptr_eq(known, &clobber) => bytes.clone(),
+        Some(_) | None => {
+            let bytes = written(&*clobber);
+            last = Some((clobber, bytes.clone()));
+            bytes
+        }
+    };
+    let direct = |host: HostName, verb, payload| dvs_transport::Call::Direct {
+        subject: subjects::agent(&host, verb),
+        host,
+        payload,
+    };
+    let calls = calls.into_iter().map(|call| match call {
+        Call::FanOut { clobber, hosts } => dvs_transport::Call::FanOut {
+            subject: subjects::switch_clobber(&clobber.switch),
+            payload: shared(clobber),
+            hosts,
+        },
+        Call::Clobber { host, clobber } => direct(host, AgentVerb::Clobber, shared(clobber)),
+        Call::Plan { host, clobber } => direct(host, AgentVerb::Plan, shared(clobber)),
+        Call::Remove { host, remove } => direct(host, AgentVerb::Remove, written(&*remove)),
+    });
+    calls.collect()
+}
+
+/// A message that can't be written leaves as an empty one: the host says that
+/// it can't be read.
+fn written<T: Serialize>(message: &T) -> Bytes {
+    codec::encode(Format::MessagePack, message).unwrap_or_else(|error| {
+        tracing::error!(%error, "a push can't be written");
+        Bytes::new()
+    })
+}
+
+fn answer(kind: Option<&Kind>, payload: &[u8]) -> Answer {
+    let read = match kind {
+        Some(Kind::Clobber) => read(payload).map(Answer::Applied),
+        Some(Kind::Remove) => read(payload).map(Answer::Removed),
+        Some(Kind::Plan) => read(payload).map(Answer::Planned),
+        None => Ok(Answer::Unreadable("it was not asked".to_owned())),
+    };
+    read.unwrap_or_else(|problem| Answer::Unreadable(problem.to_string()))
+}
+
+/// Reads an answer; where a problem came in its stead, that is the error.
+fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Problem> {
+    codec::decode(payload)
+        .map(|(_, value)| value)
+        .map_err(|unreadable| match codec::decode::<ProblemBody>(payload) {
+            Ok((_, body)) => body.error,
+            Err(_) => unreadable,
+        })
+}
+
+async fn put_to_retry(bus: &Bus, put: &RetryPut) -> Result<PutReply, String> {
+    let payload = codec::encode(Format::MessagePack, put).map_err(|error| error.to_string())?;
+    let reply = bus
+        .request(subjects::RETRY_PUT, payload, HAND_OVER_TIMEOUT)
+        .await
+        .map_err(|error| error.to_string())?;
+    read(&reply.payload).map_err(|problem| format!("retry: {problem}"))
+}
