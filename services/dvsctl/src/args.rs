@@ -193,6 +193,9 @@ pub struct DeleteArgs {
     /// Switch of the port groups or mirrors.
     #[arg(long)]
     pub switch: Option<SwitchName>,
+    /// Leave out what isn't there, instead of refusing.
+    #[arg(long)]
+    pub if_exists: bool,
     /// File that names the objects (whole documents will do), folder, or - for stdin.
     #[arg(short, long = "filename", value_name = "FILE|DIR|-", conflicts_with_all = ["kind", "names", "switch"])]
     pub files: Vec<PathBuf>,

@@ -19,7 +19,7 @@ use crate::failure::{Failure, Refusal, Verdict};
 use crate::get;
 use crate::output::{count, json, print, say, yaml};
 use crate::progress::Progress;
-use crate::session::Session;
+use crate::session::{Connector, Session};
 
 /// A dry run asks hosts, of which a dead one takes the publisher's own bound
 /// for pushes; the reply comes after that.
@@ -29,7 +29,7 @@ const PLANNING: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The documents can't be read, or the publisher can't be asked, or refuses.
-pub async fn apply(session: &Session, args: ApplyArgs) -> Result<Verdict, Failure> {
+pub async fn apply(connector: Connector<'_>, args: ApplyArgs) -> Result<Verdict, Failure> {
     let ApplyArgs { files, change } = args;
     let written = documents::read(&files.files)?;
     let total = written.len() as u64;
@@ -37,7 +37,8 @@ pub async fn apply(session: &Session, args: ApplyArgs) -> Result<Verdict, Failur
         documents: written.iter().map(|w| w.document.clone()).collect(),
         options: options(&change),
     };
-    send(session, subjects::CONFIG_APPLY, &request, &change, total)
+    let session = connector.open().await?;
+    send(&session, subjects::CONFIG_APPLY, &request, &change, total)
         .await
         .map_err(|failure| placed(failure, &written))
 }
@@ -46,15 +47,16 @@ pub async fn apply(session: &Session, args: ApplyArgs) -> Result<Verdict, Failur
 ///
 /// # Errors
 /// As [`apply`].
-pub async fn delete(session: &Session, args: DeleteArgs) -> Result<Verdict, Failure> {
+pub async fn delete(connector: Connector<'_>, args: DeleteArgs) -> Result<Verdict, Failure> {
     let DeleteArgs {
         kind,
         names,
         switch,
         files,
+        if_exists,
         change,
     } = args;
-    let (objects, written) = if let Some(kind) = kind {
+    let (mut objects, written) = if let Some(kind) = kind {
         let named = names
             .iter()
             .map(|name| object(kind.into(), name, switch.as_ref()))
@@ -68,14 +70,30 @@ pub async fn delete(session: &Session, args: DeleteArgs) -> Result<Verdict, Fail
             .collect();
         (objects, written)
     };
+    let session = connector.open().await?;
+    if if_exists {
+        objects = existing(&session, objects).await?;
+        if objects.is_empty() {
+            say("nothing of that is there");
+            return Ok(Verdict::Yes);
+        }
+    }
     let total = objects.len() as u64;
     let request = DeleteRequest {
         objects,
         options: options(&change),
     };
-    send(session, subjects::CONFIG_DELETE, &request, &change, total)
+    send(&session, subjects::CONFIG_DELETE, &request, &change, total)
         .await
         .map_err(|failure| placed(failure, &written))
+}
+
+/// Those of the objects that are there.
+async fn existing(session: &Session, objects: Vec<ObjectRef>) -> Result<Vec<ObjectRef>, Failure> {
+    let keys = objects.iter().filter_map(|object| object.key().ok());
+    let present = get::present(session, keys.collect()).await?;
+    let is_there = |object: &ObjectRef| object.key().is_ok_and(|key| present.contains_key(&key));
+    Ok(objects.into_iter().filter(is_there).collect())
 }
 
 /// The object that a word of the command line names: `prod/web`, or `web` with
@@ -128,7 +146,7 @@ fn placed(failure: Failure, written: &[Written]) -> Failure {
         | Failure::Credentials(_)
         | Failure::Output(_)
         | Failure::Connect(_)
-        | Failure::Bus(_)
+        | Failure::Bus { .. }
         | Failure::Answer { .. } => failure,
     }
 }
@@ -317,8 +335,8 @@ pub fn plans(reply: &DryRunReply) -> String {
     }
     if reply.left_out > 0 {
         text.push_str(&format!(
-            "and {} more, which did not fit into the answer\n",
-            count(reply.left_out, "plan")
+            "and {} more changes or plans that did not fit into the answer\n",
+            reply.left_out
         ));
     }
     text.push_str(&format!(
@@ -367,7 +385,7 @@ fn one_change(change: &Change) -> String {
 ///
 /// # Errors
 /// The publisher can't be asked, or refuses.
-pub async fn resync(session: &Session, args: ResyncArgs) -> Result<Verdict, Failure> {
+pub async fn resync(connector: Connector<'_>, args: ResyncArgs) -> Result<Verdict, Failure> {
     let ResyncArgs { host, switch, wait } = args;
     let request = ResyncRequest {
         host,
@@ -376,8 +394,9 @@ pub async fn resync(session: &Session, args: ResyncArgs) -> Result<Verdict, Fail
         timeout: wait,
     };
     let patience = wait.map_or(Duration::ZERO, Deadline::get);
+    let session = connector.open().await?;
     let reply: ResyncReply =
-        patiently(session, subjects::CONFIG_RESYNC, &request, wait, patience).await?;
+        patiently(&session, subjects::CONFIG_RESYNC, &request, wait, patience).await?;
     say(&format!(
         "full state of revision {} to {}",
         reply.revision,

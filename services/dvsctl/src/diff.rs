@@ -2,35 +2,31 @@
 //! What applying documents would change: the objects as they are against the
 //! documents as they are written, and what the hosts would do about it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dvs_schemas::v1::{ApplyRequest, DryRunReply, GetRequest, Item, Operation, Options};
-use dvs_schemas::{Document, Kind, ObjectKey, subjects};
+use dvs_schemas::v1::{ApplyRequest, DryRunReply, Item, Options};
+use dvs_schemas::{Document, ObjectKey, subjects};
 use similar::TextDiff;
 
 use crate::args::DiffArgs;
 use crate::change::plans;
 use crate::documents::{self, Written};
 use crate::failure::{Failure, Refusal, Verdict};
-use crate::get::{fetch, name};
+use crate::get::{name, present};
 use crate::output::{colours, print, say, yaml};
 use crate::progress::Progress;
-use crate::session::Session;
+use crate::session::Connector;
 
 /// See the same number of `apply --dry-run`.
 const PLANNING: Duration = Duration::from_secs(10);
-
-/// From so many objects of a kind on it is cheaper to read the whole list, of
-/// which one page holds thousands, than to ask for each by its name.
-const ONE_BY_ONE: usize = 16;
 
 /// Runs `diff`.
 ///
 /// # Errors
 /// The documents can't be read, or the publisher can't be asked, or refuses.
 /// All are usage or worse, so that 1 always means "differs".
-pub async fn run(session: &Session, args: DiffArgs) -> Result<Verdict, Failure> {
+pub async fn run(connector: Connector<'_>, args: DiffArgs) -> Result<Verdict, Failure> {
     let written = documents::read(&args.files.files)?;
     let request = ApplyRequest {
         documents: written.iter().map(|w| w.document.clone()).collect(),
@@ -39,6 +35,7 @@ pub async fn run(session: &Session, args: DiffArgs) -> Result<Verdict, Failure> 
             ..Options::default()
         },
     };
+    let session = connector.open().await?;
     let asked = session.ask_patiently(subjects::CONFIG_APPLY, &request, PLANNING);
     let reply: DryRunReply = match Progress::during("asking the hosts for their plans", asked).await
     {
@@ -53,18 +50,8 @@ pub async fn run(session: &Session, args: DiffArgs) -> Result<Verdict, Failure> 
         say(&format!("no difference to revision {}", reply.revision));
         return Ok(Verdict::Yes);
     }
-    let updated: BTreeSet<ObjectKey> = reply
-        .changed
-        .iter()
-        .filter(|changed| changed.operation == Operation::Updated)
-        .filter_map(|changed| changed.object.key().ok())
-        .collect();
-    let changed: BTreeSet<ObjectKey> = reply
-        .changed
-        .iter()
-        .filter_map(|changed| changed.object.key().ok())
-        .collect();
-    let present = present(session, updated).await?;
+    let changed = changed(&reply, &written);
+    let present = present(&session, changed.clone()).await?;
     let mut text = String::new();
     for one in written
         .iter()
@@ -77,50 +64,14 @@ pub async fn run(session: &Session, args: DiffArgs) -> Result<Verdict, Failure> 
     Ok(Verdict::No)
 }
 
-/// The objects as they are now.
-async fn present(
-    session: &Session,
-    wanted: BTreeSet<ObjectKey>,
-) -> Result<BTreeMap<ObjectKey, Item>, Failure> {
-    let mut by_kind: BTreeMap<Kind, Vec<&ObjectKey>> = BTreeMap::new();
-    for key in &wanted {
-        by_kind.entry(key.kind()).or_default().push(key);
+/// What differs: as the publisher says, or all if its answer was too long to
+/// say so. The diff of an object that doesn't differ is empty.
+fn changed(reply: &DryRunReply, written: &[Written]) -> BTreeSet<ObjectKey> {
+    if reply.left_out > 0 {
+        return written.iter().map(|w| w.document.key()).collect();
     }
-    let mut found = BTreeMap::new();
-    for (kind, keys) in by_kind {
-        let of_kind = GetRequest {
-            kind: Some(kind),
-            ..GetRequest::default()
-        };
-        let requests = if keys.len() < ONE_BY_ONE {
-            keys.iter().map(|key| named(&of_kind, key)).collect()
-        } else {
-            vec![of_kind]
-        };
-        for request in requests {
-            for item in fetch(session, request).await? {
-                let key = item.document.key();
-                if wanted.contains(&key) {
-                    found.insert(key, item);
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn named(of_kind: &GetRequest, key: &ObjectKey) -> GetRequest {
-    let (name, switch) = match key {
-        ObjectKey::Switch(name) => (name.to_string(), None),
-        ObjectKey::PortGroup(switch, name) => (name.to_string(), Some(switch.clone())),
-        ObjectKey::Port(name) => (name.to_string(), None),
-        ObjectKey::MirrorSession(switch, name) => (name.to_string(), Some(switch.clone())),
-    };
-    GetRequest {
-        name: Some(name),
-        switch,
-        ..of_kind.clone()
-    }
+    let changed = reply.changed.iter();
+    changed.filter_map(|c| c.object.key().ok()).collect()
 }
 
 /// A unified diff of one object.

@@ -49,7 +49,7 @@ pub fn explain(path: &str) -> Result<String, Failure> {
     let mut node = Node {
         root: &root,
         here: &root,
-        description: text_of(&root),
+        description: text_of(root.get("description")),
         required: true,
     };
     let mut walked = kind.to_owned();
@@ -81,8 +81,8 @@ struct Node<'a> {
     required: bool,
 }
 
-fn text_of(schema: &Value) -> String {
-    let text = schema["description"].as_str().unwrap_or("");
+fn text_of(description: Option<&Value>) -> String {
+    let text = description.and_then(Value::as_str).unwrap_or("");
     // Doc comments refer to Rust items; their names will do.
     text.replace("[`", "").replace("`]", "").replace('`', "")
 }
@@ -107,44 +107,53 @@ impl<'a> Node<'a> {
                     queue.extend(items.iter().rev());
                 }
             }
-            if let Some(items) = fields.get("items") {
-                queue.push(items);
-            }
         }
         parts
     }
 
-    /// The fields below, in the order in which they are written.
+    /// One of the items, if a list is meant.
+    fn item(&self) -> Option<Node<'a>> {
+        let here = self
+            .parts()
+            .into_iter()
+            .find_map(|part| part.get("items"))?;
+        Some(Node {
+            root: self.root,
+            here,
+            description: String::new(),
+            required: false,
+        })
+    }
+
+    /// The fields below, or those of a list's items, in the order in which
+    /// they are written.
     fn fields(&self) -> Vec<(String, Node<'a>)> {
-        let mut all = Vec::new();
+        let mut all = self.item().map_or_else(Vec::new, |item| item.fields());
         for part in self.parts() {
             let Some(Value::Object(properties)) = part.get("properties") else {
                 continue;
             };
             let required = part.get("required").and_then(Value::as_array);
-            // Of alternatives each is only one way to write it.
+            // Of alternatives (`access`, `trunk`) each is only one way to
+            // write it, and described as a whole.
             let alternative = properties.len() == 1
                 && part.get("additionalProperties") == Some(&Value::Bool(false))
                 && required.is_some();
             for (name, here) in properties {
+                let named = |names: &Vec<Value>| names.iter().any(|n| n == name);
                 let mut node = Node {
                     root: self.root,
                     here,
-                    description: text_of(here),
-                    required: !alternative
-                        && required.is_some_and(|names| names.iter().any(|n| n == name)),
+                    description: text_of(here.get("description")),
+                    required: !alternative && required.is_some_and(named),
                 };
+                if node.description.is_empty() && alternative {
+                    node.description = text_of(part.get("description"));
+                }
                 if node.description.is_empty() {
-                    node.description = part.get("description").filter(|_| alternative).map_or_else(
-                        || {
-                            node.parts()
-                                .iter()
-                                .map(|p| text_of(&Value::Object((*p).clone())))
-                                .find(|t| !t.is_empty())
-                                .unwrap_or_default()
-                        },
-                        |_| text_of(&Value::Object(part.clone())),
-                    );
+                    let texts = node.parts().into_iter();
+                    let mut texts = texts.map(|part| text_of(part.get("description")));
+                    node.description = texts.find(|text| !text.is_empty()).unwrap_or_default();
                 }
                 all.push((name.clone(), node));
             }
@@ -165,6 +174,9 @@ impl<'a> Node<'a> {
                 );
             } else if let Some(word) = part.get("const") {
                 all.push(word.to_string());
+            } else if part.contains_key("items") {
+                let items = self.item().map_or_else(Vec::new, |item| item.allowed());
+                all.push(format!("a list of {}", items.join(" or ")));
             } else if let Some(kind) = part.get("type") {
                 all.extend(of_type(kind, part));
             }
@@ -190,12 +202,13 @@ fn of_type(kind: &Value, part: &Map<String, Value>) -> Option<String> {
         ("integer", Some(least), None) => format!("{least} or more"),
         ("boolean", _, _) => "true or false".to_owned(),
         ("array", _, _) => "a list".to_owned(),
-        ("object", _, _) => "fields".to_owned(),
+        ("object", _, _) => "fields as below".to_owned(),
         ("null", _, _) => return None,
-        (other, _, _) => match part.get("pattern").and_then(Value::as_str) {
-            Some(pattern) => format!("{other} like {pattern}"),
-            None => other.to_owned(),
+        ("string", _, _) => match part.get("pattern").and_then(Value::as_str) {
+            Some(pattern) => format!("text matching {pattern}"),
+            None => "text".to_owned(),
         },
+        (other, _, _) => other.to_owned(),
     })
 }
 
@@ -205,12 +218,9 @@ fn render(path: &str, node: &Node<'_>) -> String {
         text.push_str(&format!("  {}\n", node.description.replace('\n', "\n  ")));
     }
     let fields = node.fields();
-    let allowed: Vec<_> = node
-        .allowed()
-        .into_iter()
-        .filter(|word| word != "fields")
-        .collect();
-    if !allowed.is_empty() {
+    let allowed = node.allowed();
+    let only_fields = allowed.iter().all(|word| word == "fields as below");
+    if !only_fields {
         text.push_str(&format!("  Allowed: {}\n", allowed.join(" | ")));
     }
     if fields.is_empty() {
@@ -232,4 +242,56 @@ fn render(path: &str, node: &Node<'_>) -> String {
     text.push('\n');
     text.push_str(&table(&["  FIELD", "", "MEANING"], rows, false));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_field_says_what_it_means_and_may_be() {
+        assert_eq!(
+            explain("switch.mtu").unwrap(),
+            "switch.mtu\n  Largest frame payload in bytes.\n  Allowed: 576 to 9216\n"
+        );
+        assert_eq!(
+            explain("portgroup.policy.vlan").unwrap(),
+            "portgroup.policy.vlan\n  VLAN tags.\n  Allowed: \"untagged\" | fields as below\n\n  \
+             FIELD       MEANING\n  \
+             access      All frames belong to this VLAN; the vNIC sees no tag.\n  \
+             trunk       Tagged frames of these VLANs pass.\n  \
+             private     The port belongs to a private VLAN (RFC 5517): the switch's \
+             private_vlans say what role this VLAN has.\n"
+        );
+    }
+
+    /// Every field that exists can be explained, and says something.
+    #[test]
+    fn no_field_is_without_a_meaning() {
+        fn below(path: &str, node: &Node<'_>, depth: usize) {
+            assert!(depth < 12, "{path} has no end");
+            for (name, child) in node.fields() {
+                let path = format!("{path}.{name}");
+                assert!(!child.description.is_empty(), "{path}");
+                assert!(explain(&path).unwrap().starts_with(&path));
+                below(&path, &child, depth + 1);
+            }
+        }
+        for (kind, root) in [
+            ("switch", schema_of::<SwitchDoc>()),
+            ("portgroup", schema_of::<PortGroupDoc>()),
+            ("port", schema_of::<PortDoc>()),
+            ("mirror", schema_of::<MirrorSessionDoc>()),
+        ] {
+            let node = Node {
+                root: &root,
+                here: &root,
+                description: String::new(),
+                required: true,
+            };
+            assert!(!node.fields().is_empty());
+            below(kind, &node, 0);
+        }
+    }
 }

@@ -49,8 +49,13 @@ pub enum Failure {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// A request did not get its answer.
-    #[error(transparent)]
-    Bus(#[from] BusError),
+    #[error("{error}{}", server_said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default())]
+    Bus {
+        /// What became of the request.
+        error: BusError,
+        /// What the server complained about, if it did: a permission, mostly.
+        server_said: Option<String>,
+    },
     /// The service said no.
     #[error("{0}")]
     Refused(Box<Refusal>),
@@ -94,7 +99,7 @@ impl Failure {
             Self::Connect(ConnectError::NotReached { .. }) => 4,
             // Settings that can't be used.
             Self::Connect(_) => 2,
-            Self::Bus(error) => match error {
+            Self::Bus { error, .. } => match error {
                 BusError::TooLarge { .. } => 3,
                 BusError::Offline { .. }
                 | BusError::Congested { .. }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lists objects: one request per page, one table per kind.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use dvs_schemas::v1::{GetReply, GetRequest, Item};
 use dvs_schemas::{
     Document, Hosts, Kind, MirrorDestination, MirrorSessionDoc, ObjectKey, Policy, PortDoc,
@@ -12,21 +14,25 @@ use crate::failure::{Failure, Verdict};
 use crate::hosts;
 use crate::output::{OutputFormat, json, or_dash, print, say, table, yaml};
 use crate::policy::{overridable, overrides, security, shaping, vlan};
-use crate::session::Session;
+use crate::session::{Connector, Session};
 use clap::ValueEnum as _;
+
+/// From so many objects of a kind on it is cheaper to read the whole list, of
+/// which one page holds thousands, than to ask for each by its name.
+const ONE_BY_ONE: usize = 16;
 
 /// Runs `get`.
 ///
 /// # Errors
 /// The publisher can't be asked, or refuses.
-pub async fn run(session: &Session, args: GetArgs) -> Result<Verdict, Failure> {
+pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Failure> {
     let kind = match args.resource {
         Resource::Switches => Some(Kind::Switch),
         Resource::Portgroups => Some(Kind::PortGroup),
         Resource::Ports => Some(Kind::Port),
         Resource::Mirrors => Some(Kind::MirrorSession),
         Resource::All => None,
-        Resource::Hosts => return hosts::run(session, args).await,
+        Resource::Hosts => return hosts::run(connector, args).await,
     };
     let GetArgs {
         resource: _,
@@ -53,7 +59,7 @@ pub async fn run(session: &Session, args: GetArgs) -> Result<Verdict, Failure> {
         host,
         after: None,
     };
-    let items = fetch(session, request).await?;
+    let items = fetch(&connector.open().await?, request).await?;
     print(&render(kind, &items, format.output, format.no_headings)?)?;
     match name {
         Some(name) if items.is_empty() => {
@@ -78,6 +84,55 @@ pub async fn fetch(session: &Session, request: GetRequest) -> Result<Vec<Item>, 
         })
         .await?;
     Ok(items)
+}
+
+/// Those of the objects that are there, as they are now.
+///
+/// # Errors
+/// As [`Session::pages`].
+pub async fn present(
+    session: &Session,
+    wanted: BTreeSet<ObjectKey>,
+) -> Result<BTreeMap<ObjectKey, Item>, Failure> {
+    let mut by_kind: BTreeMap<Kind, Vec<&ObjectKey>> = BTreeMap::new();
+    for key in &wanted {
+        by_kind.entry(key.kind()).or_default().push(key);
+    }
+    let mut found = BTreeMap::new();
+    for (kind, keys) in by_kind {
+        let of_kind = GetRequest {
+            kind: Some(kind),
+            ..GetRequest::default()
+        };
+        let requests = if keys.len() < ONE_BY_ONE {
+            keys.iter().map(|key| named(&of_kind, key)).collect()
+        } else {
+            vec![of_kind]
+        };
+        for request in requests {
+            for item in fetch(session, request).await? {
+                let key = item.document.key();
+                if wanted.contains(&key) {
+                    found.insert(key, item);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn named(of_kind: &GetRequest, key: &ObjectKey) -> GetRequest {
+    let (name, switch) = match key {
+        ObjectKey::Switch(name) => (name.to_string(), None),
+        ObjectKey::PortGroup(switch, name) => (name.to_string(), Some(switch.clone())),
+        ObjectKey::Port(name) => (name.to_string(), None),
+        ObjectKey::MirrorSession(switch, name) => (name.to_string(), Some(switch.clone())),
+    };
+    GetRequest {
+        name: Some(name),
+        switch,
+        ..of_kind.clone()
+    }
 }
 
 /// An object's name as `delete` takes it: `portgroup prod/web`.

@@ -74,10 +74,9 @@ fn get(address: &str, host: &str, path: &str, timeout: Duration) -> io::Result<u
     }
     let mut stream = connected.ok_or(error)?;
     stream.set_write_timeout(Some(left()))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    )?;
+    // In one write: a server may answer and close before a second one.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut head = Vec::new();
     while !head.contains(&b'\n') && (head.len() as u64) < HEAD_MAX {
         stream.set_read_timeout(Some(left()))?;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::args::GetArgs;
 use crate::failure::{Failure, Verdict, chain};
 use crate::output::{OutputFormat, count, json, or_dash, print, say, table, yaml};
-use crate::session::Session;
+use crate::session::{Connector, Session};
 use crate::when::age;
 
 /// Both queues as they were at one time.
@@ -177,7 +177,7 @@ pub fn join(hosts: Vec<HostStatus>, queues: &Queues) -> Vec<HostInSync> {
 /// # Errors
 /// The publisher can't be asked, or refuses. Where only retry can't, what the
 /// publisher knows is shown, and stderr says what is missing.
-pub async fn run(session: &Session, args: GetArgs) -> Result<Verdict, Failure> {
+pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Failure> {
     let GetArgs {
         resource: _,
         name,
@@ -193,8 +193,9 @@ pub async fn run(session: &Session, args: GetArgs) -> Result<Verdict, Failure> {
         ),
         None => host,
     };
+    let session = connector.open().await?;
     let hosts = fetch(
-        session,
+        &session,
         HostListRequest {
             host: host.clone(),
             switch: switch.clone(),
@@ -207,7 +208,7 @@ pub async fn run(session: &Session, args: GetArgs) -> Result<Verdict, Failure> {
         switch,
         ..RetryListRequest::default()
     };
-    let queues = match fetch_queues(session, request).await {
+    let queues = match fetch_queues(&session, request).await {
         Ok(queues) => queues,
         Err(failure) => {
             say(&format!(

@@ -32,7 +32,7 @@ use clap::CommandFactory as _;
 use args::{Cli, Command};
 use failure::{Failure, Verdict};
 use output::say;
-use session::Session;
+use session::Connector;
 
 /// Bound of a request, unless said otherwise.
 const REQUEST: Duration = Duration::from_secs(5);
@@ -50,20 +50,23 @@ pub async fn run(cli: Cli) -> Result<Verdict, Failure> {
         timeout,
         command,
     } = cli;
-    let bound = timeout.unwrap_or(REQUEST);
-    let open = || Session::open(&connect, bound);
+    let within = |bound| Connector {
+        args: &connect,
+        timeout: timeout.unwrap_or(bound),
+    };
+    let bus = within(REQUEST);
     match command {
-        Command::Apply(args) => change::apply(&open().await?, args).await,
-        Command::Diff(args) => diff::run(&open().await?, args).await,
-        Command::Delete(args) => change::delete(&open().await?, args).await,
-        Command::Get(args) => get::run(&open().await?, args).await,
-        Command::OutOfSync(args) => queues::out_of_sync(&open().await?, args).await,
-        Command::RipQueue(args) => queues::rip_queue(&open().await?, args).await,
-        Command::Resync(args) => change::resync(&open().await?, args).await,
-        Command::Disconnect(args) => ports::disconnect(&open().await?, args).await,
-        Command::Runtime(args) => ports::runtime(&open().await?, args).await,
-        Command::Live(args) => ports::live(&open().await?, args).await,
-        Command::Wait(what) => wait::run(&connect, what, timeout.unwrap_or(WAIT)).await,
+        Command::Apply(args) => change::apply(bus, args).await,
+        Command::Diff(args) => diff::run(bus, args).await,
+        Command::Delete(args) => change::delete(bus, args).await,
+        Command::Get(args) => get::run(bus, args).await,
+        Command::OutOfSync(args) => queues::out_of_sync(bus, args).await,
+        Command::RipQueue(args) => queues::rip_queue(bus, args).await,
+        Command::Resync(args) => change::resync(bus, args).await,
+        Command::Disconnect(args) => ports::disconnect(bus, args).await,
+        Command::Runtime(args) => ports::runtime(bus, args).await,
+        Command::Live(args) => ports::live(bus, args).await,
+        Command::Wait(what) => wait::run(within(WAIT), what).await,
         Command::Explain(args) => explain::run(&args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -77,6 +80,6 @@ pub async fn run(cli: Cli) -> Result<Verdict, Failure> {
             }
             Ok(Verdict::Yes)
         }
-        Command::Healthcheck { url } => healthcheck::run(&url, bound),
+        Command::Healthcheck { url } => healthcheck::run(&url, bus.timeout),
     }
 }

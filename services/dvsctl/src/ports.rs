@@ -14,14 +14,18 @@ use dvs_schemas::{PortId, Timestamp, subjects};
 use crate::args::{DisconnectArgs, LiveArgs, RuntimeArgs};
 use crate::failure::{Failure, Verdict};
 use crate::output::{OutputFormat, json, or_dash, print, say, table, yaml};
-use crate::session::Session;
+use crate::session::Connector;
 use crate::when::age;
 
 /// Runs `disconnect`.
 ///
 /// # Errors
 /// The publisher can't be asked, or refuses.
-pub async fn disconnect(session: &Session, args: DisconnectArgs) -> Result<Verdict, Failure> {
+pub async fn disconnect(
+    connector: Connector<'_>,
+    args: DisconnectArgs,
+) -> Result<Verdict, Failure> {
+    let session = connector.open().await?;
     let DisconnectArgs { port, vnic } = args;
     let request = DisconnectRequest {
         port: port.clone(),
@@ -42,7 +46,7 @@ pub async fn disconnect(session: &Session, args: DisconnectArgs) -> Result<Verdi
 ///
 /// # Errors
 /// The collector can't be asked, or refuses.
-pub async fn runtime(session: &Session, args: RuntimeArgs) -> Result<Verdict, Failure> {
+pub async fn runtime(connector: Connector<'_>, args: RuntimeArgs) -> Result<Verdict, Failure> {
     let RuntimeArgs {
         port,
         switch,
@@ -51,6 +55,7 @@ pub async fn runtime(session: &Session, args: RuntimeArgs) -> Result<Verdict, Fa
         link,
         format,
     } = args;
+    let session = connector.open().await?;
     let records = match port {
         Some(port) => {
             let request = RuntimeGetRequest { port };
@@ -88,7 +93,8 @@ pub async fn runtime(session: &Session, args: RuntimeArgs) -> Result<Verdict, Fa
 ///
 /// # Errors
 /// The collector can't be asked, or refuses, or the host doesn't answer it.
-pub async fn live(session: &Session, args: LiveArgs) -> Result<Verdict, Failure> {
+pub async fn live(connector: Connector<'_>, args: LiveArgs) -> Result<Verdict, Failure> {
+    let session = connector.open().await?;
     let LiveArgs { port, host, format } = args;
     let request = LiveRequest { port, host };
     let reply: LiveReply = session.ask(subjects::RUNTIME_LIVE, &request).await?;

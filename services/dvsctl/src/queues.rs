@@ -9,14 +9,17 @@ use crate::args::{OutOfSyncArgs, QueueAction, RipFilter, RipQueueArgs, Selected,
 use crate::failure::{Failure, Verdict};
 use crate::hosts::{Queues, fetch_queues};
 use crate::output::{ListFormat, OutputFormat, json, print, say, table, yaml};
-use crate::session::Session;
+use crate::session::Connector;
 use crate::when::{age, until};
 
 /// Runs `out-of-sync`.
 ///
 /// # Errors
 /// Retry can't be asked, or refuses.
-pub async fn out_of_sync(session: &Session, args: OutOfSyncArgs) -> Result<Verdict, Failure> {
+pub async fn out_of_sync(
+    connector: Connector<'_>,
+    args: OutOfSyncArgs,
+) -> Result<Verdict, Failure> {
     let OutOfSyncArgs {
         action,
         filter,
@@ -26,9 +29,9 @@ pub async fn out_of_sync(session: &Session, args: OutOfSyncArgs) -> Result<Verdi
         Some(action) => {
             let (verb, Selected { filter, all }) = taken(action);
             let selection = select(Queue::Repush, filter, None, all)?;
-            act(session, verb, &selection).await
+            act(connector, verb, &selection).await
         }
-        None => list(session, Queue::Repush, filter, &format).await,
+        None => list(connector, Queue::Repush, filter, &format).await,
     }
 }
 
@@ -36,7 +39,7 @@ pub async fn out_of_sync(session: &Session, args: OutOfSyncArgs) -> Result<Verdi
 ///
 /// # Errors
 /// Retry can't be asked, or refuses.
-pub async fn rip_queue(session: &Session, args: RipQueueArgs) -> Result<Verdict, Failure> {
+pub async fn rip_queue(connector: Connector<'_>, args: RipQueueArgs) -> Result<Verdict, Failure> {
     let RipQueueArgs {
         action,
         filter,
@@ -47,9 +50,9 @@ pub async fn rip_queue(session: &Session, args: RipQueueArgs) -> Result<Verdict,
             let (verb, Selected { filter, all }) = taken(action);
             let RipFilter { sync, port } = filter;
             let selection = select(Queue::Rip, sync, port, all)?;
-            act(session, verb, &selection).await
+            act(connector, verb, &selection).await
         }
-        None => list(session, Queue::Rip, filter, &format).await,
+        None => list(connector, Queue::Rip, filter, &format).await,
     }
 }
 
@@ -98,11 +101,12 @@ fn select(
 }
 
 async fn act(
-    session: &Session,
+    connector: Connector<'_>,
     verb: Verb,
     selection: &EntrySelection,
 ) -> Result<Verdict, Failure> {
-    let SelectionReply { v: _, entries } = session.ask(verb.subject, selection).await?;
+    let SelectionReply { v: _, entries } =
+        connector.open().await?.ask(verb.subject, selection).await?;
     let noun = if entries == 1 { "entry" } else { "entries" };
     say(&format!("{entries} {noun} {}", verb.done));
     Ok(if entries == 0 {
@@ -113,7 +117,7 @@ async fn act(
 }
 
 async fn list(
-    session: &Session,
+    connector: Connector<'_>,
     queue: Queue,
     filter: SyncFilter,
     format: &ListFormat,
@@ -125,7 +129,7 @@ async fn list(
         switch,
         after: None,
     };
-    let queues = fetch_queues(session, request).await?;
+    let queues = fetch_queues(&connector.open().await?, request).await?;
     let empty = match queue {
         Queue::Repush => queues.out_of_sync.is_empty(),
         Queue::Rip => queues.rip.is_empty(),

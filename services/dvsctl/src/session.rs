@@ -15,6 +15,31 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, Refusal};
 
+/// Where the bus is and how long it may take: what a command needs to connect
+/// once it knows that what it is going to ask makes sense.
+#[derive(Debug, Clone, Copy)]
+pub struct Connector<'a> {
+    /// Where the bus is and who we are.
+    pub args: &'a ConnectArgs,
+    /// Bound of the connection and of each request.
+    pub timeout: Duration,
+}
+
+impl Connector<'_> {
+    /// Connects; a server that isn't there in time is a failure.
+    ///
+    /// # Errors
+    /// [`Failure::Connect`].
+    pub async fn open(self) -> Result<Session, Failure> {
+        let bus = connect(self.args, Identity::operator("dvsctl")).await?;
+        bus.reach(self.timeout).await?;
+        Ok(Session {
+            bus,
+            timeout: self.timeout,
+        })
+    }
+}
+
 /// A connection and the bound of its requests.
 #[derive(Debug)]
 pub struct Session {
@@ -23,16 +48,6 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects; a server that isn't there within `timeout` is a failure.
-    ///
-    /// # Errors
-    /// [`Failure::Connect`].
-    pub async fn open(args: &ConnectArgs, timeout: Duration) -> Result<Self, Failure> {
-        let bus = connect(args, Identity::operator("dvsctl")).await?;
-        bus.reach(timeout).await?;
-        Ok(Self { bus, timeout })
-    }
-
     /// Asks, within the session's bound.
     ///
     /// # Errors
@@ -80,7 +95,14 @@ impl Session {
     {
         let payload = encode(Format::MessagePack, request)
             .map_err(|error| Failure::Usage(crate::failure::chain(&error)))?;
-        let message = self.bus.request(subject.to_owned(), payload, wait).await?;
+        let message = self
+            .bus
+            .request(subject.to_owned(), payload, wait)
+            .await
+            .map_err(|error| Failure::Bus {
+                error,
+                server_said: self.bus.last_error(),
+            })?;
         if let Some(problem) = problem(&message) {
             return Err(Failure::Refused(Box::new(Refusal {
                 problem,

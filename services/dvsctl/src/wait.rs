@@ -4,16 +4,17 @@
 
 use std::time::{Duration, Instant};
 
-use dvs_schemas::SwitchName;
 use dvs_schemas::v1::{HostListRequest, Presence, RetryListRequest};
-use dvs_transport::ConnectArgs;
+use dvs_schemas::{SwitchName, subjects};
+
+use dvs_transport::BusError;
 
 use crate::args::WaitFor;
 use crate::failure::{Failure, Verdict};
 use crate::hosts::{HostInSync, Sync, fetch, fetch_queues, join};
 use crate::output::{count, say};
 use crate::progress::Progress;
-use crate::session::Session;
+use crate::session::{Connector, Session};
 
 /// Between two looks: short for who waits at a terminal, and a thousandth of
 /// what a publisher answers in that time.
@@ -41,15 +42,12 @@ pub struct Sight {
 /// # Errors
 /// A service refuses; or at the end of the time the bus or a service still
 /// isn't there.
-pub async fn run(
-    connect: &ConnectArgs,
-    what: WaitFor,
-    bound: Duration,
-) -> Result<Verdict, Failure> {
+pub async fn run(connector: Connector<'_>, what: WaitFor) -> Result<Verdict, Failure> {
+    let bound = connector.timeout;
     let until = Instant::now() + bound;
     let mut progress = Progress::new();
     progress.show("waiting for the bus");
-    let session = Session::open(connect, bound).await?;
+    let session = connector.open().await?;
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let looked = tokio::time::timeout(left.min(LOOK), look(&session, &what)).await;
@@ -78,10 +76,13 @@ pub async fn run(
             Ok(Err(failure)) => return Err(failure),
             Err(_) if until > Instant::now() + BETWEEN => progress.show("waiting for an answer"),
             Err(_) => {
-                return Err(Failure::Bus(dvs_transport::BusError::TimedOut {
-                    subject: dvs_schemas::subjects::HOST_LIST.to_owned(),
-                    waited: left.min(LOOK),
-                }));
+                return Err(Failure::Bus {
+                    error: BusError::TimedOut {
+                        subject: subjects::HOST_LIST.to_owned(),
+                        waited: left.min(LOOK),
+                    },
+                    server_said: None,
+                });
             }
         }
         tokio::time::sleep(BETWEEN).await;

@@ -194,6 +194,44 @@ async fn objects_are_deleted_by_name_and_by_document() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_left_out_of_a_delete_if_so_asked() {
+    let script = Script::default()
+        .on(subjects::CONFIG_GET, |request: GetRequest| {
+            let text = r#"{"kind":"Port","name":"web-1","switch":"prod","group":"web"}"#;
+            let item = Item {
+                revision: Revision(5),
+                epoch: None,
+                document: serde_json::from_str(text).unwrap(),
+            };
+            Ok(GetReply {
+                v: V1,
+                revision: Revision(7),
+                items: vec![item; usize::from(request.name.as_deref() == Some("web-1"))],
+                next: None,
+            })
+        })
+        .read_by(
+            subjects::CONFIG_DELETE,
+            DeleteRequest::decode,
+            |request: DeleteRequest| {
+                let web_1 = ObjectKey::Port("web-1".parse().unwrap());
+                assert_eq!(request.objects, [ObjectRef::from(&web_1)]);
+                Ok(applied(
+                    vec![changed(&web_1, Operation::Deleted, &[])],
+                    None,
+                ))
+            },
+        );
+    let fake = script.start().await;
+    let args = ["delete", "port", "web-1", "web-2", "--if-exists"];
+    let ended = fake.ends(0, &args).await;
+    assert_eq!(ended.stdout, "port web-1 deleted\n");
+    let args = ["delete", "port", "web-2", "--if-exists"];
+    let ended = fake.ends(0, &args).await;
+    assert_eq!(ended.stderr, "nothing of that is there\n");
+}
+
 fn dry_run(changed: Vec<ChangedObject>) -> DryRunReply {
     let plan = |host: &str| HostPlan {
         host: host.parse().unwrap(),

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use crate::fake::{Ended, Fake, Script, dvsctl};
 use dvs_schemas::v1::{GetReply, GetRequest, V1};
 use dvs_schemas::{Revision, subjects};
+use dvs_transport::testing::NatsServer;
 
 async fn empty_store() -> Fake {
     let script = Script::default().on(subjects::CONFIG_GET, |_: GetRequest| {
@@ -36,6 +37,57 @@ async fn a_missing_server_is_one_line_and_4() {
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
     let start = format!("error: no connection to NATS at {url} within 300ms");
     assert!(ended.stderr.starts_with(&start), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_be_said_without_a_bus_is_said_before_looking_for_one() {
+    let home = tempfile::tempdir().unwrap();
+    for args in [
+        vec!["apply", "-f", "absent.yaml"],
+        vec!["diff", "-f", "absent.yaml"],
+        vec!["delete", "-f", "absent.yaml"],
+        vec!["delete", "portgroup", "web"],
+        vec!["out-of-sync", "kick"],
+        vec!["get", "hosts", "a.b"],
+    ] {
+        let args = [&["--server", "nats://127.0.0.1:1"], args.as_slice()].concat();
+        let ended: Ended = dvsctl(home.path(), &args).output().await.unwrap().into();
+        assert_eq!(ended.code, 2, "{args:?}: {ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_that_is_missing_is_named() {
+    let config = r#"authorization { users: [
+        { user: "u", password: "p", permissions: { publish: ["dvs.v1.probe"], subscribe: ["_INBOX.>"] } }
+    ] }"#;
+    let server = NatsServer::with_config(config).unwrap();
+    let url = server.url();
+    let home = tempfile::tempdir().unwrap();
+    let args = [
+        "-s",
+        &url,
+        "--user",
+        "u",
+        "--password",
+        "p",
+        "--timeout",
+        "1s",
+        "get",
+        "ports",
+    ];
+    let ended: Ended = dvsctl(home.path(), &args).output().await.unwrap().into();
+    assert_eq!(ended.code, 4, "{ended:?}");
+    let stderr = ended.stderr.to_lowercase();
+    assert!(stderr.contains("permissions violation"), "{stderr}");
+    let args = ["-s", &url, "--timeout", "500ms", "get", "ports"];
+    let ended: Ended = dvsctl(home.path(), &args).output().await.unwrap().into();
+    assert_eq!(ended.code, 4, "{ended:?}");
+    assert!(
+        ended.stderr.contains("authorization violation"),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

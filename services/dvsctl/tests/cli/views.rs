@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 
 use crate::fake::Script;
 use dvs_schemas::v1::{
-    EntrySelection, EntryState, GetReply, GetRequest, HostListReply, HostListRequest, HostStatus,
-    Item, Presence, Queue, RepushEntry, RepushKey, RetryListReply, RetryListRequest, RipEntry,
-    RipKey, SelectionReply, SwitchOnHost, V1,
+    Counters, CountersOf, DisconnectReply, DisconnectRequest, EntrySelection, EntryState, GetReply,
+    GetRequest, HostListReply, HostListRequest, HostStatus, Item, Link, LiveReply, LiveRequest,
+    PortRuntime, Presence, Queue, RepushEntry, RepushKey, RetryListReply, RetryListRequest,
+    RipEntry, RipKey, RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord,
+    SelectionReply, SwitchOnHost, V1,
 };
-use dvs_schemas::{Epoch, Revision, Timestamp, subjects};
+use dvs_schemas::{Epoch, Revision, Timestamp, Vlan, subjects};
 
 fn item(revision: u64, epoch: Option<u64>, text: &str) -> Item {
     Item {
@@ -373,4 +375,117 @@ async fn a_wait_that_is_over_names_the_laggards_and_ends_with_1() {
          h4 on switch prod: pending, observed - of 7 (the host was never there)\n  \
          h5 on switch prod: removing 1 port, observed 7 of 6\n"
     );
+}
+
+fn runtime(port: &str) -> PortRuntime {
+    PortRuntime {
+        port: port.parse().unwrap(),
+        switch: "prod".parse().unwrap(),
+        group: "web".parse().unwrap(),
+        epoch: Epoch(2),
+        revision: Revision(9),
+        link: Link::Up,
+        vlan: Vlan::Access(100_u16.try_into().unwrap()),
+        blocked: true,
+        mirrored: vec!["tap".parse().unwrap()],
+    }
+}
+
+fn counters() -> Counters {
+    Counters {
+        ingress_packets: 10,
+        ingress_bytes: 1_000,
+        ingress_drops: 1,
+        ingress_errors: 2,
+        egress_packets: 20,
+        egress_bytes: 2_000,
+        egress_drops: 3,
+        egress_errors: 4,
+    }
+}
+
+/// Stored states, of which the second is of a port that has gone.
+fn record(port: &str, there: bool) -> RuntimeRecord {
+    RuntimeRecord {
+        port: port.parse().unwrap(),
+        host: "h1".parse().unwrap(),
+        updated: std::time::SystemTime::now().into(),
+        state: there.then(|| runtime(port)),
+        counters: there.then(counters),
+        settled: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runtime_state_is_shown_as_stored_and_as_read_now() {
+    let script = Script::default()
+        .on(subjects::RUNTIME_GET, |request: RuntimeGetRequest| {
+            Ok(record(request.port.as_str(), true))
+        })
+        .on(subjects::RUNTIME_LIST, |request: RuntimeListRequest| {
+            assert_eq!(request.link, Some(Link::Down));
+            Ok(RuntimeListReply {
+                v: V1,
+                ports: vec![record("web-1", true), record("web-2", false)],
+                next: None,
+            })
+        })
+        .on(subjects::RUNTIME_LIVE, |request: LiveRequest| {
+            assert_eq!(request.host, Some("h1".parse().unwrap()));
+            Ok(LiveReply {
+                v: V1,
+                host: "h1".parse().unwrap(),
+                at: Timestamp(5_000),
+                ports: vec![runtime("web-1")],
+                counters: vec![CountersOf {
+                    port: "web-1".parse().unwrap(),
+                    epoch: Epoch(2),
+                    counters: counters(),
+                }],
+            })
+        });
+    let fake = script.start().await;
+    let ended = fake.ends(0, &["live", "--host", "h1", "-o", "wide"]).await;
+    assert_eq!(
+        ended.stdout,
+        "PORT   HOST  LINK         VLAN        IN-PACKETS  OUT-PACKETS  AGE  SWITCH  GROUP  EPOCH  \
+         REVISION  MIRRORED  IN-BYTES  IN-DROPS  OUT-BYTES  OUT-DROPS  ERRORS\n\
+         web-1  h1    up, blocked  access 100  10          20           0ms  prod    web    2      \
+         9         tap       1000      1         2000       3          6\n"
+    );
+    let ended = fake.ends(0, &["runtime", "web-1", "-o", "name"]).await;
+    assert_eq!(ended.stdout, "port web-1\n");
+    let args = ["runtime", "--link", "down", "-o", "json"];
+    let ended = fake.ends(0, &args).await;
+    let records: Vec<RuntimeRecord> = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(records.len(), 2);
+    assert_eq!(records[1].state, None);
+    let args = ["runtime", "--link", "down", "--no-headings"];
+    let ended = fake.ends(0, &args).await;
+    let gone = "web-2  h1  gone         -           -   -   ";
+    assert!(
+        ended.stdout.lines().nth(1).unwrap().starts_with(gone),
+        "{ended:?}"
+    );
+    fake.ends(2, &["live"]).await;
+    fake.ends(2, &["runtime", "web-1", "--host", "h1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnect_says_what_was_connected() {
+    let script = Script::default().on(subjects::PORT_DISCONNECT, |request: DisconnectRequest| {
+        Ok(DisconnectReply {
+            v: V1,
+            revision: Revision(8),
+            vnic: (request.port.as_str() == "web-1").then(|| "vm-1/eth0".parse().unwrap()),
+        })
+    });
+    let fake = script.start().await;
+    let ended = fake.ends(0, &["disconnect", "web-1"]).await;
+    assert_eq!(
+        ended.stderr,
+        "vm-1/eth0 is no longer connected to port web-1 (revision 8)\n"
+    );
+    let ended = fake.ends(0, &["disconnect", "web-2"]).await;
+    assert_eq!(ended.stderr, "nothing was connected to port web-2\n");
 }
