@@ -2,6 +2,7 @@
 //! Changes of the configuration, `apply`, `delete` and `resync`: sent as one
 //! request each, so that all of it becomes true or none.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dvs_schemas::v1::{
@@ -268,7 +269,7 @@ fn pushed(applied: Option<&PushSummary>) -> Verdict {
     }
 }
 
-/// How a push went: numbers, and the hosts that lag with why.
+/// How a push went: numbers, and the hosts that lag by the reason why.
 #[must_use]
 pub fn push_summary(summary: &PushSummary) -> String {
     let PushSummary {
@@ -277,22 +278,27 @@ pub fn push_summary(summary: &PushSummary) -> String {
         outcomes,
     } = summary;
     let mut text = format!("applied on {applied} of {}", count(*hosts, "host"));
-    let lag = hosts.saturating_sub(*applied);
+    let mut reasons: BTreeMap<(HostVerdict, Option<&str>), Vec<&str>> = BTreeMap::new();
     let mut named = 0;
     for HostOutcome { host, outcome, why } in outcomes {
+        if *outcome != HostVerdict::Applied {
+            named += 1;
+            let reason = (*outcome, why.as_deref());
+            reasons.entry(reason).or_default().push(host.as_str());
+        }
+    }
+    for ((outcome, why), hosts) in reasons {
         let outcome = match outcome {
             HostVerdict::Failed => "failed",
             HostVerdict::TimedOut => "no answer in time",
             HostVerdict::NoResponder => "not there",
             HostVerdict::Pending => "not yet",
-            HostVerdict::Applied => continue,
+            HostVerdict::Applied => "applied",
         };
-        named += 1;
-        let why = why
-            .as_ref()
-            .map_or_else(String::new, |why| format!(" ({why})"));
-        text.push_str(&format!("\n  {host}: {outcome}{why}"));
+        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+        text.push_str(&format!("\n  {outcome}{why}: {}", hosts.join(", ")));
     }
+    let lag = hosts.saturating_sub(*applied);
     if lag > named {
         text.push_str(&format!("\n  and {} more", count(lag - named, "host")));
     }

@@ -12,7 +12,7 @@ use dvs_schemas::{
 use crate::args::{GetArgs, ObjectKind, Resource};
 use crate::failure::{Failure, Verdict};
 use crate::hosts;
-use crate::output::{OutputFormat, json, or_dash, print, say, table, yaml};
+use crate::output::{OutputFormat, json, or_dash, print, say, say_if_empty, table, yaml};
 use crate::policy::{overridable, overrides, security, shaping, vlan};
 use crate::session::{Connector, Session};
 use clap::ValueEnum as _;
@@ -66,7 +66,10 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
             say(&format!("nothing is called {name:?}"));
             Ok(Verdict::No)
         }
-        Some(_) | None => Ok(Verdict::Yes),
+        Some(_) | None => {
+            say_if_empty(items.len(), format.output, "there are none");
+            Ok(Verdict::Yes)
+        }
     }
 }
 

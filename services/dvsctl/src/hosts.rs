@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::args::GetArgs;
 use crate::failure::{Failure, Verdict, chain};
-use crate::output::{OutputFormat, count, json, or_dash, print, say, table, yaml};
+use crate::output::{OutputFormat, count, json, or_dash, print, say, say_if_empty, table, yaml};
 use crate::session::{Connector, Session};
 use crate::when::age;
 
@@ -234,7 +234,10 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
             say(&format!("no host is called {host}"));
             Ok(Verdict::No)
         }
-        Some(_) | None => Ok(Verdict::Yes),
+        Some(_) | None => {
+            say_if_empty(joined.len(), format.output, "there are none");
+            Ok(Verdict::Yes)
+        }
     }
 }
 

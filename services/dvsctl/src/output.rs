@@ -37,8 +37,12 @@ pub struct ListFormat {
 }
 
 /// A table: columns aligned, no borders, no spaces at the ends of lines.
+/// Without rows it is empty, headings too.
 #[must_use]
 pub fn table(headings: &[&str], rows: Vec<Vec<String>>, no_headings: bool) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
     let mut table = Table::new();
     table
         .load_style(NOTHING)
@@ -111,6 +115,13 @@ pub fn print(text: &str) -> io::Result<()> {
 pub fn say(text: &str) {
     // Who closed stderr doesn't want to know.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Says that a table is empty, which its reader could take for a failure.
+pub fn say_if_empty(rows: usize, output: OutputFormat, text: &str) {
+    if rows == 0 && matches!(output, OutputFormat::Table | OutputFormat::Wide) {
+        say(text);
+    }
 }
 
 /// Whether to colour what goes to stdout.

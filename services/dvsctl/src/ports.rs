@@ -13,7 +13,7 @@ use dvs_schemas::{PortId, Timestamp, subjects};
 
 use crate::args::{DisconnectArgs, LiveArgs, RuntimeArgs};
 use crate::failure::{Failure, Verdict};
-use crate::output::{OutputFormat, json, or_dash, print, say, table, yaml};
+use crate::output::{OutputFormat, json, or_dash, print, say, say_if_empty, table, yaml};
 use crate::session::Connector;
 use crate::when::age;
 
@@ -86,6 +86,7 @@ pub async fn runtime(connector: Connector<'_>, args: RuntimeArgs) -> Result<Verd
     };
     let now = SystemTime::now().into();
     print(&render(&records, now, format.output, format.no_headings)?)?;
+    say_if_empty(records.len(), format.output, "there are none");
     Ok(Verdict::Yes)
 }
 

@@ -8,7 +8,7 @@ use dvs_schemas::{Timestamp, subjects};
 use crate::args::{OutOfSyncArgs, QueueAction, RipFilter, RipQueueArgs, Selected, SyncFilter};
 use crate::failure::{Failure, Verdict};
 use crate::hosts::{Queues, fetch_queues};
-use crate::output::{ListFormat, OutputFormat, json, print, say, table, yaml};
+use crate::output::{ListFormat, OutputFormat, json, print, say, say_if_empty, table, yaml};
 use crate::session::Connector;
 use crate::when::{age, until};
 
@@ -130,18 +130,12 @@ async fn list(
         after: None,
     };
     let queues = fetch_queues(&connector.open().await?, request).await?;
-    let empty = match queue {
-        Queue::Repush => queues.out_of_sync.is_empty(),
-        Queue::Rip => queues.rip.is_empty(),
-    };
     print(&render(queue, &queues, format.output, format.no_headings)?)?;
-    let plain = matches!(format.output, OutputFormat::Table | OutputFormat::Wide);
-    if empty && plain {
-        say(match queue {
-            Queue::Repush => "every host is in sync",
-            Queue::Rip => "nothing is to be removed",
-        });
-    }
+    let (entries, empty) = match queue {
+        Queue::Repush => (queues.out_of_sync.len(), "every host is in sync"),
+        Queue::Rip => (queues.rip.len(), "nothing is to be removed"),
+    };
+    say_if_empty(entries, format.output, empty);
     Ok(Verdict::Yes)
 }
 
@@ -215,9 +209,6 @@ pub fn render(
                 }
             };
             headings.extend(["REVISION", "AGE", "ATTEMPTS", "NEXT", "ERROR"]);
-            if rows.is_empty() {
-                return Ok(String::new());
-            }
             Ok(table(&headings, rows, no_headings))
         }
     }

@@ -88,12 +88,13 @@ async fn a_wait_names_the_hosts_that_lag_and_ends_with_1() {
             Ok(applied(
                 vec![],
                 Some(PushSummary {
-                    hosts: 5,
+                    hosts: 6,
                     applied: 2,
                     outcomes: vec![
                         lags("h1", HostVerdict::Failed, Some("no such VLAN")),
                         lags("h2", HostVerdict::NoResponder, None),
-                        lags("h3", HostVerdict::Applied, None),
+                        lags("h3", HostVerdict::NoResponder, None),
+                        lags("h4", HostVerdict::Applied, None),
                     ],
                 }),
             ))
@@ -107,7 +108,7 @@ async fn a_wait_names_the_hosts_that_lag_and_ends_with_1() {
     assert_eq!(
         ended.stderr,
         "unchanged at revision 7\n\
-         applied on 2 of 5 hosts\n  h1: failed (no such VLAN)\n  h2: not there\n  and 1 host more\n\
+         applied on 2 of 6 hosts\n  failed (no such VLAN): h1\n  not there: h2, h3\n  and 1 host more\n\
          they are tried again until they have it; `dvsctl out-of-sync` shows how it goes\n"
     );
 }
