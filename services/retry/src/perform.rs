@@ -187,6 +187,6 @@ async fn ask_publisher(bus: &Bus, request: &RenderRequest) -> Result<RenderReply
     let reply = bus
         .request(subjects::CONFIG_RENDER, payload, RENDER_TIMEOUT)
         .await
-        .map_err(|error| error.to_string())?;
-    read(&reply.payload).map_err(|problem| format!("config-publisher: {problem}"))
+        .map_err(|error| format!("not tried, config-publisher was not reached: {error}"))?;
+    read(&reply.payload).map_err(|problem| format!("not tried, config-publisher said: {problem}"))
 }

@@ -18,7 +18,7 @@ use futures_util::stream::{BoxStream, select_all};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Event, ReplyBody, ReplyToken};
+use crate::events::{Event, ReplyBody, ReplyToken};
 use crate::metrics::Heard;
 
 /// What this service can be asked.

@@ -10,11 +10,12 @@ use std::time::Duration;
 use dvs_ledger::{Core, Decision, Ledger, LoadError, Writes};
 use dvs_schemas::v1::{
     Changed, CountersOf, EventAck, Heartbeat, Live, LiveReply, LiveRequest, PortGone, PortRuntime,
-    RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, Settled, V1,
+    RuntimeGetRequest, Settled, V1,
 };
 use dvs_schemas::{HostName, PortId, Problem, ProblemCode, Timestamp};
 use uuid::Uuid;
 
+use crate::events::{Answer, AskId, Effect, Event, ReplyBody, ReplyToken};
 use crate::hosts::{Host, Known, Place, Wanted};
 use crate::ledger::HOSTS;
 use crate::list;
@@ -39,118 +40,6 @@ impl Default for Settings {
             live_timeout: Duration::from_secs(5),
         }
     }
-}
-
-/// Names a request or event that waits for its reply. The message itself stays
-/// with whoever took it in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplyToken(pub u64);
-
-/// Names a question to a host. Never used twice by one core.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AskId(pub u64);
-
-/// What happens to the core. The host of an event is the one that its subject
-/// names.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// Rare states changed.
-    Changed {
-        /// The event.
-        event: Changed,
-        /// Where the acknowledgement goes.
-        reply: ReplyToken,
-    },
-    /// Busy states settled.
-    Settled {
-        /// The event.
-        event: Settled,
-        /// Where the acknowledgement goes.
-        reply: ReplyToken,
-    },
-    /// A host lives.
-    Heartbeat(Heartbeat),
-    /// The stored state of a port is wanted.
-    Get {
-        /// The request.
-        request: RuntimeGetRequest,
-        /// Where the reply goes.
-        reply: ReplyToken,
-    },
-    /// Stored states are wanted.
-    List {
-        /// The request.
-        request: RuntimeListRequest,
-        /// Bytes that the page may have.
-        budget: usize,
-        /// Where the reply goes.
-        reply: ReplyToken,
-    },
-    /// The state on the host is wanted.
-    Live {
-        /// The request.
-        request: LiveRequest,
-        /// Where the reply goes.
-        reply: ReplyToken,
-    },
-    /// A question to a host ended.
-    Answered {
-        /// The question.
-        ask: AskId,
-        /// How.
-        answer: Answer,
-    },
-}
-
-/// How a question to a host ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The host's answer.
-    Live(LiveReply),
-    /// The host refused, or said something that is no answer.
-    Refused(String),
-    /// Nothing came in time.
-    TimedOut,
-    /// The host's agent is not there.
-    NoResponder,
-    /// The question did not leave, and why.
-    NotSent(String),
-}
-
-/// What the core wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// A request or event is answered.
-    Reply {
-        /// Which.
-        to: ReplyToken,
-        /// With what.
-        result: Result<ReplyBody, Problem>,
-    },
-    /// A host is asked; comes back as [`Event::Answered`].
-    Ask {
-        /// The question.
-        ask: AskId,
-        /// The host.
-        host: HostName,
-        /// What it is asked.
-        request: Live,
-        /// How long it may take.
-        timeout: Duration,
-    },
-}
-
-/// What a request or event is answered with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReplyBody {
-    /// To an event: it is durable.
-    Ack(EventAck),
-    /// To a get.
-    Record(Box<RuntimeRecord>),
-    /// To a list.
-    List(RuntimeListReply),
-    /// To a live request.
-    Live(LiveReply),
 }
 
 /// Why a host was asked.

@@ -8,6 +8,7 @@
 
 pub mod api;
 mod core;
+mod events;
 mod hosts;
 mod ledger;
 mod list;
@@ -16,10 +17,9 @@ mod perform;
 mod record;
 mod store;
 
-pub use self::core::{
-    Answer, AskId, Collector, Effect, Event, ReplyBody, ReplyToken, SNAPSHOTS, Settings,
-};
+pub use self::core::{Collector, SNAPSHOTS, Settings};
 pub use api::Waiting;
+pub use events::{Answer, AskId, Effect, Event, ReplyBody, ReplyToken};
 pub use ledger::SPEC;
 pub use metrics::{Heard, Shown};
 pub use perform::Performer;

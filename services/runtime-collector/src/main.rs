@@ -46,17 +46,7 @@ fn main() -> ExitCode {
 /// Starts from the far end: the ledger, then what answers, then what asks. The
 /// stop runs the other way, each part ending because the one before it did.
 async fn serve(daemon: Daemon, args: ConnectArgs) -> anyhow::Result<()> {
-    let path = daemon.settings().data.join("runtime-collector.redb");
-    let ledger = Ledger::open(&path, SPEC)?;
-    let core =
-        Collector::load(&ledger, Settings::default()).context("the ledger can't be loaded")?;
-    tracing::info!(
-        ports = core.ports(),
-        hosts = core.hosts(),
-        "runtime state loaded"
-    );
-    let core = Shown::new(core, daemon.metrics());
-
+    let (core, ledger) = load(&daemon)?;
     let bus = connect(&args, Identity::service("collector")).await?;
     daemon.watch_bus(&bus);
     let instance = format!("collector-{}", uuid::Uuid::new_v4().simple());
@@ -109,4 +99,17 @@ async fn serve(daemon: Daemon, args: ConnectArgs) -> anyhow::Result<()> {
     service.stop();
     daemon.parts_ended().await;
     Ok(())
+}
+
+fn load(daemon: &Daemon) -> anyhow::Result<(Shown, Ledger)> {
+    let path = daemon.settings().data.join("runtime-collector.redb");
+    let ledger = Ledger::open(&path, SPEC)?;
+    let core =
+        Collector::load(&ledger, Settings::default()).context("the ledger can't be loaded")?;
+    tracing::info!(
+        ports = core.ports(),
+        hosts = core.hosts(),
+        "runtime state loaded"
+    );
+    Ok((Shown::new(core, daemon.metrics()), ledger))
 }

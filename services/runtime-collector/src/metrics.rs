@@ -12,7 +12,8 @@ use dvs_schemas::subjects::EventVerb;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-use crate::core::{Answer, Collector, Effect, Event};
+use crate::core::Collector;
+use crate::events::{Answer, Effect, Event};
 
 /// The core, with its numbers readable while the loop owns it.
 #[derive(Debug)]

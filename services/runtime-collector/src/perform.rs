@@ -15,7 +15,7 @@ use dvs_transport::{Batch, Call, CallResult, Outcomes, Transport};
 use tokio::sync::mpsc;
 
 use crate::api::Waiting;
-use crate::core::{Answer, AskId, Effect, Event};
+use crate::events::{Answer, AskId, Effect, Event};
 use crate::metrics::Heard;
 
 /// What carries effects out.
