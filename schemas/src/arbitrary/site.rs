@@ -129,15 +129,7 @@ fn switch(number: usize, hosts: Vec<HostName>) -> impl Strategy<Value = Vec<Docu
         let groups: Vec<PortGroupDoc> = groups
             .into_iter()
             .enumerate()
-            .map(|(i, (mut policy, overridable))| {
-                fit_vlan(&mut policy, &switch.private_vlans);
-                PortGroupDoc {
-                    name: numbered("g", i),
-                    switch: name.clone(),
-                    policy,
-                    overridable,
-                }
-            })
+            .map(|(i, draw)| group(&switch, i, draw))
             .collect();
         let ports: Vec<PortDoc> = ports
             .into_iter()
@@ -155,6 +147,20 @@ fn switch(number: usize, hosts: Vec<HostName>) -> impl Strategy<Value = Vec<Docu
             .chain(mirrors.into_iter().map(Document::MirrorSession))
             .collect()
     })
+}
+
+fn group(
+    switch: &SwitchDoc,
+    number: usize,
+    (mut policy, overridable): (Policy, BTreeSet<PolicyField>),
+) -> PortGroupDoc {
+    fit_vlan(&mut policy, &switch.private_vlans);
+    PortGroupDoc {
+        name: numbered("g", number),
+        switch: switch.name.clone(),
+        policy,
+        overridable,
+    }
 }
 
 fn port(

@@ -174,64 +174,68 @@ fn services() -> Vec<Subject> {
     ]
 }
 
+fn agent(verb: AgentVerb) -> Subject {
+    let (message, replies, summary): (_, &[_], _) = match verb {
+        AgentVerb::Clobber => (
+            "Clobber",
+            &["ApplyReport"],
+            "Make a final state true on one host.",
+        ),
+        AgentVerb::Remove => (
+            "Remove",
+            &["RemoveReport"],
+            "Remove virtual ports from one host.",
+        ),
+        AgentVerb::Plan => (
+            "Clobber",
+            &["Plan"],
+            "Say what a clobber would change; change nothing.",
+        ),
+        AgentVerb::Live => (
+            "Live",
+            &["LiveReply"],
+            "Read runtime state from the datapath.",
+        ),
+    };
+    Subject {
+        id: format!("agent.{verb}"),
+        address: format!("dvs.v1.agent.{{host}}.{verb}"),
+        summary,
+        service: AGENT,
+        action: Action::Receive,
+        message,
+        replies,
+    }
+}
+
+fn event(verb: EventVerb) -> Subject {
+    let (message, replies, summary): (_, &[_], _) = match verb {
+        EventVerb::Changed => (
+            "Changed",
+            &["EventAck"],
+            "Rare states that changed; repeated until acknowledged.",
+        ),
+        EventVerb::Settled => (
+            "Settled",
+            &["EventAck"],
+            "Busy states that stopped changing; repeated until acknowledged.",
+        ),
+        EventVerb::Heartbeat => ("Heartbeat", &[], "The host lives."),
+    };
+    Subject {
+        id: format!("event.{verb}"),
+        address: format!("dvs.v1.event.{{host}}.{verb}"),
+        summary,
+        service: AGENT,
+        action: Action::Send,
+        message,
+        replies,
+    }
+}
+
+const EVENTS: [EventVerb; 3] = [EventVerb::Changed, EventVerb::Settled, EventVerb::Heartbeat];
+
 fn hosts() -> Vec<Subject> {
-    let agent = |verb: AgentVerb| {
-        let (message, replies, summary): (_, &[_], _) = match verb {
-            AgentVerb::Clobber => (
-                "Clobber",
-                &["ApplyReport"],
-                "Make a final state true on one host.",
-            ),
-            AgentVerb::Remove => (
-                "Remove",
-                &["RemoveReport"],
-                "Remove virtual ports from one host.",
-            ),
-            AgentVerb::Plan => (
-                "Clobber",
-                &["Plan"],
-                "Say what a clobber would change; change nothing.",
-            ),
-            AgentVerb::Live => (
-                "Live",
-                &["LiveReply"],
-                "Read runtime state from the datapath.",
-            ),
-        };
-        Subject {
-            id: format!("agent.{verb}"),
-            address: format!("dvs.v1.agent.{{host}}.{verb}"),
-            summary,
-            service: AGENT,
-            action: Action::Receive,
-            message,
-            replies,
-        }
-    };
-    let event = |verb: EventVerb| {
-        let (message, replies, summary): (_, &[_], _) = match verb {
-            EventVerb::Changed => (
-                "Changed",
-                &["EventAck"],
-                "Rare states that changed; repeated until acknowledged.",
-            ),
-            EventVerb::Settled => (
-                "Settled",
-                &["EventAck"],
-                "Busy states that stopped changing; repeated until acknowledged.",
-            ),
-            EventVerb::Heartbeat => ("Heartbeat", &[], "The host lives."),
-        };
-        Subject {
-            id: format!("event.{verb}"),
-            address: format!("dvs.v1.event.{{host}}.{verb}"),
-            summary,
-            service: AGENT,
-            action: Action::Send,
-            message,
-            replies,
-        }
-    };
     let fan_out = Subject {
         id: "switch.clobber".into(),
         address: "dvs.v1.switch.{switch}.clobber".into(),
@@ -243,7 +247,7 @@ fn hosts() -> Vec<Subject> {
     };
     std::iter::once(fan_out)
         .chain(AgentVerb::ALL.map(agent))
-        .chain([EventVerb::Changed, EventVerb::Settled, EventVerb::Heartbeat].map(event))
+        .chain(EVENTS.map(event))
         .collect()
 }
 
@@ -323,9 +327,7 @@ fn refs_by_name<'a>(names: impl IntoIterator<Item = &'a str>, base: &str) -> Val
         .into()
 }
 
-/// The whole document. Messages refer to the JSON Schemas beside it.
-pub(crate) fn document(schemas: &BTreeMap<String, Value>) -> Value {
-    let subjects: Vec<Subject> = services().into_iter().chain(hosts()).collect();
+fn channels(subjects: &[Subject]) -> Map<String, Value> {
     let answered = |channel: &str| -> BTreeSet<&'static str> {
         subjects
             .iter()
@@ -333,37 +335,30 @@ pub(crate) fn document(schemas: &BTreeMap<String, Value>) -> Value {
             .flat_map(Subject::answers)
             .collect()
     };
-    let mut channels: Map<String, Value> = subjects
+    let reply = json!({
+        "address": "dvs.v1.reply.{host}.{instance}.{token}",
+        "summary": "Where hosts answer, each under its own name: the subject proves who does.",
+        "messages": refs_by_name(answered("reply"), "#/components/messages"),
+        "parameters": refs_by_name(["host", "instance", "token"], "#/components/parameters"),
+    });
+    let inbox = json!({
+        "address": null,
+        "summary": "The reply subject of a request.",
+        "messages": refs_by_name(answered("inbox"), "#/components/messages"),
+    });
+    subjects
         .iter()
         .map(|subject| (subject.id.clone(), subject.channel()))
-        .collect();
-    channels.insert(
-        "reply".into(),
-        json!({
-            "address": "dvs.v1.reply.{host}.{instance}.{token}",
-            "summary": "Where hosts answer, each under its own name: the subject proves who does.",
-            "messages": refs_by_name(answered("reply"), "#/components/messages"),
-            "parameters": refs_by_name(["host", "instance", "token"], "#/components/parameters"),
-        }),
-    );
-    channels.insert(
-        "inbox".into(),
-        json!({
-            "address": null,
-            "summary": "The reply subject of a request.",
-            "messages": refs_by_name(answered("inbox"), "#/components/messages"),
-        }),
-    );
-    let operations: Map<String, Value> = subjects
-        .iter()
-        .map(|subject| (subject.id.clone(), subject.operation()))
-        .collect();
+        .chain([("reply".to_owned(), reply), ("inbox".to_owned(), inbox)])
+        .collect()
+}
+
+fn messages(subjects: &[Subject], schemas: &BTreeMap<String, Value>) -> Map<String, Value> {
     let used: BTreeSet<&str> = subjects
         .iter()
         .flat_map(|subject| subject.answers().into_iter().chain([subject.message]))
         .collect();
-    let messages: Map<String, Value> = used
-        .into_iter()
+    used.into_iter()
         .map(|name| {
             let message = json!({
                 "name": name,
@@ -372,23 +367,42 @@ pub(crate) fn document(schemas: &BTreeMap<String, Value>) -> Value {
             });
             (name.to_owned(), message)
         })
+        .collect()
+}
+
+const ABOUT: &str = "What travels on the bus of dvswitch, a distributed virtual switch. Every \
+    message may be JSON text or MessagePack with the same named fields; the first byte tells \
+    which, and who is asked answers in kind. In MessagePack a time is a number of milliseconds \
+    since 1970 and a UUID is 16 bytes. A request that is refused is answered with the headers \
+    Nats-Service-Error and Nats-Service-Error-Code.";
+
+/// The whole document. Messages refer to the JSON Schemas beside it.
+pub(crate) fn document(schemas: &BTreeMap<String, Value>) -> Value {
+    let subjects: Vec<Subject> = services().into_iter().chain(hosts()).collect();
+    let operations: Map<String, Value> = subjects
+        .iter()
+        .map(|subject| (subject.id.clone(), subject.operation()))
         .collect();
     json!({
         "asyncapi": "3.0.0",
         "info": {
             "title": "dvswitch",
             "version": "1",
-            "description": "What travels on the bus of dvswitch, a distributed virtual switch. Every message may be JSON text or MessagePack with the same named fields; the first byte tells which, and who is asked answers in kind. In MessagePack a time is a number of milliseconds since 1970 and a UUID is 16 bytes. A request that is refused is answered with the headers Nats-Service-Error and Nats-Service-Error-Code.",
+            "description": ABOUT,
             "license": { "name": "Apache-2.0" },
         },
         "defaultContentType": "application/json",
         "servers": {
-            "nats": { "host": "127.0.0.1:4222", "protocol": "nats", "description": "The bus, as ops/up starts it." },
+            "nats": {
+                "host": "127.0.0.1:4222",
+                "protocol": "nats",
+                "description": "The bus, as ops/up starts it.",
+            },
         },
-        "channels": channels,
+        "channels": channels(&subjects),
         "operations": operations,
         "components": {
-            "messages": messages,
+            "messages": messages(&subjects, schemas),
             "parameters": {
                 "host": { "description": "Name of a host." },
                 "switch": { "description": "Name of a switch." },
@@ -432,9 +446,7 @@ fn every_subject_is_a_channel() {
         ),
         (
             "dvs.v1.event.{host}",
-            [EventVerb::Changed, EventVerb::Settled, EventVerb::Heartbeat]
-                .map(|v| v.to_string())
-                .to_vec(),
+            EVENTS.map(|v| v.to_string()).to_vec(),
         ),
     ] {
         assert!(named.remove(&format!("{family}.{{verb}}")), "{family}");

@@ -208,20 +208,7 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
         switch,
         ..RetryListRequest::default()
     };
-    let queues = match fetch_queues(&session, request).await {
-        Ok(queues) => queues,
-        Err(failure) => {
-            say(&format!(
-                "warning: who is out of sync is not known: {}",
-                chain(&failure)
-            ));
-            Queues {
-                now: SystemTime::now().into(),
-                out_of_sync: Vec::new(),
-                rip: Vec::new(),
-            }
-        }
-    };
+    let queues = queues_or_warning(&session, request).await;
     let joined = join(hosts, &queues);
     print(&render(
         &joined,
@@ -237,6 +224,24 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
         Some(_) | None => {
             say_if_empty(joined.len(), format.output, "there are none");
             Ok(Verdict::Yes)
+        }
+    }
+}
+
+/// The queues; empty, and that they are is said, where retry can't be asked.
+async fn queues_or_warning(session: &Session, request: RetryListRequest) -> Queues {
+    match fetch_queues(session, request).await {
+        Ok(queues) => queues,
+        Err(failure) => {
+            say(&format!(
+                "warning: who is out of sync is not known: {}",
+                chain(&failure)
+            ));
+            Queues {
+                now: SystemTime::now().into(),
+                out_of_sync: Vec::new(),
+                rip: Vec::new(),
+            }
         }
     }
 }
@@ -278,41 +283,47 @@ pub fn render(
     if wide {
         headings.extend(["HEARD", "NODE", "VERSION"]);
     }
-    let mut rows = Vec::new();
-    for HostInSync { status, sync } in hosts {
-        let host = [
-            status.host.to_string(),
-            presence(status.presence).to_owned(),
-        ];
-        let more = [
-            or_dash(status.heard.map(|heard| age(now, heard))),
-            or_dash(status.node.as_ref()),
-            or_dash(status.version.as_ref()),
-        ];
-        let mut cells: Vec<[String; 5]> = status
-            .switches
-            .iter()
-            .zip(sync)
-            .map(|(on_host, sync)| {
-                [
-                    on_host.switch.to_string(),
-                    on_host.wanted.to_string(),
-                    or_dash(on_host.observed),
-                    on_host.ports.to_string(),
-                    sync.to_string(),
-                ]
-            })
-            .collect();
-        if cells.is_empty() {
-            cells.push(["-", "-", "-", "0", "no switch"].map(str::to_owned));
-        }
-        for switch in cells {
-            let mut row: Vec<String> = host.iter().cloned().chain(switch).collect();
-            if wide {
-                row.extend(more.iter().cloned());
-            }
-            rows.push(row);
-        }
-    }
+    let rows = hosts.iter().flat_map(|host| rows(host, now));
+    let cut = |mut row: Vec<String>| {
+        row.truncate(headings.len());
+        row
+    };
+    let rows = rows.map(cut).collect();
     Ok(table(&headings, rows, no_headings))
+}
+
+/// A row per switch of a host, or one that says it has none.
+fn rows(host: &HostInSync, now: Timestamp) -> Vec<Vec<String>> {
+    let HostInSync { status, sync } = host;
+    let mut cells: Vec<[String; 5]> = status
+        .switches
+        .iter()
+        .zip(sync)
+        .map(|(on_host, sync)| {
+            [
+                on_host.switch.to_string(),
+                on_host.wanted.to_string(),
+                or_dash(on_host.observed),
+                on_host.ports.to_string(),
+                sync.to_string(),
+            ]
+        })
+        .collect();
+    if cells.is_empty() {
+        cells.push(["-", "-", "-", "0", "no switch"].map(str::to_owned));
+    }
+    let before = [
+        status.host.to_string(),
+        presence(status.presence).to_owned(),
+    ];
+    let after = [
+        or_dash(status.heard.map(|heard| age(now, heard))),
+        or_dash(status.node.as_ref()),
+        or_dash(status.version.as_ref()),
+    ];
+    let row = |cells: [String; 5]| {
+        let row = before.iter().cloned().chain(cells);
+        row.chain(after.iter().cloned()).collect()
+    };
+    cells.into_iter().map(row).collect()
 }
