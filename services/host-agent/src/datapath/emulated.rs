@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A datapath in memory, with latency and failures that can be set: for
+//! trying out, for load, and for tests, which may keep it standing across
+//! restarts of the agent as a real bridge would.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dvs_schemas::v1::{Counters, CountersOf, Link};
+use dvs_schemas::{Epoch, PolicyField, PortId, SwitchName};
+use tokio::sync::Notify;
+
+use super::{
+    Bridge, Datapath, DatapathError, Done, Notice, Picture, PluggedPort, Step, StepFailure,
+    VirtualPort, Write, add,
+};
+
+/// How an emulated datapath behaves.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Behaviour {
+    /// How long each call takes.
+    pub latency: Duration,
+    /// Share of steps that fail, 0 to 1.
+    pub failure_rate: f64,
+    /// Ports that always fail, with the field to blame.
+    pub failing: BTreeMap<PortId, PolicyField>,
+    /// Why every call fails as a whole, if it does.
+    pub gone: Option<String>,
+}
+
+/// The datapath. Shared by handle; all calls are whole before the next.
+#[derive(Debug)]
+pub struct Emulated {
+    state: Mutex<State>,
+    bell: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    picture: Picture,
+    /// Of every port in the picture.
+    counters: BTreeMap<(SwitchName, PortId), Counters>,
+    /// Ports whose counters moved since they were read.
+    moved: BTreeSet<(SwitchName, PortId)>,
+    /// At most one of each kind per port waits.
+    notices: VecDeque<Notice>,
+    behaviour: Behaviour,
+    chance: fastrand::Rng,
+    writes: u64,
+}
+
+impl Emulated {
+    /// An empty datapath; `seed` decides which steps fail by chance.
+    #[must_use]
+    pub fn new(behaviour: Behaviour, seed: u64) -> Self {
+        Self::standing(behaviour, seed, Picture::new())
+    }
+
+    /// A datapath that has something already.
+    #[must_use]
+    pub fn standing(behaviour: Behaviour, seed: u64, picture: Picture) -> Self {
+        Self {
+            state: Mutex::new(State {
+                picture,
+                counters: BTreeMap::new(),
+                moved: BTreeSet::new(),
+                notices: VecDeque::new(),
+                behaviour,
+                chance: fastrand::Rng::with_seed(seed),
+                writes: 0,
+            }),
+            bell: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every method leaves the state whole, so a panic elsewhere while it
+        // was locked did too.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes how it behaves from now on.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.state().behaviour = behaviour;
+    }
+
+    /// Steps that were carried out since the beginning.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.state().writes
+    }
+
+    /// What it has.
+    #[must_use]
+    pub fn picture(&self) -> Picture {
+        self.state().picture.clone()
+    }
+
+    /// Somebody else changes what it has.
+    pub fn disturb(&self, change: impl FnOnce(&mut Picture)) {
+        let mut state = self.state();
+        change(&mut state.picture);
+        state.tell(Notice::Disturbed);
+        drop(state);
+        self.bell.notify_one();
+    }
+
+    /// Frames pass through a port; ports that are not there count nothing.
+    pub fn traffic(&self, switch: &SwitchName, port: &PortId, more: &Counters) {
+        let mut state = self.state();
+        let there = state
+            .picture
+            .get(switch)
+            .is_some_and(|bridge| bridge.ports.contains_key(port));
+        if !there {
+            return;
+        }
+        let key = (switch.clone(), port.clone());
+        add(state.counters.entry(key.clone()).or_default(), more);
+        if state.moved.insert(key) {
+            state.tell(Notice::Busy {
+                switch: switch.clone(),
+                port: port.clone(),
+            });
+        }
+        drop(state);
+        self.bell.notify_one();
+    }
+
+    /// The vNIC of a port comes up or goes down by itself, as with its VM.
+    pub fn link(&self, switch: &SwitchName, port: &PortId, link: Link) {
+        let mut state = self.state();
+        let Some(plugged) = state
+            .picture
+            .get_mut(switch)
+            .and_then(|bridge| bridge.ports.get_mut(port))
+        else {
+            return;
+        };
+        plugged.link = link;
+        state.tell(Notice::Link {
+            switch: switch.clone(),
+            port: port.clone(),
+            link,
+        });
+        drop(state);
+        self.bell.notify_one();
+    }
+
+    /// [`Datapath::read`] without its latency.
+    ///
+    /// # Errors
+    /// As behaviour says.
+    pub fn read_now(&self) -> Result<Picture, DatapathError> {
+        let state = self.state();
+        state.reachable("read")?;
+        Ok(state.picture.clone())
+    }
+
+    /// [`Datapath::apply`] without its latency.
+    ///
+    /// # Errors
+    /// As behaviour says.
+    pub fn apply_now(
+        &self,
+        steps: &[Step],
+    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
+        let mut state = self.state();
+        state.reachable("changed")?;
+        Ok(steps.iter().map(|step| state.carry_out(step)).collect())
+    }
+
+    /// [`Datapath::counters`] without its latency.
+    ///
+    /// # Errors
+    /// As behaviour says.
+    pub fn counters_now(
+        &self,
+        ports: Vec<(SwitchName, PortId)>,
+    ) -> Result<Vec<(SwitchName, CountersOf)>, DatapathError> {
+        let mut state = self.state();
+        state.reachable("read")?;
+        Ok(ports
+            .into_iter()
+            .filter_map(|key| {
+                state.moved.remove(&key);
+                let epoch = state.picture.get(&key.0)?.ports.get(&key.1)?.port.epoch;
+                let counters = state.counters.get(&key).copied().unwrap_or_default();
+                let (switch, port) = key;
+                let of = CountersOf {
+                    port,
+                    epoch,
+                    counters,
+                };
+                Some((switch, of))
+            })
+            .collect())
+    }
+
+    async fn latency(&self) {
+        let latency = self.state().behaviour.latency;
+        // Without latency a call is ready at once and needs no timer.
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+    }
+}
+
+impl State {
+    fn reachable(&self, doing: &'static str) -> Result<(), DatapathError> {
+        match &self.behaviour.gone {
+            None => Ok(()),
+            Some(reason) => Err(DatapathError {
+                doing,
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    /// Queues a notice in place of an older one of the same kind and port.
+    fn tell(&mut self, notice: Notice) {
+        self.notices.retain(|waiting| match (waiting, &notice) {
+            (
+                Notice::Link { switch, port, .. },
+                Notice::Link {
+                    switch: s, port: p, ..
+                },
+            )
+            | (Notice::Busy { switch, port }, Notice::Busy { switch: s, port: p }) => {
+                (switch, port) != (s, p)
+            }
+            (Notice::Disturbed, Notice::Disturbed) => false,
+            (Notice::Link { .. } | Notice::Busy { .. } | Notice::Disturbed, _) => true,
+        });
+        self.notices.push_back(notice);
+    }
+
+    fn carry_out(&mut self, Step { switch, write }: &Step) -> Result<Done, StepFailure> {
+        let rate = self.behaviour.failure_rate;
+        if rate > 0.0 && self.chance.f64() < rate {
+            return Err(failed(
+                "failed by chance, as --emulated-failure-rate asks for",
+            ));
+        }
+        let done = match write {
+            Write::SetBridge { to, .. } => {
+                self.picture
+                    .entry(switch.clone())
+                    .and_modify(|bridge| bridge.settings = to.clone())
+                    .or_insert_with(|| Bridge {
+                        settings: to.clone(),
+                        ports: BTreeMap::new(),
+                        mirrors: BTreeMap::new(),
+                    });
+                Done::default()
+            }
+            Write::SetPort { port, to, .. } => self.set_port(switch, port, to)?,
+            Write::RemovePort { port, .. } => self.remove_port(switch, port)?,
+            Write::SetMirror { mirror, to, .. } => {
+                self.bridge(switch)?
+                    .mirrors
+                    .insert(mirror.clone(), to.clone());
+                Done::default()
+            }
+            Write::RemoveMirror { mirror, .. } => {
+                self.bridge(switch)?.mirrors.remove(mirror);
+                Done::default()
+            }
+            Write::RemoveBridge { .. } => self.remove_bridge(switch)?,
+        };
+        self.writes += 1;
+        Ok(done)
+    }
+
+    fn bridge(&mut self, switch: &SwitchName) -> Result<&mut Bridge, StepFailure> {
+        self.picture
+            .get_mut(switch)
+            .ok_or_else(|| failed(format!("there is no bridge for switch {switch}")))
+    }
+
+    fn supported(&self, port: &PortId) -> Result<(), StepFailure> {
+        match self.behaviour.failing.get(port) {
+            None => Ok(()),
+            Some(field) => Err(StepFailure {
+                field: Some(field.to_string()),
+                message: "not supported, as this emulation was told".to_owned(),
+            }),
+        }
+    }
+
+    fn set_port(
+        &mut self,
+        switch: &SwitchName,
+        port: &PortId,
+        to: &Arc<VirtualPort>,
+    ) -> Result<Done, StepFailure> {
+        self.supported(port)?;
+        let bridge = self.bridge(switch)?;
+        let before = bridge.ports.get(port);
+        let link = match (before, &to.vnic) {
+            (_, None) => Link::Down,
+            // The same vNIC stays as ready as it was.
+            (Some(before), Some(_)) if before.port.vnic == to.vnic => before.link,
+            (Some(_) | None, Some(_)) => Link::Up,
+        };
+        let plugged = PluggedPort {
+            port: to.clone(),
+            link,
+        };
+        let ended = bridge
+            .ports
+            .insert(port.clone(), plugged)
+            .map(|before| before.port.epoch)
+            .filter(|epoch| *epoch != to.epoch)
+            .map(|epoch| self.end(switch, port, epoch));
+        Ok(Done {
+            link: Some(link),
+            ended,
+        })
+    }
+
+    fn remove_port(&mut self, switch: &SwitchName, port: &PortId) -> Result<Done, StepFailure> {
+        self.supported(port)?;
+        let before = self.bridge(switch)?.ports.remove(port);
+        Ok(Done {
+            link: None,
+            ended: before.map(|before| self.end(switch, port, before.port.epoch)),
+        })
+    }
+
+    fn remove_bridge(&mut self, switch: &SwitchName) -> Result<Done, StepFailure> {
+        let left = self.bridge(switch)?.ports.len();
+        if left > 0 {
+            return Err(failed(format!("the bridge still has {left} ports")));
+        }
+        self.picture.remove(switch);
+        Ok(Done::default())
+    }
+
+    /// An epoch of a port is over.
+    fn end(&mut self, switch: &SwitchName, port: &PortId, epoch: Epoch) -> CountersOf {
+        let key = (switch.clone(), port.clone());
+        self.moved.remove(&key);
+        CountersOf {
+            port: port.clone(),
+            epoch,
+            counters: self.counters.remove(&key).unwrap_or_default(),
+        }
+    }
+}
+
+fn failed(message: impl Into<String>) -> StepFailure {
+    StepFailure {
+        field: None,
+        message: message.into(),
+    }
+}
+
+impl Datapath for Emulated {
+    async fn read(&self) -> Result<Picture, DatapathError> {
+        self.latency().await;
+        self.read_now()
+    }
+
+    async fn apply(
+        &self,
+        steps: Arc<[Step]>,
+    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
+        self.latency().await;
+        self.apply_now(&steps)
+    }
+
+    async fn counters(
+        &self,
+        ports: Vec<(SwitchName, PortId)>,
+    ) -> Result<Vec<(SwitchName, CountersOf)>, DatapathError> {
+        self.latency().await;
+        self.counters_now(ports)
+    }
+
+    async fn next_notice(&self) -> Notice {
+        loop {
+            if let Some(notice) = self.state().notices.pop_front() {
+                return notice;
+            }
+            // A bell rung meanwhile is kept, so none is missed.
+            self.bell.notified().await;
+        }
+    }
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a host's packet forwarding looks like to the agent: what it has, what
+//! can be done to it, and what it tells by itself. The agent decides against
+//! these types alone, so a datapath is exchanged by implementing [`Datapath`].
+
+mod emulated;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use dvs_schemas::documents::Teaming;
+use dvs_schemas::v1::{Counters, CountersOf, Link};
+use dvs_schemas::{
+    Epoch, MacAddr, MirrorDestination, MirrorName, MirrorPort, Mtu, PortId, PrivateVlans,
+    SwitchName, UplinkName, VlanId, VnicId,
+};
+
+use crate::merge::EffectivePolicy;
+
+pub use emulated::{Behaviour, Emulated};
+
+/// All that a datapath has of ours, by switch.
+pub type Picture = BTreeMap<SwitchName, Bridge>;
+
+/// One switch in the datapath of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// What concerns the bridge as a whole.
+    pub settings: Arc<BridgeSettings>,
+    /// Its virtual ports.
+    pub ports: BTreeMap<PortId, PluggedPort>,
+    /// Its mirror sessions.
+    pub mirrors: BTreeMap<MirrorName, Arc<Mirror>>,
+}
+
+/// What concerns a bridge as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeSettings {
+    /// Largest frame payload.
+    pub mtu: Mtu,
+    /// Physical interfaces that carry the traffic.
+    pub uplinks: Vec<UplinkName>,
+    /// How they share it.
+    pub teaming: Teaming,
+    /// Private VLANs, whose roles the bridge forwards by.
+    pub private_vlans: PrivateVlans,
+}
+
+/// A virtual port and its present state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluggedPort {
+    /// How it is set.
+    pub port: Arc<VirtualPort>,
+    /// Whether it carries frames.
+    pub link: Link,
+}
+
+/// How a virtual port is set: what a DVPort comes to on its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualPort {
+    /// The placement that it counts for: with another epoch its counters
+    /// begin anew.
+    pub epoch: Epoch,
+    /// The connected vNIC.
+    pub vnic: Option<VnicId>,
+    /// The vNIC's configured MAC address.
+    pub mac: Option<MacAddr>,
+    /// Its policy, merged.
+    pub policy: EffectivePolicy,
+}
+
+/// A mirror session as far as it concerns one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// Ports of this host whose frames are copied.
+    pub ports: Vec<MirrorPort>,
+    /// VLANs whose frames are copied.
+    pub vlans: Vec<VlanId>,
+    /// Where the copies go.
+    pub destination: MirrorDestination,
+}
+
+/// A part of a bridge, as the unit of planning and of failing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The bridge itself.
+    Bridge,
+    /// A virtual port.
+    Port(PortId),
+    /// A mirror session.
+    Mirror(MirrorName),
+}
+
+/// One write to a datapath. A step says what is to be and what was there when
+/// it was planned, so a datapath can write only what differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The switch concerned.
+    pub switch: SwitchName,
+    /// What is written.
+    pub write: Write,
+}
+
+/// What a [`Step`] writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// The bridge comes or changes.
+    SetBridge {
+        /// What it is; none if it comes.
+        from: Option<Arc<BridgeSettings>>,
+        /// What it is to be.
+        to: Arc<BridgeSettings>,
+    },
+    /// A virtual port comes or changes.
+    SetPort {
+        /// The port.
+        port: PortId,
+        /// What it is; none if it comes.
+        from: Option<Arc<VirtualPort>>,
+        /// What it is to be.
+        to: Arc<VirtualPort>,
+    },
+    /// A mirror session comes or changes.
+    SetMirror {
+        /// The session.
+        mirror: MirrorName,
+        /// What it is; none if it comes.
+        from: Option<Arc<Mirror>>,
+        /// What it is to be.
+        to: Arc<Mirror>,
+    },
+    /// A mirror session goes.
+    RemoveMirror {
+        /// The session.
+        mirror: MirrorName,
+        /// What it is.
+        from: Arc<Mirror>,
+    },
+    /// A virtual port goes.
+    RemovePort {
+        /// The port.
+        port: PortId,
+        /// What it is.
+        from: Arc<VirtualPort>,
+    },
+    /// The bridge goes, after all that was on it.
+    RemoveBridge {
+        /// What it is.
+        from: Arc<BridgeSettings>,
+    },
+}
+
+impl Write {
+    /// The part of the bridge that is written.
+    #[must_use]
+    pub fn part(&self) -> Part {
+        match self {
+            Self::SetBridge { .. } | Self::RemoveBridge { .. } => Part::Bridge,
+            Self::SetPort { port, .. } | Self::RemovePort { port, .. } => Part::Port(port.clone()),
+            Self::SetMirror { mirror, .. } | Self::RemoveMirror { mirror, .. } => {
+                Part::Mirror(mirror.clone())
+            }
+        }
+    }
+}
+
+/// A step that was carried out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The link of a port that was set.
+    pub link: Option<Link>,
+    /// Final counters, if the step ended an epoch of a port.
+    pub ended: Option<CountersOf>,
+}
+
+/// A step that was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StepFailure {
+    /// The field that the datapath can't make true, if it is one in
+    /// particular; policy fields by their path, like `security.promiscuous`.
+    pub field: Option<String>,
+    /// What the datapath says.
+    pub message: String,
+}
+
+/// The datapath as a whole did not answer; nothing is known of what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the datapath can't be {doing}: {reason}")]
+pub struct DatapathError {
+    /// `read` or `changed`.
+    pub doing: &'static str,
+    /// Why not, in its own words.
+    pub reason: String,
+}
+
+/// What a datapath tells by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A port's link is now this.
+    Link {
+        /// The switch of the port.
+        switch: SwitchName,
+        /// The port.
+        port: PortId,
+        /// Its link.
+        link: Link,
+    },
+    /// A port's counters moved for the first time since they were last read.
+    Busy {
+        /// The switch of the port.
+        switch: SwitchName,
+        /// The port.
+        port: PortId,
+    },
+    /// Somebody else wrote: what was read of it no longer holds.
+    Disturbed,
+}
+
+/// Packet forwarding on one host. Every call ends in bounded time, with an
+/// error if need be: a host has one call to [`Datapath::apply`] under way at
+/// most, and waits for it.
+pub trait Datapath: Send + Sync + 'static {
+    /// Reads all that is ours. Never a part of it: half a picture is an error.
+    fn read(&self) -> impl Future<Output = Result<Picture, DatapathError>> + Send;
+
+    /// Carries out a whole delta, in order, as one transaction as far as the
+    /// datapath can; the answer has one result per step. A failed step doesn't
+    /// keep the others from being carried out, unless they need it.
+    fn apply(
+        &self,
+        steps: Arc<[Step]>,
+    ) -> impl Future<Output = Result<Vec<Result<Done, StepFailure>>, DatapathError>> + Send;
+
+    /// Reads counters now; ports that are not there are left out.
+    fn counters(
+        &self,
+        ports: Vec<(SwitchName, PortId)>,
+    ) -> impl Future<Output = Result<Vec<(SwitchName, CountersOf)>, DatapathError>> + Send;
+
+    /// Waits for the next thing to tell. Cancel-safe; one waits at a time.
+    fn next_notice(&self) -> impl Future<Output = Notice> + Send;
+}
+
+/// Adds traffic to counters, staying at the highest number instead of wrapping.
+pub(crate) fn add(to: &mut Counters, more: &Counters) {
+    let Counters {
+        ingress_packets,
+        ingress_bytes,
+        ingress_drops,
+        ingress_errors,
+        egress_packets,
+        egress_bytes,
+        egress_drops,
+        egress_errors,
+    } = more;
+    for (to, more) in [
+        (&mut to.ingress_packets, ingress_packets),
+        (&mut to.ingress_bytes, ingress_bytes),
+        (&mut to.ingress_drops, ingress_drops),
+        (&mut to.ingress_errors, ingress_errors),
+        (&mut to.egress_packets, egress_packets),
+        (&mut to.egress_bytes, egress_bytes),
+        (&mut to.egress_drops, egress_drops),
+        (&mut to.egress_errors, egress_errors),
+    ] {
+        *to = to.saturating_add(*more);
+    }
+}

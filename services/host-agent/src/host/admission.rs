@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Messages that change what is held: admitted, written, marked for the next
+//! plan, and their askers put on the list.
+
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dvs_ledger::Decision;
+use dvs_schemas::v1::{
+    ApplyOutcome, ApplyReport, Clobber, FinalState, PortFailure, Remove, RemoveOutcome,
+    RemoveReport, V1,
+};
+use dvs_schemas::{Revision, StoreId, SwitchName, Timestamp};
+
+use super::messages::{Answer, Asker, HostEffect};
+use super::switch::{Scope, Switch};
+use super::waiter::{Question, Stage, Waiter};
+use super::{Effect, HostCore};
+use crate::admit::{self, Touched};
+use crate::held::HeldSwitch;
+use crate::ledger;
+use crate::plan::Parts;
+
+/// How long an asker waits for what its message lacks: the parts of one commit
+/// travel as several messages, which arrive within milliseconds of each other.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Askers that may wait on one host. A publisher sends a host one message per
+/// commit and waits a few seconds for it: beyond some hundred a second the
+/// datapath is the bottleneck, and saying so is better than queueing.
+const WAITERS_MAX: usize = 1_024;
+
+impl HostCore {
+    /// Final state came.
+    pub(super) fn clobber(
+        &mut self,
+        now: Timestamp,
+        message: &Clobber,
+        asker: Option<Arc<Asker>>,
+        out: &mut Decision<Effect>,
+    ) {
+        let name = &message.switch;
+        let (switch, fresh) = entry(&mut self.switches, name, message.store);
+        let store = switch.held.store;
+        let mut touched = match admit::clobber(&mut switch.held, message) {
+            Ok(touched) => touched,
+            Err(refusal) => {
+                let observed = switch.observed;
+                return self.refuse(asker, name, observed, refusal.to_string(), out);
+            }
+        };
+        if switch.held.store != store {
+            switch.admitted = Revision::ZERO;
+            switch.observed = Revision::ZERO;
+        }
+        touched.switch |= fresh;
+        ledger::write(&self.host, name, &switch.held, &touched, &mut out.writes);
+        switch.admitted = switch.admitted.max(message.revision);
+
+        let there = self.there.get(name);
+        let full = !matches!(message.state, FinalState::Partial { .. });
+        // An overtaken one says nothing about what is there beside.
+        let first_full = full && !switch.full_seen && message.revision >= switch.held.floor;
+        let marks = if first_full {
+            switch.full_seen = true;
+            Parts::all(&switch.held, there)
+        } else {
+            switch.marks(there, &touched)
+        };
+        let scope = switch.scope(message, &marks);
+        switch.dirty.extend(marks);
+        if full {
+            self.greeting.arrived(name);
+        }
+        self.hear(name, out);
+        self.enlist(now, asker, name, Question::Clobber { full }, scope, out);
+    }
+
+    /// Ports are to go.
+    pub(super) fn remove(
+        &mut self,
+        now: Timestamp,
+        message: &Remove,
+        asker: Option<Arc<Asker>>,
+        out: &mut Decision<Effect>,
+    ) {
+        let name = &message.switch;
+        let (switch, fresh) = entry(&mut self.switches, name, message.store);
+        let (mut touched, going) = match admit::remove(&mut switch.held, message) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return self.refuse_removal(asker, message, &refusal.to_string(), out),
+        };
+        touched.switch |= fresh;
+        ledger::write(&self.host, name, &switch.held, &touched, &mut out.writes);
+        let newest = message.ports.iter().map(|port| port.revision);
+        switch.admitted = newest.fold(switch.admitted, Revision::max);
+        let mut marks = switch.marks(self.there.get(name), &touched);
+        marks.ports.extend(going.iter().cloned());
+        switch.dirty.extend(marks);
+        switch.named_out.extend(going.iter().cloned());
+        let scope = Scope::Parts(Parts {
+            ports: going,
+            ..Parts::default()
+        });
+        self.hear(name, out);
+        self.enlist(now, asker, name, Question::Remove, scope, out);
+    }
+
+    fn enlist(
+        &mut self,
+        now: Timestamp,
+        asker: Option<Arc<Asker>>,
+        switch: &SwitchName,
+        question: Question,
+        scope: Scope,
+        out: &mut Decision<Effect>,
+    ) {
+        let waiter = asker.map(|asker| Waiter {
+            asker,
+            switch: switch.clone(),
+            question,
+            scope,
+            patience: now.after(PATIENCE),
+            writes: 0,
+            stage: Stage::Plan,
+        });
+        let full = self.cycle.waiters() >= WAITERS_MAX;
+        let (waiter, refused) = if full { (None, waiter) } else { (waiter, None) };
+        self.cycle.wants_plan(now, waiter);
+        if let Some(waiter) = refused {
+            let observed = self.switches.get(switch).map(|switch| switch.observed);
+            let verdict = super::waiter::Verdict::failed(format!(
+                "{WAITERS_MAX} messages wait for the datapath of this host; it will get there, \
+                 ask again later"
+            ));
+            let answer = waiter.answer(&self.host, observed.unwrap_or_default(), verdict);
+            let asker = waiter.asker;
+            self.effect(HostEffect::Answer { asker, answer }, out);
+        }
+    }
+
+    fn refuse(
+        &self,
+        asker: Option<Arc<Asker>>,
+        switch: &SwitchName,
+        observed: Revision,
+        message: String,
+        out: &mut Decision<Effect>,
+    ) {
+        let Some(asker) = asker else { return };
+        let answer = Answer::Apply(ApplyReport {
+            v: V1,
+            host: self.host.clone(),
+            switch: switch.clone(),
+            observed,
+            outcome: ApplyOutcome::Failed {
+                message,
+                ports: Vec::new(),
+            },
+        });
+        self.effect(HostEffect::Answer { asker, answer }, out);
+    }
+
+    fn refuse_removal(
+        &self,
+        asker: Option<Arc<Asker>>,
+        message: &Remove,
+        why: &str,
+        out: &mut Decision<Effect>,
+    ) {
+        let Some(asker) = asker else { return };
+        let failure = |port: &dvs_schemas::v1::RemovedPort| PortFailure {
+            port: port.port.clone(),
+            field: None,
+            message: why.to_owned(),
+        };
+        let answer = Answer::Remove(RemoveReport {
+            v: V1,
+            host: self.host.clone(),
+            switch: message.switch.clone(),
+            outcome: RemoveOutcome::Failed {
+                ports: message.ports.iter().map(failure).collect(),
+            },
+        });
+        self.effect(HostEffect::Answer { asker, answer }, out);
+    }
+}
+
+/// The switch, and whether nothing was known of it before. A blank one can't
+/// refuse a message of its own store, so none is left behind by a refusal.
+fn entry<'a>(
+    switches: &'a mut std::collections::BTreeMap<SwitchName, Switch>,
+    name: &SwitchName,
+    store: StoreId,
+) -> (&'a mut Switch, bool) {
+    match switches.entry(name.clone()) {
+        Entry::Occupied(entry) => (entry.into_mut(), false),
+        Entry::Vacant(entry) => (entry.insert(Switch::new(HeldSwitch::blank(store))), true),
+    }
+}
+
+/// What a message would change in a copy of what is held.
+pub(super) fn admitted_copy(
+    held: Option<&HeldSwitch>,
+    message: &Clobber,
+) -> Result<(HeldSwitch, Touched), admit::Refusal> {
+    let blank = || HeldSwitch::blank(message.store);
+    let mut held = held.cloned().unwrap_or_else(blank);
+    let touched = admit::clobber(&mut held, message)?;
+    Ok((held, touched))
+}

@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bringing the datapath to what is held: read it, plan, apply, plan again.
+//! One call to the datapath is under way at most; what comes meanwhile waits
+//! for the next plan, so a slow datapath skips states instead of queueing them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dvs_ledger::Decision;
+use dvs_schemas::v1::Link;
+use dvs_schemas::{PortId, SwitchName, Timestamp};
+
+use super::messages::HostEffect;
+use super::switch::Hearing;
+use super::waiter::{Failures, Question, Stage, Verdict, Waiter};
+use super::{Effect, HostCore};
+use crate::backoff::Backoff;
+use crate::datapath::{
+    Bridge, DatapathError, Done, Part, Picture, PluggedPort, Step, StepFailure, Write,
+};
+use crate::plan::{Parts, plan};
+
+/// Between tries of a datapath that fails while nobody asks: the host has to
+/// get there alone when the bus is gone.
+const FAILED: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
+
+/// Where the cycle is.
+#[derive(Debug)]
+enum Phase {
+    /// Nothing is known of the datapath; it is read at the retry.
+    Unread,
+    /// It is being read.
+    Reading,
+    /// It is known, and nothing is under way.
+    Idle,
+    /// These steps are under way.
+    Applying(Arc<[Step]>),
+}
+
+/// The cycle of one host.
+#[derive(Debug)]
+pub(super) struct Cycle {
+    phase: Phase,
+    /// Number of the newest apply.
+    number: u64,
+    /// Failed calls in a row.
+    attempt: u32,
+    /// When to try again.
+    retry: Option<Timestamp>,
+    /// Whether something happened since the last plan.
+    stale: bool,
+    /// Whether what is being read or changed was disturbed meanwhile.
+    disturbed: bool,
+    waiters: Vec<Waiter>,
+}
+
+impl Cycle {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Unread,
+            number: 0,
+            attempt: 0,
+            retry: Some(Timestamp(0)),
+            stale: false,
+            disturbed: false,
+            waiters: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self.phase, Phase::Unread | Phase::Reading)
+    }
+
+    pub(super) fn waiters(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// The state held changed, or somebody asks. A datapath that could not be
+    /// read is tried at once: whoever asks is told how it stands now.
+    pub(super) fn wants_plan(&mut self, now: Timestamp, waiter: Option<Waiter>) {
+        self.stale = true;
+        self.waiters.extend(waiter);
+        if let Phase::Unread = self.phase {
+            self.retry = Some(now);
+        }
+    }
+
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let patience = self
+            .waiters
+            .iter()
+            .filter(|waiter| self.is_idle() && waiter.stage == Stage::Plan)
+            .map(|waiter| waiter.patience);
+        self.retry.into_iter().chain(patience).min()
+    }
+
+    /// True if the datapath is to be read now.
+    pub(super) fn wake(&mut self, now: Timestamp) -> bool {
+        if self.due().is_none_or(|due| due > now) {
+            return false;
+        }
+        if self.retry.is_some_and(|retry| retry <= now) {
+            self.retry = None;
+        }
+        self.stale = true;
+        let read = matches!(self.phase, Phase::Unread);
+        if read {
+            self.phase = Phase::Reading;
+        }
+        read
+    }
+
+    /// Somebody else wrote to the datapath. True if it is to be read now.
+    pub(super) fn disturbed(&mut self) -> bool {
+        match self.phase {
+            Phase::Unread => false,
+            Phase::Reading | Phase::Applying(_) => {
+                self.disturbed = true;
+                false
+            }
+            Phase::Idle => {
+                self.phase = Phase::Reading;
+                true
+            }
+        }
+    }
+
+    fn try_again(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {
+        self.attempt = self.attempt.saturating_add(1);
+        self.retry = Some(now.after(FAILED.wait(self.attempt, chance)));
+    }
+}
+
+impl HostCore {
+    /// The datapath was read, or not.
+    pub(super) fn read(
+        &mut self,
+        now: Timestamp,
+        picture: Result<Picture, DatapathError>,
+        out: &mut Decision<Effect>,
+    ) {
+        if !matches!(self.cycle.phase, Phase::Reading) {
+            return;
+        }
+        if std::mem::take(&mut self.cycle.disturbed) {
+            self.effect(HostEffect::Read, out);
+            return;
+        }
+        match picture {
+            Err(error) => {
+                self.cycle.phase = Phase::Unread;
+                self.cycle.try_again(now, &mut self.chance);
+                self.fail_all(&error, out);
+                self.greeting.looked(now, false);
+            }
+            Ok(picture) => {
+                let strays = |name: &&SwitchName| {
+                    !self.switches.contains_key(*name) && !self.there.contains_key(*name)
+                };
+                let news = picture.keys().any(|name| strays(&name));
+                self.there = picture;
+                for (name, switch) in &mut self.switches {
+                    switch.dirty = Parts::all(&switch.held, self.there.get(name));
+                }
+                self.cycle.phase = Phase::Idle;
+                self.cycle.attempt = 0;
+                self.cycle.retry = None;
+                self.cycle.stale = true;
+                self.greeting.looked(now, news);
+            }
+        }
+    }
+
+    /// Plans if there is reason to, and begins the next apply.
+    pub(super) fn advance(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
+        if !self.cycle.is_idle() || !std::mem::take(&mut self.cycle.stale) {
+            return;
+        }
+        self.cycle.retry = None;
+        let mut steps = Vec::new();
+        let mut clean = Vec::new();
+        for (name, switch) in &mut self.switches {
+            switch.planned = switch.admitted;
+            let there = self.there.get(name);
+            switch
+                .named_out
+                .retain(|port| there.is_some_and(|bridge| bridge.ports.contains_key(port)));
+            if !switch.dirty.is_empty() {
+                let dirty = std::mem::take(&mut switch.dirty);
+                let plan = plan(name, &switch.held, there, &dirty, switch.may_remove());
+                clean.extend(clean_ports(name, dirty, &plan.steps));
+                switch.dirty.ports.extend(plan.stuck.keys().cloned());
+                switch.stuck = plan.stuck;
+                if !plan.steps.is_empty() {
+                    steps.extend(plan.steps);
+                    continue;
+                }
+            }
+            if switch.stuck.is_empty() {
+                switch.observed = switch.planned;
+            }
+        }
+        for (switch, port) in clean {
+            self.tell(now, &switch, &port);
+        }
+        self.consult(now, &steps);
+        if !steps.is_empty() {
+            let steps: Arc<[Step]> = steps.into();
+            self.cycle.number += 1;
+            self.cycle.phase = Phase::Applying(steps.clone());
+            let number = self.cycle.number;
+            self.effect(HostEffect::Apply { number, steps }, out);
+        }
+        self.answer(out);
+    }
+
+    /// Holds a new plan against what the askers wait for.
+    fn consult(&mut self, now: Timestamp, steps: &[Step]) {
+        for waiter in &mut self.cycle.waiters {
+            if waiter.stage != Stage::Plan {
+                continue;
+            }
+            let covered = |step: &&Step| {
+                step.switch == waiter.switch && waiter.scope.covers(&step.write.part())
+            };
+            let writes = steps.iter().filter(covered).count();
+            if writes > 0 {
+                waiter.writes += writes;
+                waiter.stage = Stage::Apply;
+            } else if let Some(switch) = self.switches.get(&waiter.switch) {
+                waiter.judge(now, None, &switch.stuck);
+            }
+        }
+    }
+
+    /// An apply is over.
+    pub(super) fn applied(
+        &mut self,
+        now: Timestamp,
+        number: u64,
+        outcome: Result<Vec<Result<Done, StepFailure>>, DatapathError>,
+        out: &mut Decision<Effect>,
+    ) {
+        if number != self.cycle.number {
+            return;
+        }
+        let steps = match std::mem::replace(&mut self.cycle.phase, Phase::Idle) {
+            Phase::Applying(steps) => steps,
+            other @ (Phase::Unread | Phase::Reading | Phase::Idle) => {
+                self.cycle.phase = other;
+                return;
+            }
+        };
+        let failures = match outcome {
+            Ok(results) => self.take_results(now, &steps, results, out),
+            Err(error) => {
+                // Nobody knows which of the steps were carried out.
+                self.cycle.phase = Phase::Unread;
+                failed_wholly(&steps, &error)
+            }
+        };
+        if failures.is_empty() {
+            self.cycle.attempt = 0;
+        } else {
+            self.cycle.try_again(now, &mut self.chance);
+        }
+        for step in steps.iter() {
+            let Some(switch) = self.switches.get_mut(&step.switch) else {
+                continue;
+            };
+            match failures.get(&step.switch) {
+                Some(failures) => {
+                    let part = step.write.part();
+                    if failures.parts.contains_key(&part) {
+                        switch.dirty.insert(part);
+                    }
+                }
+                None if switch.stuck.is_empty() => switch.observed = switch.planned,
+                None => {}
+            }
+        }
+        self.conclude(now, &failures);
+        if std::mem::take(&mut self.cycle.disturbed) && self.cycle.disturbed() {
+            self.effect(HostEffect::Read, out);
+        }
+        self.answer(out);
+    }
+
+    fn take_results(
+        &mut self,
+        now: Timestamp,
+        steps: &[Step],
+        results: Vec<Result<Done, StepFailure>>,
+        out: &mut Decision<Effect>,
+    ) -> BTreeMap<SwitchName, Failures> {
+        let mut failures: BTreeMap<SwitchName, Failures> = BTreeMap::new();
+        let mut results = results.into_iter();
+        let mut mirrors_moved = BTreeSet::new();
+        for step in steps {
+            // A datapath that answers too little has not done the rest.
+            let result = results.next().unwrap_or_else(|| {
+                Err(StepFailure {
+                    field: None,
+                    message: "the datapath gave no answer for this step".to_owned(),
+                })
+            });
+            match result {
+                Ok(done) => {
+                    if let Part::Mirror(_) = step.write.part() {
+                        mirrors_moved.insert(&step.switch);
+                    }
+                    self.carried_out(now, step, done, out);
+                }
+                Err(failure) => {
+                    let of_switch = failures.entry(step.switch.clone()).or_default();
+                    of_switch.parts.insert(step.write.part(), failure);
+                }
+            }
+        }
+        for switch in mirrors_moved {
+            let ports = self.there.get(switch).map(|bridge| bridge.ports.keys());
+            let ports: Vec<PortId> = ports.into_iter().flatten().cloned().collect();
+            for port in ports {
+                self.tell(now, switch, &port);
+            }
+        }
+        failures
+    }
+
+    /// Takes a step into the picture of what is there, and tells of it.
+    fn carried_out(
+        &mut self,
+        now: Timestamp,
+        Step { switch, write }: &Step,
+        Done { link, ended }: Done,
+        out: &mut Decision<Effect>,
+    ) {
+        if let Some(counters) = ended {
+            self.telling.settled(now, counters, &mut self.chance);
+        }
+        if let Write::SetBridge { to, .. } = write {
+            self.there
+                .entry(switch.clone())
+                .and_modify(|bridge| bridge.settings = to.clone())
+                .or_insert_with(|| Bridge {
+                    settings: to.clone(),
+                    ports: BTreeMap::new(),
+                    mirrors: BTreeMap::new(),
+                });
+            return;
+        }
+        let Some(bridge) = self.there.get_mut(switch) else {
+            return;
+        };
+        match write {
+            Write::SetBridge { .. } => {}
+            Write::SetPort { port, to, .. } => {
+                let plugged = PluggedPort {
+                    port: to.clone(),
+                    link: link.unwrap_or(Link::Down),
+                };
+                let was = bridge.ports.insert(port.clone(), plugged);
+                if was.is_some_and(|was| was.link == Link::Up) && link == Some(Link::Down) {
+                    let port = (switch.clone(), port.clone());
+                    self.effect(HostEffect::Count(vec![port]), out);
+                }
+                self.tell(now, switch, port);
+            }
+            Write::RemovePort { port, from } => {
+                bridge.ports.remove(port);
+                self.telling
+                    .gone(now, switch, port, from.epoch, &mut self.chance);
+            }
+            Write::SetMirror { mirror, to, .. } => {
+                bridge.mirrors.insert(mirror.clone(), to.clone());
+            }
+            Write::RemoveMirror { mirror, .. } => {
+                bridge.mirrors.remove(mirror);
+            }
+            Write::RemoveBridge { .. } => {
+                self.there.remove(switch);
+            }
+        }
+    }
+
+    /// Gives the askers that waited for an apply their verdict.
+    fn conclude(&mut self, now: Timestamp, failures: &BTreeMap<SwitchName, Failures>) {
+        for waiter in &mut self.cycle.waiters {
+            if waiter.stage == Stage::Apply
+                && let Some(switch) = self.switches.get(&waiter.switch)
+            {
+                waiter.judge(now, failures.get(&waiter.switch), &switch.stuck);
+            }
+        }
+    }
+
+    /// Fails all askers: the datapath can't be reached.
+    fn fail_all(&mut self, error: &DatapathError, out: &mut Decision<Effect>) {
+        for waiter in &mut self.cycle.waiters {
+            if waiter.stage == Stage::Plan {
+                waiter.stage = Stage::Over(Verdict::failed(error.to_string()));
+            }
+        }
+        self.answer(out);
+    }
+
+    /// The switch's subject is heard now: who waited for that is answered.
+    pub(super) fn answer_heard(&mut self, switch: &SwitchName, out: &mut Decision<Effect>) {
+        for waiter in &mut self.cycle.waiters {
+            if waiter.switch == *switch
+                && let Stage::Hearing(verdict) = &waiter.stage
+            {
+                waiter.stage = Stage::Over(verdict.clone());
+            }
+        }
+        self.answer(out);
+    }
+
+    /// Answers the askers whose verdict is there.
+    fn answer(&mut self, out: &mut Decision<Effect>) {
+        let waiters = std::mem::take(&mut self.cycle.waiters);
+        for mut waiter in waiters {
+            let verdict = match std::mem::replace(&mut waiter.stage, Stage::Plan) {
+                Stage::Over(verdict) => verdict,
+                other @ (Stage::Plan | Stage::Apply | Stage::Hearing(_)) => {
+                    waiter.stage = other;
+                    self.cycle.waiters.push(waiter);
+                    continue;
+                }
+            };
+            let switch = self.switches.get(&waiter.switch);
+            let unheard = switch.is_some_and(|s| s.wants_hearing() && s.hearing != Hearing::Proven);
+            if waiter.question == (Question::Clobber { full: true })
+                && matches!(verdict, Verdict::Applied(_))
+                && unheard
+            {
+                waiter.stage = Stage::Hearing(verdict);
+                self.cycle.waiters.push(waiter);
+                continue;
+            }
+            let observed = switch.map(|switch| switch.observed).unwrap_or_default();
+            let answer = waiter.answer(&self.host, observed, verdict);
+            let asker = waiter.asker;
+            self.effect(HostEffect::Answer { asker, answer }, out);
+        }
+    }
+}
+
+/// The ports that were looked at and need nothing.
+fn clean_ports(
+    switch: &SwitchName,
+    dirty: Parts,
+    steps: &[Step],
+) -> impl Iterator<Item = (SwitchName, PortId)> {
+    let written: BTreeSet<Part> = steps.iter().map(|step| step.write.part()).collect();
+    let ports = dirty.ports.into_iter();
+    let clean = ports.filter(move |port| !written.contains(&Part::Port(port.clone())));
+    clean.map(|port| (switch.clone(), port))
+}
+
+fn failed_wholly(steps: &[Step], error: &DatapathError) -> BTreeMap<SwitchName, Failures> {
+    let mut failures: BTreeMap<SwitchName, Failures> = BTreeMap::new();
+    for step in steps {
+        let failure = StepFailure {
+            field: None,
+            message: error.to_string(),
+        };
+        let of_switch = failures.entry(step.switch.clone()).or_default();
+        of_switch.parts.insert(step.write.part(), failure);
+    }
+    failures
+}

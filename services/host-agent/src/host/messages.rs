@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happens to a host, and what it wants done. Typed, not bytes, so that
+//! tests and the simulator drive the core without a bus.
+
+use std::sync::Arc;
+
+use dvs_schemas::v1::{
+    ApplyReport, Changed, Clobber, CountersOf, EventAck, Heartbeat, Hello, HelloReply, Live,
+    LiveReply, Plan, Remove, RemoveReport, Settled,
+};
+use dvs_schemas::{Format, PortId, Problem, SwitchName};
+
+use crate::datapath::{DatapathError, Done, Notice, Picture, Step, StepFailure};
+
+/// Who asked, and how it wants to be answered: the last two tokens of a
+/// request's reply subject. The host puts its own name in front of them, so
+/// this is all that needs keeping, and all replicas share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// Which program.
+    pub instance: Arc<str>,
+    /// Which of its questions.
+    pub token: Arc<str>,
+    /// The format of the question, and so of the answer.
+    pub format: Format,
+}
+
+/// What happens to a host.
+#[derive(Debug, Clone)]
+pub enum HostEvent {
+    /// The bus is there, and hears the host's own subjects and those of the
+    /// switches that it is subscribed to.
+    Connected,
+    /// The bus is gone.
+    Disconnected,
+    /// A switch's subject is heard: proven by a round trip.
+    Subscribed(SwitchName),
+    /// Final state to be made true.
+    Clobber {
+        /// The message; replicas share it.
+        message: Arc<Clobber>,
+        /// Who wants to know how it went.
+        asker: Option<Arc<Asker>>,
+    },
+    /// Virtual ports to be removed.
+    Remove {
+        /// The message.
+        message: Arc<Remove>,
+        /// Who wants to know how it went.
+        asker: Option<Arc<Asker>>,
+    },
+    /// What would a clobber change?
+    Plan {
+        /// The clobber.
+        message: Arc<Clobber>,
+        /// Who asks.
+        asker: Arc<Asker>,
+    },
+    /// What does the datapath say now?
+    Live {
+        /// The question.
+        message: Live,
+        /// Who asks.
+        asker: Arc<Asker>,
+    },
+    /// Answer to [`HostEffect::Read`].
+    Read(Result<Picture, DatapathError>),
+    /// Answer to [`HostEffect::Apply`].
+    Applied {
+        /// Number of the apply.
+        number: u64,
+        /// A result per step.
+        outcome: Result<Vec<Result<Done, StepFailure>>, DatapathError>,
+    },
+    /// Answer to [`HostEffect::Count`].
+    Counted(Result<Vec<(SwitchName, CountersOf)>, DatapathError>),
+    /// Answer to [`HostEffect::ReadLive`].
+    LiveRead {
+        /// Who asked.
+        asker: Arc<Asker>,
+        /// The port asked for; none: all.
+        port: Option<PortId>,
+        /// What is there.
+        outcome: Result<LivePicture, DatapathError>,
+    },
+    /// The datapath tells something.
+    Noticed(Notice),
+    /// Answer to [`HostEffect::Hello`]; the error says why there is none.
+    Greeted(Result<HelloReply, String>),
+    /// Answer to [`HostEffect::Tell`]; the error says why there is none.
+    Acknowledged {
+        /// Number of the event that was told.
+        seq: u64,
+        /// The answer.
+        outcome: Result<EventAck, String>,
+    },
+}
+
+/// The datapath and its counters, read at one time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePicture {
+    /// Bridges, ports and links.
+    pub picture: Picture,
+    /// Counters of the ports asked for.
+    pub counters: Vec<(SwitchName, CountersOf)>,
+}
+
+/// What a host wants done. Of reading and applying, one at a time.
+#[derive(Debug, Clone)]
+pub enum HostEffect {
+    /// Read the datapath; ends in [`HostEvent::Read`].
+    Read,
+    /// Change the datapath; ends in [`HostEvent::Applied`].
+    Apply {
+        /// Number of the apply.
+        number: u64,
+        /// The steps.
+        steps: Arc<[Step]>,
+    },
+    /// Read counters; ends in [`HostEvent::Counted`].
+    Count(Vec<(SwitchName, PortId)>),
+    /// Read the datapath for somebody; ends in [`HostEvent::LiveRead`].
+    ReadLive {
+        /// Who asks.
+        asker: Arc<Asker>,
+        /// The port asked for; none: all.
+        port: Option<PortId>,
+    },
+    /// Hear a switch's subject, however long it takes; ends in
+    /// [`HostEvent::Subscribed`].
+    Subscribe(SwitchName),
+    /// Hear it no more.
+    Unsubscribe(SwitchName),
+    /// Answer a question.
+    Answer {
+        /// Who asked.
+        asker: Arc<Asker>,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Say hello to the publisher; ends in [`HostEvent::Greeted`].
+    Hello(Hello),
+    /// Show that the host lives.
+    Heartbeat(Heartbeat),
+    /// Tell a runtime event; ends in [`HostEvent::Acknowledged`].
+    Tell(Arc<RuntimeEvent>),
+}
+
+/// An answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To a clobber.
+    Apply(ApplyReport),
+    /// To a removal.
+    Remove(RemoveReport),
+    /// To a dry run.
+    Plan(Plan),
+    /// To a live read.
+    Live(LiveReply),
+    /// The question can't be answered.
+    Problem(Problem),
+}
+
+/// A runtime event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuntimeEvent {
+    /// Rare states changed.
+    Changed(Changed),
+    /// Busy states stopped changing.
+    Settled(Settled),
+}
+
+impl RuntimeEvent {
+    /// Its number.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        match self {
+            Self::Changed(event) => event.seq,
+            Self::Settled(event) => event.seq,
+        }
+    }
+}

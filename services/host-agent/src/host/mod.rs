@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The deciding code for one host.
+//!
+//! Level-triggered: messages change the state held at once, in any number and
+//! order; the [`cycle`] then brings the datapath there, one apply at a time.
+//! The rest follows from what is held and what is there: which subjects are
+//! heard, what is told, who is answered.
+
+mod admission;
+mod cycle;
+mod greeting;
+mod messages;
+mod questions;
+mod switch;
+mod telling;
+mod waiter;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dvs_ledger::Decision;
+use dvs_schemas::v1::{Heartbeat, Hello, Link, Observed, V1};
+use dvs_schemas::{HostName, PortId, Revision, SwitchName, Timestamp};
+use uuid::Uuid;
+
+use crate::datapath::{Notice, Picture};
+use crate::ledger::HeldSwitches;
+use cycle::Cycle;
+use greeting::Greeting;
+use switch::{Hearing, Switch};
+use telling::Telling;
+
+pub use messages::{Answer, Asker, HostEffect, HostEvent, LivePicture, RuntimeEvent};
+
+/// What a host and its core decided, with the host that it is about.
+pub type Effect = (HostName, HostEffect);
+
+/// Settings that all hosts of a process share.
+#[derive(Debug, Clone)]
+pub struct HostSettings {
+    /// Identity of this run of the agent.
+    pub session: Uuid,
+    /// The machine or container, for people.
+    pub node: String,
+    /// Between two heartbeats, at most.
+    pub heartbeat: Duration,
+    /// How long counters must stand still to count as settled.
+    pub quiet: Duration,
+}
+
+/// The deciding code for one host.
+#[derive(Debug)]
+pub struct HostCore {
+    host: HostName,
+    settings: HostSettings,
+    chance: fastrand::Rng,
+    switches: BTreeMap<SwitchName, Switch>,
+    /// The datapath as last read and changed since.
+    there: Picture,
+    cycle: Cycle,
+    greeting: Greeting,
+    telling: Telling,
+}
+
+impl HostCore {
+    /// A host as its ledger has it; it wakes at once, to read the datapath.
+    #[must_use]
+    pub fn new(host: HostName, settings: HostSettings, seed: u64, held: HeldSwitches) -> Self {
+        Self {
+            chance: fastrand::Rng::with_seed(seed),
+            switches: held
+                .into_iter()
+                .map(|(name, held)| (name, Switch::new(held)))
+                .collect(),
+            there: Picture::new(),
+            cycle: Cycle::new(),
+            greeting: Greeting::new(settings.heartbeat),
+            telling: Telling::new(host.clone(), settings.session, settings.quiet),
+            host,
+            settings,
+        }
+    }
+
+    /// What is held, by switch.
+    pub fn held(&self) -> impl Iterator<Item = (&SwitchName, &crate::held::HeldSwitch)> {
+        self.switches
+            .iter()
+            .map(|(name, switch)| (name, &switch.held))
+    }
+
+    /// The datapath as the core sees it.
+    #[must_use]
+    pub fn there(&self) -> &Picture {
+        &self.there
+    }
+
+    /// True if nothing is left to do to the datapath.
+    #[must_use]
+    pub fn is_converged(&self) -> bool {
+        self.cycle.is_idle() && self.switches.values().all(|s| s.dirty.is_empty())
+    }
+
+    /// True if the publisher answered this connection's hello, and the full
+    /// state of every switch that it named has arrived.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.greeting.is_known()
+    }
+
+    /// Decides on one event.
+    pub fn handle(&mut self, now: Timestamp, event: HostEvent, out: &mut Decision<Effect>) {
+        match event {
+            HostEvent::Connected => self.connected(now, out),
+            HostEvent::Disconnected => self.greeting.disconnected(),
+            HostEvent::Subscribed(switch) => self.subscribed(&switch, out),
+            HostEvent::Clobber { message, asker } => self.clobber(now, &message, asker, out),
+            HostEvent::Remove { message, asker } => self.remove(now, &message, asker, out),
+            HostEvent::Plan { message, asker } => self.dry_run(&message, asker, out),
+            HostEvent::Live { message, asker } => {
+                let port = message.port;
+                self.effect(HostEffect::ReadLive { asker, port }, out);
+            }
+            HostEvent::Read(picture) => self.read(now, picture, out),
+            HostEvent::Applied { number, outcome } => self.applied(now, number, outcome, out),
+            HostEvent::Counted(counted) => self.counted(now, counted),
+            HostEvent::LiveRead {
+                asker,
+                port,
+                outcome,
+            } => self.live_read(now, asker, port.as_ref(), outcome, out),
+            HostEvent::Noticed(notice) => self.noticed(now, notice, out),
+            HostEvent::Greeted(answer) => {
+                self.greeting.answered(now, answer.ok(), &mut self.chance);
+            }
+            HostEvent::Acknowledged { seq, outcome } => {
+                self.telling
+                    .answered(now, seq, outcome.ok(), &mut self.chance);
+            }
+        }
+        self.advance(now, out);
+    }
+
+    /// When [`Self::wake`] is wanted next.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        let online = self.greeting.is_online();
+        [
+            self.cycle.due(),
+            self.greeting.due(),
+            self.telling.due(online),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does what is due by now.
+    pub fn wake(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
+        if self.cycle.wake(now) {
+            self.effect(HostEffect::Read, out);
+        }
+        self.advance(now, out);
+        let sending = self.greeting.wake(now, &mut self.chance);
+        if sending.hello {
+            self.effect(HostEffect::Hello(self.hello()), out);
+        }
+        if sending.heartbeat {
+            self.effect(HostEffect::Heartbeat(self.heartbeat()), out);
+        }
+        let ports = self.telling.look(now);
+        if !ports.is_empty() {
+            self.effect(HostEffect::Count(ports), out);
+        }
+        if self.greeting.is_online()
+            && let Some(event) = self.telling.send(now)
+        {
+            self.effect(HostEffect::Tell(event), out);
+        }
+    }
+
+    fn effect(&self, effect: HostEffect, out: &mut Decision<Effect>) {
+        out.effect((self.host.clone(), effect));
+    }
+
+    fn connected(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
+        self.greeting.connected(now, &mut self.chance);
+        self.telling.connected(now, &mut self.chance);
+        let names: Vec<SwitchName> = self.switches.keys().cloned().collect();
+        for name in names {
+            self.hear(&name, out);
+        }
+    }
+
+    /// Begins or ends hearing a switch's subject, as what is held wants it.
+    fn hear(&mut self, name: &SwitchName, out: &mut Decision<Effect>) {
+        let Some(switch) = self.switches.get_mut(name) else {
+            return;
+        };
+        let effect = match (switch.wants_hearing(), switch.hearing) {
+            (true, Hearing::No) => {
+                switch.hearing = Hearing::Asked;
+                HostEffect::Subscribe(name.clone())
+            }
+            (false, Hearing::Asked | Hearing::Proven) => {
+                switch.hearing = Hearing::No;
+                HostEffect::Unsubscribe(name.clone())
+            }
+            (true, Hearing::Asked | Hearing::Proven) | (false, Hearing::No) => return,
+        };
+        self.effect(effect, out);
+    }
+
+    fn subscribed(&mut self, name: &SwitchName, out: &mut Decision<Effect>) {
+        let Some(switch) = self.switches.get_mut(name) else {
+            return;
+        };
+        // An answer to a wish that was taken back meanwhile proves nothing.
+        if switch.hearing == Hearing::Asked {
+            switch.hearing = Hearing::Proven;
+            self.answer_heard(name, out);
+        }
+    }
+
+    fn noticed(&mut self, now: Timestamp, notice: Notice, out: &mut Decision<Effect>) {
+        match notice {
+            Notice::Link { switch, port, link } => {
+                let plugged = self
+                    .there
+                    .get_mut(&switch)
+                    .and_then(|bridge| bridge.ports.get_mut(&port));
+                if let Some(plugged) = plugged {
+                    plugged.link = link;
+                    self.tell(now, &switch, &port);
+                    if link == Link::Down {
+                        self.effect(HostEffect::Count(vec![(switch, port)]), out);
+                    }
+                }
+            }
+            Notice::Busy { switch, port } => self.telling.busy(now, switch, port),
+            Notice::Disturbed => {
+                if self.cycle.disturbed() {
+                    self.effect(HostEffect::Read, out);
+                }
+            }
+        }
+    }
+
+    /// Tells the rare states of a port, if they are not what was told last.
+    fn tell(&mut self, now: Timestamp, switch: &SwitchName, port: &PortId) {
+        let state = self
+            .switches
+            .get(switch)
+            .zip(self.there.get(switch))
+            .and_then(|(held, there)| held.runtime(switch, there, port));
+        if let Some(state) = state {
+            self.telling.port(now, state, &mut self.chance);
+        }
+    }
+
+    fn observed(&self) -> Vec<Observed> {
+        let held = self
+            .switches
+            .iter()
+            .filter(|(name, switch)| !switch.held.is_empty() || self.there.contains_key(*name))
+            .map(|(name, switch)| (name, switch.observed));
+        // What nobody told of is there too: the publisher says that it goes.
+        let strays = self
+            .there
+            .keys()
+            .filter(|name| !self.switches.contains_key(*name))
+            .map(|name| (name, Revision::ZERO));
+        held.chain(strays)
+            .map(|(switch, revision)| Observed {
+                switch: switch.clone(),
+                revision,
+            })
+            .collect()
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            v: V1,
+            host: self.host.clone(),
+            session: self.settings.session,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.settings.node.clone(),
+            observed: self.observed(),
+        }
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let interval = self.settings.heartbeat.as_millis();
+        Heartbeat {
+            v: V1,
+            host: self.host.clone(),
+            session: self.settings.session,
+            seq: self.telling.seq(),
+            interval_ms: u64::try_from(interval).unwrap_or(u64::MAX),
+            observed: self.observed(),
+        }
+    }
+}

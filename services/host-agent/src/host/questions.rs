@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Questions that change nothing: what would a clobber do, and what does the
+//! datapath say now; and counters that were read.
+
+use std::sync::Arc;
+
+use dvs_ledger::Decision;
+use dvs_schemas::v1::{Clobber, CountersOf, FinalState, Link, LiveReply, Plan, PlanOutcome, V1};
+use dvs_schemas::{PortId, Problem, ProblemCode, SwitchName, Timestamp};
+
+use super::admission::admitted_copy;
+use super::messages::{Answer, Asker, HostEffect, LivePicture};
+use super::{Effect, HostCore};
+use crate::changes::changes;
+use crate::datapath::DatapathError;
+use crate::plan::{MayRemove, Parts, plan};
+
+impl HostCore {
+    /// What would a clobber change?
+    pub(super) fn dry_run(&self, message: &Clobber, asker: Arc<Asker>, out: &mut Decision<Effect>) {
+        let answer = Answer::Plan(Plan {
+            v: V1,
+            host: self.host.clone(),
+            switch: message.switch.clone(),
+            outcome: self.plan_outcome(message),
+        });
+        self.effect(HostEffect::Answer { asker, answer }, out);
+    }
+
+    fn plan_outcome(&self, message: &Clobber) -> PlanOutcome {
+        let refused = |message: String| PlanOutcome::Refused { message };
+        if self.cycle.is_unknown() {
+            return refused("the datapath of this host is not read yet; ask again".to_owned());
+        }
+        let name = &message.switch;
+        let switch = self.switches.get(name);
+        let there = self.there.get(name);
+        let held = match admitted_copy(switch.map(|switch| &switch.held), message) {
+            Ok((held, _)) => held,
+            Err(refusal) => return refused(refusal.to_string()),
+        };
+        let nothing = std::collections::BTreeSet::new();
+        let may_remove = match (&message.state, switch) {
+            (FinalState::Full { .. } | FinalState::Absent, _) => MayRemove::Anything,
+            (FinalState::Partial { .. }, Some(switch)) => switch.may_remove(),
+            (FinalState::Partial { .. }, None) => MayRemove::Only(&nothing),
+        };
+        let parts = Parts::all(&held, there);
+        let planned = plan(name, &held, there, &parts, may_remove);
+        match planned.stuck.first_key_value() {
+            Some((port, why)) => refused(format!("port {port}: {why}")),
+            None => PlanOutcome::Changes(planned.steps.iter().flat_map(changes).collect()),
+        }
+    }
+
+    /// The datapath was read for somebody.
+    pub(super) fn live_read(
+        &mut self,
+        now: Timestamp,
+        asker: Arc<Asker>,
+        port: Option<&PortId>,
+        outcome: Result<LivePicture, DatapathError>,
+        out: &mut Decision<Effect>,
+    ) {
+        let answer = match outcome {
+            Ok(live) => self.live(now, port, live),
+            Err(error) => Answer::Problem(
+                Problem::new(ProblemCode::Unavailable, error.to_string())
+                    .of(format_args!("host {}", self.host)),
+            ),
+        };
+        self.effect(HostEffect::Answer { asker, answer }, out);
+    }
+
+    fn live(&self, now: Timestamp, port: Option<&PortId>, live: LivePicture) -> Answer {
+        let LivePicture { picture, counters } = live;
+        let wanted = |id: &PortId| port.is_none_or(|port| port == id);
+        let mut ports = Vec::new();
+        for (name, there) in &picture {
+            let Some(switch) = self.switches.get(name) else {
+                continue;
+            };
+            for id in there.ports.keys().filter(|id| wanted(id)) {
+                let Some(mut state) = switch.runtime(name, there, id) else {
+                    continue;
+                };
+                // What is held may be ahead of what is there.
+                if let Some(newest) = self.telling.newest(id) {
+                    state.group = newest.group.clone();
+                    state.revision = newest.revision;
+                }
+                ports.push(state);
+            }
+        }
+        if let (Some(port), true) = (port, ports.is_empty()) {
+            return Answer::Problem(
+                Problem::new(
+                    ProblemCode::NotFound,
+                    format!("port {port} is not on host {}", self.host),
+                )
+                .at("port"),
+            );
+        }
+        Answer::Live(LiveReply {
+            v: V1,
+            host: self.host.clone(),
+            at: now,
+            ports,
+            counters: counters.into_iter().map(|(_, of)| of).collect(),
+        })
+    }
+
+    /// Counters were read, or not.
+    pub(super) fn counted(
+        &mut self,
+        now: Timestamp,
+        counted: Result<Vec<(SwitchName, CountersOf)>, DatapathError>,
+    ) {
+        let Ok(counted) = counted else {
+            self.telling.not_counted(now);
+            return;
+        };
+        let there = &self.there;
+        let down = |switch: &SwitchName, port: &PortId| {
+            there
+                .get(switch)
+                .and_then(|bridge| bridge.ports.get(port))
+                .is_none_or(|plugged| plugged.link == Link::Down)
+        };
+        self.telling.counted(now, counted, down, &mut self.chance);
+    }
+}

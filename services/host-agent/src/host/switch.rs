@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One switch on one host: the state held, which parts of it the datapath may
+//! not have yet, and how far it is known to be true.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dvs_schemas::v1::{Clobber, FinalState, PortRuntime};
+use dvs_schemas::{MirrorName, PortGroupName, PortId, Revision, SwitchName};
+
+use crate::admit::{Touch, Touched};
+use crate::datapath::{Bridge, Part};
+use crate::held::{HeldSwitch, Object};
+use crate::plan::{MayRemove, Parts, Stuck};
+
+/// Whether the switch's subject is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// No.
+    No,
+    /// Asked for, not proven.
+    Asked,
+    /// Proven.
+    Proven,
+}
+
+/// One switch on one host.
+#[derive(Debug)]
+pub(super) struct Switch {
+    pub(super) held: HeldSwitch,
+    /// Parts that have to be planned; what failed or is stuck stays in.
+    pub(super) dirty: Parts,
+    /// Why parts can't be planned, as of the last plan.
+    pub(super) stuck: BTreeMap<PortId, Stuck>,
+    /// Whether the newest full state was seen in this run of the agent.
+    pub(super) full_seen: bool,
+    /// Ports that removals named in this run and that are not held.
+    pub(super) named_out: BTreeSet<PortId>,
+    pub(super) hearing: Hearing,
+    /// Newest revision among the messages admitted.
+    pub(super) admitted: Revision,
+    /// What `admitted` was when the last plan was made.
+    pub(super) planned: Revision,
+    /// What `planned` was when all of it was last true.
+    pub(super) observed: Revision,
+}
+
+/// What an asker wants to know about.
+#[derive(Debug, Clone)]
+pub(super) enum Scope {
+    /// All of the switch.
+    Switch,
+    /// These parts.
+    Parts(Parts),
+}
+
+impl Scope {
+    pub(super) fn covers(&self, part: &Part) -> bool {
+        match self {
+            Self::Switch => true,
+            Self::Parts(parts) => parts.contains(part),
+        }
+    }
+}
+
+impl Switch {
+    pub(super) fn new(held: HeldSwitch) -> Self {
+        Self {
+            admitted: held.newest(),
+            held,
+            dirty: Parts::default(),
+            stuck: BTreeMap::new(),
+            full_seen: false,
+            named_out: BTreeSet::new(),
+            hearing: Hearing::No,
+            planned: Revision::ZERO,
+            observed: Revision::ZERO,
+        }
+    }
+
+    pub(super) fn may_remove(&self) -> MayRemove<'_> {
+        if self.full_seen {
+            MayRemove::Anything
+        } else {
+            MayRemove::Only(&self.named_out)
+        }
+    }
+
+    /// Whether the subject of the switch concerns this host.
+    pub(super) fn wants_hearing(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The parts that a message's traces may have made untrue.
+    pub(super) fn marks(&self, there: Option<&Bridge>, touched: &Touched) -> Parts {
+        if let Some(Touch::Came | Touch::Changed | Touch::Went) = touched.settings {
+            return Parts::all(&self.held, there);
+        }
+        let mut parts = Parts::default();
+        let mut ports_moved = false;
+        for (object, touch) in &touched.objects {
+            match (object, touch) {
+                // Told to nobody and written nowhere.
+                (Object::Group(_) | Object::Mirror(_), Touch::Renumbered) => {}
+                (Object::Group(group), Touch::Came | Touch::Changed | Touch::Went) => {
+                    parts.ports.extend(self.ports_of(group).cloned());
+                }
+                (Object::Mirror(mirror), Touch::Came | Touch::Changed | Touch::Went) => {
+                    parts.mirrors.insert(mirror.clone());
+                }
+                (Object::Port(port), touch) => {
+                    parts.ports.insert(port.clone());
+                    ports_moved |= matches!(touch, Touch::Came | Touch::Went);
+                }
+            }
+        }
+        if ports_moved {
+            // Mirror sessions have only ports of this host as their ends.
+            parts.mirrors.extend(all_mirrors(&self.held, there));
+        }
+        parts
+    }
+
+    fn ports_of<'a>(&'a self, group: &'a PortGroupName) -> impl Iterator<Item = &'a PortId> {
+        self.held
+            .ports
+            .iter()
+            .filter(move |(_, port)| port.value.group == *group)
+            .map(|(port, _)| port)
+    }
+
+    /// What the sender of a clobber asks about; `marks` is what its message
+    /// changed. Where ports are sent, groups and settings come along as what
+    /// they need, and are asked about only as far as they were news: a port
+    /// that fails for itself must not make pushes of other ports fail.
+    pub(super) fn scope(&self, message: &Clobber, marks: &Parts) -> Scope {
+        let FinalState::Partial {
+            settings,
+            objects,
+            removed: _,
+        } = &message.state
+        else {
+            return Scope::Switch;
+        };
+        let mut parts = marks.clone();
+        let mirrors = objects.mirrors.iter();
+        parts.mirrors.extend(mirrors.map(|m| m.value.name.clone()));
+        if !objects.ports.is_empty() {
+            let ports = objects.ports.iter();
+            parts.ports.extend(ports.map(|p| p.value.id.clone()));
+            return Scope::Parts(parts);
+        }
+        if settings.is_some() {
+            return Scope::Switch;
+        }
+        for group in &objects.groups {
+            parts
+                .ports
+                .extend(self.ports_of(&group.value.name).cloned());
+        }
+        Scope::Parts(parts)
+    }
+
+    /// The rare states of a port as they are there; none if it is not held or
+    /// not there.
+    pub(super) fn runtime(
+        &self,
+        switch: &SwitchName,
+        there: &Bridge,
+        port: &PortId,
+    ) -> Option<PortRuntime> {
+        let held = self.held.ports.get(port)?;
+        let plugged = there.ports.get(port)?;
+        let copies = |mirror: &crate::datapath::Mirror| {
+            mirror.ports.iter().any(|source| source.port == *port)
+        };
+        Some(PortRuntime {
+            port: port.clone(),
+            switch: switch.clone(),
+            group: held.value.group.clone(),
+            epoch: plugged.port.epoch,
+            revision: held.revision,
+            link: plugged.link,
+            vlan: plugged.port.policy.vlan.configured(),
+            blocked: plugged.port.policy.blocked,
+            mirrored: there
+                .mirrors
+                .iter()
+                .filter(|(_, mirror)| copies(mirror))
+                .map(|(name, _)| name.clone())
+                .collect(),
+        })
+    }
+}
+
+fn all_mirrors<'a>(
+    held: &'a HeldSwitch,
+    there: Option<&'a Bridge>,
+) -> impl Iterator<Item = MirrorName> + 'a {
+    let there = there.into_iter().flat_map(|bridge| bridge.mirrors.keys());
+    held.mirrors.keys().chain(there).cloned()
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Runtime events of one host: rare states once per change, counters once they
+//! have settled. One event is under way at a time and repeated until it is
+//! acknowledged; meanwhile the newest state of each port is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dvs_schemas::v1::{
+    Changed, Counters, CountersOf, EventAck, PortGone, PortRuntime, Settled, V1,
+};
+use dvs_schemas::{Epoch, HostName, PortId, SwitchName, Timestamp};
+use uuid::Uuid;
+
+use super::messages::RuntimeEvent;
+use crate::backoff::Backoff;
+
+/// How long a change waits for others that go with it: what one apply changes
+/// is one event, and 10,000 hosts that change together don't tell together.
+/// Plus up to as much again, by chance.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// Unacknowledged events: the newest states are kept, so nothing is lost by
+/// asking a collector that is away for long only now and then.
+const UNACKNOWLEDGED: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
+
+/// Ports in one event: 512 × some 300 bytes stay far below 1 MiB.
+const PORTS_MAX: usize = 512;
+
+/// Runtime events of one host.
+#[derive(Debug)]
+pub(super) struct Telling {
+    host: HostName,
+    session: Uuid,
+    quiet: Duration,
+    /// Number of the newest event.
+    seq: u64,
+    /// The newest state of each port, told or to be told.
+    told: BTreeMap<PortId, PortRuntime>,
+    unsent: BTreeSet<PortId>,
+    gone: BTreeMap<PortId, Epoch>,
+    settled: BTreeMap<(PortId, Epoch), Counters>,
+    /// The event under way.
+    flight: Option<Arc<RuntimeEvent>>,
+    /// Unacknowledged sendings of it.
+    attempt: u32,
+    /// When to send: the event under way once more, or the next one.
+    due: Option<Timestamp>,
+    /// Ports whose counters move, and what they were when last looked at.
+    busy: BTreeMap<(SwitchName, PortId), Option<Counters>>,
+    /// When to look at them.
+    look: Option<Timestamp>,
+}
+
+impl Telling {
+    pub(super) fn new(host: HostName, session: Uuid, quiet: Duration) -> Self {
+        Self {
+            host,
+            session,
+            quiet,
+            seq: 0,
+            told: BTreeMap::new(),
+            unsent: BTreeSet::new(),
+            gone: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            flight: None,
+            attempt: 0,
+            due: None,
+            busy: BTreeMap::new(),
+            look: None,
+        }
+    }
+
+    /// Number of the newest event; 0 before the first.
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The newest state of a port.
+    pub(super) fn newest(&self, port: &PortId) -> Option<&PortRuntime> {
+        self.told.get(port)
+    }
+
+    /// A port is like this now.
+    pub(super) fn port(&mut self, now: Timestamp, state: PortRuntime, chance: &mut fastrand::Rng) {
+        if self.told.get(&state.port) == Some(&state) {
+            return;
+        }
+        self.gone.remove(&state.port);
+        self.unsent.insert(state.port.clone());
+        self.told.insert(state.port.clone(), state);
+        self.soon(now, chance);
+    }
+
+    /// A port is no more on the host.
+    pub(super) fn gone(
+        &mut self,
+        now: Timestamp,
+        switch: &SwitchName,
+        port: &PortId,
+        epoch: Epoch,
+        chance: &mut fastrand::Rng,
+    ) {
+        self.busy.remove(&(switch.clone(), port.clone()));
+        self.unsent.remove(port);
+        self.told.remove(port);
+        self.gone.insert(port.clone(), epoch);
+        self.soon(now, chance);
+    }
+
+    /// Counters of a port stopped changing.
+    pub(super) fn settled(&mut self, now: Timestamp, of: CountersOf, chance: &mut fastrand::Rng) {
+        let CountersOf {
+            port,
+            epoch,
+            counters,
+        } = of;
+        self.settled.insert((port, epoch), counters);
+        self.soon(now, chance);
+    }
+
+    /// Counters of a port began to move.
+    pub(super) fn busy(&mut self, now: Timestamp, switch: SwitchName, port: PortId) {
+        self.busy.entry((switch, port)).or_insert(None);
+        if self.look.is_none() {
+            self.look = Some(now.after(self.quiet));
+        }
+    }
+
+    /// Counters were read: what did not move since the last look has settled,
+    /// and so has a port without a link.
+    pub(super) fn counted(
+        &mut self,
+        now: Timestamp,
+        counted: Vec<(SwitchName, CountersOf)>,
+        down: impl Fn(&SwitchName, &PortId) -> bool,
+        chance: &mut fastrand::Rng,
+    ) {
+        for (switch, of) in counted {
+            let is_down = down(&switch, &of.port);
+            let key = (switch, of.port.clone());
+            let before = self.busy.get(&key).copied().flatten();
+            if is_down || before == Some(of.counters) {
+                self.busy.remove(&key);
+                self.settled(now, of, chance);
+            } else {
+                self.busy.insert(key, Some(of.counters));
+            }
+        }
+        self.look = (!self.busy.is_empty()).then(|| now.after(self.quiet));
+    }
+
+    /// Counters could not be read; look again later.
+    pub(super) fn not_counted(&mut self, now: Timestamp) {
+        self.look = Some(now.after(self.quiet));
+    }
+
+    fn soon(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {
+        if self.due.is_none() && self.flight.is_none() {
+            self.due = Some(now.after(LINGER.mul_f64(1.0 + chance.f64())));
+        }
+    }
+
+    /// The bus is back: what was under way may have got lost with it.
+    pub(super) fn connected(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {
+        self.attempt = 0;
+        let waiting = self.flight.is_some() || self.has_more();
+        self.due = waiting.then(|| now.after(LINGER.mul_f64(1.0 + chance.f64())));
+    }
+
+    fn has_more(&self) -> bool {
+        !(self.unsent.is_empty() && self.gone.is_empty() && self.settled.is_empty())
+    }
+
+    /// An event was acknowledged, or not.
+    pub(super) fn answered(
+        &mut self,
+        now: Timestamp,
+        seq: u64,
+        acknowledged: Option<EventAck>,
+        chance: &mut fastrand::Rng,
+    ) {
+        let Some(flight) = self.flight.as_ref().filter(|event| event.seq() == seq) else {
+            return;
+        };
+        if acknowledged.is_some_and(|ack| ack.seq == flight.seq()) {
+            self.flight = None;
+            self.attempt = 0;
+            self.due = None;
+            if self.has_more() {
+                self.soon(now, chance);
+            }
+        } else {
+            self.due = Some(now.after(UNACKNOWLEDGED.wait(self.attempt, chance)));
+        }
+    }
+
+    pub(super) fn due(&self, online: bool) -> Option<Timestamp> {
+        let send = self.due.filter(|_| online);
+        send.into_iter().chain(self.look).min()
+    }
+
+    /// The ports whose counters are to be read now.
+    pub(super) fn look(&mut self, now: Timestamp) -> Vec<(SwitchName, PortId)> {
+        if self.look.is_none_or(|look| look > now) {
+            return Vec::new();
+        }
+        self.look = None;
+        self.busy.keys().cloned().collect()
+    }
+
+    /// The event to be sent now.
+    pub(super) fn send(&mut self, now: Timestamp) -> Option<Arc<RuntimeEvent>> {
+        if self.due.is_none_or(|due| due > now) {
+            return None;
+        }
+        self.due = None;
+        if self.flight.is_none() {
+            self.flight = self.next_event(now).map(Arc::new);
+        }
+        self.attempt = self.attempt.saturating_add(1);
+        self.flight.clone()
+    }
+
+    fn next_event(&mut self, now: Timestamp) -> Option<RuntimeEvent> {
+        if !self.has_more() {
+            return None;
+        }
+        self.seq += 1;
+        if self.unsent.is_empty() && self.gone.is_empty() {
+            let counters = take(PORTS_MAX, || self.settled.pop_first())
+                .map(|((port, epoch), counters)| CountersOf {
+                    port,
+                    epoch,
+                    counters,
+                })
+                .collect();
+            return Some(RuntimeEvent::Settled(Settled {
+                v: V1,
+                host: self.host.clone(),
+                session: self.session,
+                seq: self.seq,
+                at: now,
+                counters,
+            }));
+        }
+        let gone = take(PORTS_MAX, || self.gone.pop_first())
+            .map(|(port, epoch)| PortGone { port, epoch })
+            .collect();
+        let ports = take(PORTS_MAX, || self.unsent.pop_first())
+            .filter_map(|port| self.told.get(&port).cloned())
+            .collect();
+        Some(RuntimeEvent::Changed(Changed {
+            v: V1,
+            host: self.host.clone(),
+            session: self.session,
+            seq: self.seq,
+            at: now,
+            ports,
+            gone,
+        }))
+    }
+}
+
+fn take<T>(most: usize, next: impl FnMut() -> Option<T>) -> impl Iterator<Item = T> {
+    std::iter::from_fn(next).take(most)
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tables: the state held, an entry per object, so that a changed port
+//! group costs each host one small write. One ledger serves all hosts of the
+//! process; keys begin with the host: `host/switch/object`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dvs_ledger::{Ledger, LedgerSpec, Table, Writes};
+use dvs_schemas::v1::{MirrorState, PortGroupState, PortState, SwitchState, Versioned};
+use dvs_schemas::{HostName, Revision, StoreId, SwitchName};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::admit::Touched;
+use crate::held::{HeldSwitch, Object};
+
+/// Store, floor and settings of a switch.
+const SWITCHES: Table = Table("switches");
+/// Port groups. A table of their own: a fan-out rewrites one entry per host,
+/// and they lie close together here.
+const GROUPS: Table = Table("groups");
+/// Mirror sessions.
+const MIRRORS: Table = Table("mirrors");
+/// Ports.
+const PORTS: Table = Table("ports");
+/// Objects removed since the floor.
+const TOMBSTONES: Table = Table("tombstones");
+
+/// The agent's ledger.
+pub const SPEC: LedgerSpec = LedgerSpec {
+    service: "host-agent",
+    version: 1,
+    tables: &[SWITCHES, GROUPS, MIRRORS, PORTS, TOMBSTONES],
+};
+
+/// Names can't hold it, so keys are unambiguous.
+const SEPARATOR: char = '/';
+
+/// What is held per switch.
+pub type HeldSwitches = BTreeMap<SwitchName, HeldSwitch>;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SwitchEntry {
+    store: StoreId,
+    floor: Revision,
+    settings: Option<Versioned<SwitchState>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Tombstone {
+    object: Object,
+    revision: Revision,
+}
+
+/// The ledger can't be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A table can't be read.
+    #[error(transparent)]
+    Table(#[from] dvs_ledger::LoadError),
+    /// A key is none of ours.
+    #[error("table {table} has an entry {key:?} that no version of host-agent writes")]
+    Key {
+        /// The table.
+        table: &'static str,
+        /// The key, as text as far as it is.
+        key: String,
+    },
+    /// An object of a switch that is not there.
+    #[error("table {table} has an entry {key:?} of a switch that table switches doesn't have")]
+    Orphan {
+        /// The table.
+        table: &'static str,
+        /// The key.
+        key: String,
+    },
+}
+
+/// Loads what these hosts hold; entries of other hosts stay where they are.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load(
+    ledger: &Ledger,
+    hosts: &BTreeSet<HostName>,
+) -> Result<BTreeMap<HostName, HeldSwitches>, LoadError> {
+    let mut all: BTreeMap<HostName, HeldSwitches> = BTreeMap::new();
+    for (key, entry) in ledger.load::<SwitchEntry>(SWITCHES)? {
+        let (host, switch) = owner(SWITCHES, &key)?;
+        let SwitchEntry {
+            store,
+            floor,
+            settings,
+        } = entry;
+        let held = HeldSwitch {
+            floor,
+            settings,
+            ..HeldSwitch::blank(store)
+        };
+        if let Some(host) = hosts.get(host) {
+            all.entry(host.clone()).or_default().insert(switch, held);
+        }
+    }
+    let mut loading = Loading {
+        ledger,
+        hosts,
+        all: &mut all,
+    };
+    loading.objects(GROUPS, |held, group: Versioned<PortGroupState>| {
+        held.groups.insert(group.value.name.clone(), group);
+    })?;
+    loading.objects(MIRRORS, |held, mirror: Versioned<MirrorState>| {
+        held.mirrors.insert(mirror.value.name.clone(), mirror);
+    })?;
+    loading.objects(PORTS, |held, port: Versioned<PortState>| {
+        held.ports.insert(port.value.id.clone(), port);
+    })?;
+    loading.objects(TOMBSTONES, |held, tombstone: Tombstone| {
+        held.tombstones.insert(tombstone.object, tombstone.revision);
+    })?;
+    Ok(all)
+}
+
+struct Loading<'a> {
+    ledger: &'a Ledger,
+    hosts: &'a BTreeSet<HostName>,
+    all: &'a mut BTreeMap<HostName, HeldSwitches>,
+}
+
+impl Loading<'_> {
+    fn objects<V: DeserializeOwned>(
+        &mut self,
+        table: Table,
+        insert: impl Fn(&mut HeldSwitch, V),
+    ) -> Result<(), LoadError> {
+        for (key, value) in self.ledger.load::<V>(table)? {
+            let (host, switch) = owner(table, &key)?;
+            if !self.hosts.contains(host) {
+                continue;
+            }
+            let held = self
+                .all
+                .get_mut(host)
+                .and_then(|switches| switches.get_mut(&switch));
+            match held {
+                Some(held) => insert(held, value),
+                None => {
+                    return Err(LoadError::Orphan {
+                        table: table.0,
+                        key: String::from_utf8_lossy(&key).into_owned(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The host and the switch of an entry.
+fn owner(table: Table, key: &[u8]) -> Result<(&str, SwitchName), LoadError> {
+    let parse = || {
+        let mut parts = std::str::from_utf8(key).ok()?.split(SEPARATOR);
+        Some((parts.next()?, parts.next()?.parse().ok()?))
+    };
+    parse().ok_or_else(|| LoadError::Key {
+        table: table.0,
+        key: String::from_utf8_lossy(key).into_owned(),
+    })
+}
+
+/// Writes what a message touched, as it is held now.
+pub fn write(
+    host: &HostName,
+    switch: &SwitchName,
+    held: &HeldSwitch,
+    touched: &Touched,
+    writes: &mut Writes,
+) {
+    if touched.switch {
+        let entry = SwitchEntry {
+            store: held.store,
+            floor: held.floor,
+            settings: held.settings.clone(),
+        };
+        writes.put(SWITCHES, format!("{host}{SEPARATOR}{switch}"), &entry);
+    }
+    let key = |name: &str| format!("{host}{SEPARATOR}{switch}{SEPARATOR}{name}");
+    for (object, _) in &touched.objects {
+        match object {
+            Object::Group(name) => put(writes, GROUPS, key(name.as_str()), held.groups.get(name)),
+            Object::Mirror(name) => {
+                put(writes, MIRRORS, key(name.as_str()), held.mirrors.get(name));
+            }
+            Object::Port(name) => put(writes, PORTS, key(name.as_str()), held.ports.get(name)),
+        }
+    }
+    for object in &touched.tombstones {
+        let kind = match object {
+            Object::Group(_) => "group",
+            Object::Mirror(_) => "mirror",
+            Object::Port(_) => "port",
+        };
+        let key = key(&format!("{kind}{SEPARATOR}{}", object.name()));
+        let tombstone = held.tombstones.get(object).map(|revision| Tombstone {
+            object: object.clone(),
+            revision: *revision,
+        });
+        put(writes, TOMBSTONES, key, tombstone.as_ref());
+    }
+}
+
+fn put<V: Serialize>(writes: &mut Writes, table: Table, key: String, value: Option<&V>) {
+    match value {
+        Some(value) => writes.put(table, key, value),
+        None => writes.delete(table, key),
+    }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent's core on an in-memory ledger and an emulated datapath, driven
+//! without bus, clock or sleep.
+#![allow(clippy::unwrap_used)]
+
+mod answers;
+mod convergence;
+mod history;
+mod knowing;
+mod restarts;
+mod rig;
+mod telling;
+mod versions;

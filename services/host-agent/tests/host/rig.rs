@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One host to play with: effects are carried out at once, in order, or held
+//! back when a test wants to see between them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dvs_ledger::{InMemoryBackend, Ledger, StorageBackend, turn};
+use dvs_schemas::v1::{ApplyOutcome, Clobber, Heartbeat, Hello, Remove, RemoveOutcome};
+use dvs_schemas::{Format, HostName, SwitchName, Timestamp};
+use host_agent::core::Agent;
+use host_agent::datapath::{Behaviour, Emulated, Notice};
+use host_agent::held::HeldSwitch;
+use host_agent::host::{
+    Answer, Asker, HostCore, HostEffect, HostEvent, HostSettings, LivePicture, RuntimeEvent,
+};
+use host_agent::ledger::SPEC;
+use uuid::Uuid;
+
+pub(crate) fn id<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+/// A redb backend that survives the ledger on top of it, as a disk does.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk(Arc<InMemoryBackend>);
+
+impl StorageBackend for Disk {
+    fn len(&self) -> Result<u64, std::io::Error> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> Result<(), std::io::Error> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
+        self.0.write(offset, data)
+    }
+}
+
+pub(crate) const QUIET: Duration = Duration::from_secs(10);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
+
+pub(crate) struct Rig {
+    pub(crate) host: HostName,
+    disk: Disk,
+    ledger: Ledger,
+    pub(crate) agent: Agent,
+    pub(crate) datapath: Arc<Emulated>,
+    pub(crate) now: Timestamp,
+    runs: u128,
+    asked: u64,
+    /// Effects not carried out yet.
+    pub(crate) todo: VecDeque<HostEffect>,
+    /// True: applies and reads stay in `todo`.
+    pub(crate) hold_datapath: bool,
+    /// True: the bus proves no subscription.
+    pub(crate) hold_subscriptions: bool,
+    pub(crate) answers: Vec<(u64, Answer)>,
+    pub(crate) subscribed: BTreeSet<SwitchName>,
+    pub(crate) hellos: Vec<Hello>,
+    pub(crate) heartbeats: Vec<Heartbeat>,
+    pub(crate) told: Vec<Arc<RuntimeEvent>>,
+    /// Entries written by each commit.
+    pub(crate) commits: Vec<usize>,
+}
+
+fn load(ledger: &Ledger, host: &HostName, run: u128) -> Agent {
+    let settings = HostSettings {
+        session: Uuid::from_u128(run),
+        node: "rig".to_owned(),
+        heartbeat: HEARTBEAT,
+        quiet: QUIET,
+    };
+    Agent::load(ledger, &BTreeSet::from([host.clone()]), &settings, 7).unwrap()
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        Self::on(Arc::new(Emulated::new(Behaviour::default(), 1)))
+    }
+
+    pub(crate) fn on(datapath: Arc<Emulated>) -> Self {
+        let host: HostName = id("h1");
+        let disk = Disk::default();
+        let ledger = Ledger::on_backend(disk.clone(), SPEC).unwrap();
+        let agent = load(&ledger, &host, 1);
+        let mut rig = Self {
+            host,
+            disk,
+            ledger,
+            agent,
+            datapath,
+            now: Timestamp(1_000_000),
+            runs: 1,
+            asked: 0,
+            todo: VecDeque::new(),
+            hold_datapath: false,
+            hold_subscriptions: false,
+            answers: Vec::new(),
+            subscribed: BTreeSet::new(),
+            hellos: Vec::new(),
+            heartbeats: Vec::new(),
+            told: Vec::new(),
+            commits: Vec::new(),
+        };
+        rig.wake();
+        rig
+    }
+
+    /// The process dies, and starts again on the same disk and datapath. What
+    /// was under way is lost.
+    pub(crate) fn restart(&mut self) {
+        self.todo.clear();
+        self.runs += 1;
+        // The file is closed by the death of the process.
+        self.ledger = Ledger::on_backend(Disk::default(), SPEC).unwrap();
+        self.ledger = Ledger::on_backend(self.disk.clone(), SPEC).unwrap();
+        self.agent = load(&self.ledger, &self.host, self.runs);
+        self.subscribed.clear();
+        self.wake();
+    }
+
+    pub(crate) fn core(&self) -> &HostCore {
+        self.agent.host(&self.host).unwrap()
+    }
+
+    pub(crate) fn held(&self, switch: &str) -> Option<HeldSwitch> {
+        let name: SwitchName = id(switch);
+        let mut held = self.core().held();
+        held.find(|(held, _)| **held == name)
+            .map(|(_, held)| held.clone())
+    }
+
+    /// Gives the core an event and carries out what it wants.
+    pub(crate) fn event(&mut self, event: HostEvent) {
+        self.turn(vec![(self.host.clone(), event)]);
+        self.settle();
+    }
+
+    /// Lets what is due by now happen.
+    pub(crate) fn wake(&mut self) {
+        self.turn(Vec::new());
+        self.settle();
+    }
+
+    /// Lets time pass, waking the core whenever it wants to be woken.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let until = self.now.after(time);
+        while let Some(due) = dvs_ledger::Core::due(&self.agent).filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.wake();
+        }
+        self.now = until;
+    }
+
+    pub(crate) fn turn(&mut self, events: Vec<(HostName, HostEvent)>) {
+        let turned = turn(&mut self.agent, &self.ledger, self.now, events).unwrap();
+        if turned.writes > 0 {
+            self.commits.push(turned.writes);
+        }
+        let effects = turned.effects.into_iter().map(|(_, effect)| effect);
+        self.todo.extend(effects);
+    }
+
+    /// Carries out effects until nothing is left, but for those held back.
+    pub(crate) fn settle(&mut self) {
+        let mut held = VecDeque::new();
+        while let Some(effect) = self.todo.pop_front() {
+            if self.is_held(&effect) {
+                held.push_back(effect);
+                continue;
+            }
+            if let Some(event) = self.carry_out(effect) {
+                self.turn(vec![(self.host.clone(), event)]);
+            }
+        }
+        self.todo = held;
+    }
+
+    fn is_held(&self, effect: &HostEffect) -> bool {
+        match effect {
+            HostEffect::Read | HostEffect::Apply { .. } => self.hold_datapath,
+            HostEffect::Subscribe(_) => self.hold_subscriptions,
+            HostEffect::Count(_)
+            | HostEffect::ReadLive { .. }
+            | HostEffect::Unsubscribe(_)
+            | HostEffect::Answer { .. }
+            | HostEffect::Hello(_)
+            | HostEffect::Heartbeat(_)
+            | HostEffect::Tell(_) => false,
+        }
+    }
+
+    fn carry_out(&mut self, effect: HostEffect) -> Option<HostEvent> {
+        match effect {
+            HostEffect::Read => Some(HostEvent::Read(self.datapath.read_now())),
+            HostEffect::Apply { number, steps } => Some(HostEvent::Applied {
+                number,
+                outcome: self.datapath.apply_now(&steps),
+            }),
+            HostEffect::Count(ports) => Some(HostEvent::Counted(self.datapath.counters_now(ports))),
+            HostEffect::ReadLive { asker, port } => {
+                let outcome = self.datapath.read_now().map(|picture| LivePicture {
+                    picture,
+                    counters: Vec::new(),
+                });
+                Some(HostEvent::LiveRead {
+                    asker,
+                    port,
+                    outcome,
+                })
+            }
+            HostEffect::Subscribe(switch) => {
+                self.subscribed.insert(switch.clone());
+                Some(HostEvent::Subscribed(switch))
+            }
+            HostEffect::Unsubscribe(switch) => {
+                self.subscribed.remove(&switch);
+                None
+            }
+            HostEffect::Answer { asker, answer } => {
+                self.answers.push((asker.token.parse().unwrap(), answer));
+                None
+            }
+            HostEffect::Hello(hello) => {
+                self.hellos.push(hello);
+                None
+            }
+            HostEffect::Heartbeat(heartbeat) => {
+                self.heartbeats.push(heartbeat);
+                None
+            }
+            HostEffect::Tell(event) => {
+                self.told.push(event);
+                None
+            }
+        }
+    }
+
+    fn asker(&mut self) -> Arc<Asker> {
+        self.asked += 1;
+        Arc::new(Asker {
+            instance: "rig".into(),
+            token: self.asked.to_string().into(),
+            format: Format::Json,
+        })
+    }
+
+    /// Sends a clobber; its answer will carry the returned number.
+    pub(crate) fn send(&mut self, message: &Clobber) -> u64 {
+        let event = HostEvent::Clobber {
+            message: Arc::new(message.clone()),
+            asker: Some(self.asker()),
+        };
+        self.event(event);
+        self.asked
+    }
+
+    pub(crate) fn send_remove(&mut self, message: &Remove) -> u64 {
+        let event = HostEvent::Remove {
+            message: Arc::new(message.clone()),
+            asker: Some(self.asker()),
+        };
+        self.event(event);
+        self.asked
+    }
+
+    pub(crate) fn ask_plan(&mut self, message: &Clobber) -> Answer {
+        let event = HostEvent::Plan {
+            message: Arc::new(message.clone()),
+            asker: self.asker(),
+        };
+        self.event(event);
+        self.answer(self.asked).unwrap()
+    }
+
+    pub(crate) fn ask_live(&mut self, port: Option<&str>) -> Answer {
+        let event = HostEvent::Live {
+            message: dvs_schemas::v1::Live {
+                v: dvs_schemas::v1::V1,
+                port: port.map(id),
+            },
+            asker: self.asker(),
+        };
+        self.event(event);
+        self.answer(self.asked).unwrap()
+    }
+
+    pub(crate) fn answer(&self, asked: u64) -> Option<Answer> {
+        let mut answers = self.answers.iter().filter(|(token, _)| *token == asked);
+        let answer = answers.next().map(|(_, answer)| answer.clone());
+        assert!(answers.next().is_none(), "question {asked} answered twice");
+        answer
+    }
+
+    /// How a clobber went, which must be known by now.
+    pub(crate) fn outcome(&self, asked: u64) -> ApplyOutcome {
+        match self.answer(asked) {
+            Some(Answer::Apply(report)) => report.outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn removal(&self, asked: u64) -> RemoveOutcome {
+        match self.answer(asked) {
+            Some(Answer::Remove(report)) => report.outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Gives the core what the datapath has to tell.
+    pub(crate) fn notices(&mut self) {
+        let mut notices: Vec<Notice> = Vec::new();
+        let datapath = self.datapath.clone();
+        while let Some(notice) = futures_util::FutureExt::now_or_never(
+            host_agent::datapath::Datapath::next_notice(&*datapath),
+        ) {
+            notices.push(notice);
+        }
+        for notice in notices {
+            self.event(HostEvent::Noticed(notice));
+        }
+    }
+}
