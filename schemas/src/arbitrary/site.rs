@@ -115,7 +115,9 @@ fn switch(number: usize, hosts: Vec<HostName>) -> impl Strategy<Value = Vec<Docu
     );
     (settings, groups, ports, mirrors).prop_map(move |(settings, groups, ports, mirrors)| {
         let name: SwitchName = numbered("s", number);
-        let (mtu, uplinks, teaming, private_vlans, mut policy) = settings;
+        let (mtu, mut uplinks, teaming, private_vlans, mut policy) = settings;
+        uplinks.sort();
+        uplinks.dedup();
         fit_vlan(&mut policy, &private_vlans);
         let switch = SwitchDoc {
             name: name.clone(),
