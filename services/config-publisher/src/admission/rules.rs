@@ -246,9 +246,17 @@ fn check_port(draft: &Draft<'_>, doc: &PortDoc) -> Result<(), Problem> {
             }));
     }
     has_role(switch, &doc.policy)?;
-    match &doc.host {
-        Some(host) if !is_member(switch, draft.fleet, host) => Err(outside(draft, switch, host)),
-        Some(_) | None => Ok(()),
+    match (&doc.host, &doc.vnic) {
+        (Some(host), _) if !is_member(switch, draft.fleet, host) => {
+            Err(outside(draft, switch, host))
+        }
+        (None, Some(vnic)) => {
+            let message = format!("vNIC {vnic} connects on a host, and the port is on none");
+            Err(Problem::invalid(message)
+                .at("vnic")
+                .allow("no vnic, or a host with it"))
+        }
+        (Some(_) | None, _) => Ok(()),
     }
 }
 
