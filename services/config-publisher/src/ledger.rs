@@ -4,10 +4,12 @@
 //! Names have neither `/` nor any other separator in them, so the keys below
 //! are unique and can be taken apart.
 
-use dvs_ledger::{LedgerSpec, Table};
-use dvs_schemas::{Epoch, PortDoc, Revision};
+use dvs_ledger::{LedgerSpec, Table, Writes};
+use dvs_schemas::v1::Versioned;
+use dvs_schemas::{Epoch, ObjectKey, PortDoc, Revision};
 use serde::{Deserialize, Serialize};
 
+use crate::changes::Object;
 use crate::record::PushId;
 
 /// `Versioned<SwitchDoc>` by switch.
@@ -57,4 +59,43 @@ pub fn within(outer: &impl AsRef<str>, inner: &impl AsRef<str>) -> String {
 /// The key of a pending record.
 pub fn pending(push: PushId) -> [u8; 8] {
     push.0.to_be_bytes()
+}
+
+/// Sets an object as of a revision.
+pub(crate) fn put(writes: &mut Writes, revision: Revision, object: &Object) {
+    match object {
+        Object::Switch(value) => {
+            writes.put(
+                SWITCHES,
+                value.name.as_str(),
+                &Versioned { revision, value },
+            );
+        }
+        Object::PortGroup(value) => {
+            let key = within(&value.switch, &value.name);
+            writes.put(GROUPS, key, &Versioned { revision, value });
+        }
+        Object::MirrorSession(value) => {
+            let key = within(&value.switch, &value.name);
+            writes.put(MIRRORS, key, &Versioned { revision, value });
+        }
+        Object::Port(port) => {
+            let entry = PortEntry {
+                revision,
+                epoch: port.epoch,
+                document: port.document.clone(),
+            };
+            writes.put(PORTS, entry.document.name.as_str(), &entry);
+        }
+    }
+}
+
+/// Deletes an object.
+pub(crate) fn delete(writes: &mut Writes, key: &ObjectKey) {
+    match key {
+        ObjectKey::Switch(name) => writes.delete(SWITCHES, name.as_str()),
+        ObjectKey::PortGroup(switch, name) => writes.delete(GROUPS, within(switch, name)),
+        ObjectKey::Port(id) => writes.delete(PORTS, id.as_str()),
+        ObjectKey::MirrorSession(switch, name) => writes.delete(MIRRORS, within(switch, name)),
+    }
 }

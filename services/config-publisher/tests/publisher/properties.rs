@@ -12,6 +12,8 @@ use proptest::sample::Index;
 
 use crate::desk::{Desk, Manner};
 
+// Forty of them at most, for the length of a test.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 enum Step {
     /// These documents of the site, or of nowhere.

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Full states: to hosts that say hello, and to whom an operator names.
+
+use std::collections::BTreeSet;
+
+use dvs_schemas::v1::{Hello, HelloReply, ResyncReply, ResyncRequest, V1, Wait};
+use dvs_schemas::{HostName, Problem, ProblemCode, SwitchName, Timestamp};
+
+use super::{Out, Publisher};
+use crate::events::{Reply, ReplyToken};
+use crate::fleet::Greeted;
+use crate::ledger::HOSTS;
+use crate::record::Record;
+use crate::render::{is_member, members};
+use crate::replies::{self, Held};
+
+impl Publisher {
+    pub(super) fn resync(
+        &mut self,
+        now: Timestamp,
+        to: ReplyToken,
+        request: &ResyncRequest,
+        out: &mut Out,
+    ) -> Result<Option<Reply>, Problem> {
+        let ResyncRequest {
+            host,
+            switch,
+            wait,
+            timeout,
+        } = request;
+        let wait = *wait == Some(Wait::Applied);
+        if wait {
+            self.waits.room()?;
+        }
+        let pairs = self.pairs(host.as_ref(), switch.as_ref())?;
+        let hosts: BTreeSet<&HostName> = pairs.iter().map(|(_, host)| host).collect();
+        let revision = self.config.revision();
+        let mut reply = ResyncReply {
+            v: V1,
+            revision,
+            hosts: hosts.len() as u64,
+            applied: None,
+        };
+        let Some(push) = self.owe(now, Record::whole(revision, pairs), out) else {
+            reply.applied = wait.then(replies::nobody);
+            return Ok(Some(Reply::Resynced(reply)));
+        };
+        if wait {
+            let until = now.after(timeout.unwrap_or_default().get());
+            self.waits.hold(push, to, until, Held::Resync(reply));
+            self.finish_if_over(now, push, out);
+            return Ok(None);
+        }
+        self.finish_if_over(now, push, out);
+        Ok(Some(Reply::Resynced(reply)))
+    }
+
+    /// Switches and their hosts, as far as they are asked for.
+    fn pairs(
+        &self,
+        host: Option<&HostName>,
+        switch: Option<&SwitchName>,
+    ) -> Result<Vec<(SwitchName, HostName)>, Problem> {
+        let missing = |message: String, field| {
+            Err(Problem::new(ProblemCode::NotFound, message)
+                .at(field)
+                .allow("what dvs.v1.host.list shows"))
+        };
+        if let Some(switch) = switch
+            && self.config.switch(switch).is_none()
+        {
+            return missing(format!("there is no switch {switch}"), "switch");
+        }
+        let mut pairs = Vec::new();
+        for (name, entry) in self.config.switches() {
+            if switch.is_some_and(|switch| switch != name) {
+                continue;
+            }
+            match host {
+                Some(host) if is_member(&entry.value, &self.fleet, host) => {
+                    pairs.push((name.clone(), host.clone()));
+                }
+                Some(_) => {}
+                None => pairs.extend(
+                    members(&entry.value, &self.fleet)
+                        .map(|(host, _)| (name.clone(), host.clone())),
+                ),
+            }
+        }
+        match host {
+            Some(host) if pairs.is_empty() => {
+                missing(format!("host {host} is on no such switch"), "host")
+            }
+            Some(_) | None => Ok(pairs),
+        }
+    }
+
+    pub(super) fn hello(&mut self, now: Timestamp, hello: &Hello, out: &mut Out) -> HelloReply {
+        let greeted = self.fleet.greet(now, hello);
+        if let Some(host) = self.fleet.get(&hello.host) {
+            match greeted {
+                Greeted::New | Greeted::Changed => {
+                    out.writes.put(HOSTS, hello.host.as_str(), &host.entry);
+                }
+                Greeted::Known => {}
+            }
+        }
+        let held = hello.observed.iter().map(|observed| &observed.switch);
+        let mine = self.config.switches().iter();
+        let mine = mine.filter(|(_, entry)| is_member(&entry.value, &self.fleet, &hello.host));
+        let switches: BTreeSet<SwitchName> =
+            mine.map(|(name, _)| name).chain(held).cloned().collect();
+        let under_way = self.fleet.greeting(&hello.host, hello.session);
+        if !under_way.is_some_and(|push| self.pushes.contains_key(&push)) {
+            let pairs = switches.iter().map(|s| (s.clone(), hello.host.clone()));
+            let record = Record::whole(self.config.revision(), pairs);
+            if let Some(push) = self.owe(now, record, out) {
+                self.fleet.greeted_by(&hello.host, hello.session, push);
+                self.finish_if_over(now, push, out);
+            }
+        }
+        HelloReply {
+            v: V1,
+            switches: switches.into_iter().collect(),
+        }
+    }
+}
