@@ -225,9 +225,10 @@ fn settle(config: &Config, document: &Document) -> Result<Object, Problem> {
         Document::MirrorSession(doc) => Object::MirrorSession(doc.clone()),
         Document::Port(doc) => {
             let mut document = doc.clone();
+            let placed_now = Epoch::of(config.revision().next());
             let Some(entry) = config.port(&doc.name) else {
                 let placed = document.host.is_some();
-                let epoch = dvs_schemas::Epoch(u64::from(placed));
+                let epoch = if placed { placed_now } else { Epoch::default() };
                 return Ok(Object::Port(Placed { document, epoch }));
             };
             let Placed {
@@ -241,7 +242,7 @@ fn settle(config: &Config, document: &Document) -> Result<Object, Problem> {
             let epoch = if document.host == before.host {
                 *epoch
             } else {
-                epoch.next()
+                placed_now
             };
             Object::Port(Placed { document, epoch })
         }
