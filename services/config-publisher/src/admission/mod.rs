@@ -10,7 +10,7 @@ mod draft;
 mod rules;
 
 use dvs_schemas::v1::{DisconnectRequest, ObjectRef};
-use dvs_schemas::{Document, ObjectKey, Problem, ProblemCode, Revision, SwitchName, VnicId};
+use dvs_schemas::{Document, Epoch, ObjectKey, Problem, ProblemCode, Revision, SwitchName, VnicId};
 
 use crate::changes::{Change, ChangeSet, Object, Placed};
 use crate::config::{Config, Largest};
