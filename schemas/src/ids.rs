@@ -231,7 +231,9 @@ impl fmt::Display for Revision {
 }
 
 /// Per DVPort, raised at each change of placement; the fence against late
-/// hosts. 0 until the port is first placed.
+/// hosts. It is the revision of the commit that placed the port, so a port that
+/// is deleted and made anew under its old name doesn't begin at an epoch that
+/// some host still remembers. 0 until the port is first placed.
 #[derive(
     Debug,
     Clone,
@@ -250,10 +252,10 @@ impl fmt::Display for Revision {
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// The epoch of the next placement.
+    /// The epoch of a placement by this commit.
     #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
+    pub fn of(commit: Revision) -> Self {
+        Self(commit.0)
     }
 }
 

@@ -5,3 +5,4 @@
 pub mod fleet;
 pub mod load;
 pub mod operator;
+pub mod simulation;

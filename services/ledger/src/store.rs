@@ -98,9 +98,11 @@ impl Ledger {
     /// The file is damaged, another service's, or in use; it is left untouched.
     pub fn open(path: &Path, spec: LedgerSpec) -> Result<Self, OpenError> {
         let database = spec.database(path)?;
-        Self::over(database, spec).map_err(|source| OpenError::Damaged {
-            path: path.to_owned(),
-            source: Box::new(source),
+        Self::over(database, spec, || StoreId(Uuid::now_v7())).map_err(|source| {
+            OpenError::Damaged {
+                path: path.to_owned(),
+                source: Box::new(source),
+            }
         })
     }
 
@@ -113,17 +115,34 @@ impl Ledger {
         backend: impl redb::StorageBackend,
         spec: LedgerSpec,
     ) -> Result<Self, redb::Error> {
-        let database = builder().create_with_backend(backend)?;
-        Self::over(database, spec)
+        Self::on_backend_as(backend, spec, || StoreId(Uuid::now_v7()))
     }
 
-    fn over(database: Database, spec: LedgerSpec) -> Result<Self, redb::Error> {
+    /// As [`Self::on_backend`], with the identity that a new ledger gets: a
+    /// simulation that is to repeat itself can't have one drawn from the clock.
+    ///
+    /// # Errors
+    /// As [`Self::on_backend`].
+    pub fn on_backend_as(
+        backend: impl redb::StorageBackend,
+        spec: LedgerSpec,
+        id: impl FnOnce() -> StoreId,
+    ) -> Result<Self, redb::Error> {
+        let database = builder().create_with_backend(backend)?;
+        Self::over(database, spec, id)
+    }
+
+    fn over(
+        database: Database,
+        spec: LedgerSpec,
+        new_id: impl FnOnce() -> StoreId,
+    ) -> Result<Self, redb::Error> {
         let id = if let Some(mark) = read_mark(&database)? {
             mark.id
         } else {
             // All tables and the mark in one transaction: a crash leaves a
             // ledger or an empty file, and nothing between.
-            let id = StoreId(Uuid::now_v7());
+            let id = new_id();
             let mark = Mark {
                 service: spec.service.to_owned(),
                 version: spec.version,

@@ -235,7 +235,7 @@ impl Publisher {
         }
         let epoch = self.epochs.entry(port.clone()).or_default();
         if !self.ports.contains_key(port) {
-            *epoch = epoch.next();
+            *epoch = Epoch(epoch.0 + 1);
         }
         let placed = Versioned {
             revision: self.revision,

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The real cores of publisher, retry and five hosts, with their real ledgers
+//! on disks that lose what was not synced, over a bus that loses, repeats,
+//! reorders and delays; all from one seed, on one thread, without a clock.
+//!
+//! [`world`] moves time and carries messages, [`node`] runs one core with its
+//! disk and may cut its power at any point of a turn, [`workload`] is what
+//! operators ask, [`laws`] are the rules that are held against every step.
+
+pub mod disk;
+pub mod laws;
+pub mod node;
+mod start;
+pub mod workload;
+pub mod world;

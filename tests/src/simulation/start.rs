@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How each program starts, and the few places where the simulation looks
+//! into a core.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use config_publisher::core::Publisher;
+use dvs_ledger::Ledger;
+use dvs_schemas::{HostName, Timestamp};
+use fastrand::Rng;
+use host_agent::core::Agent;
+use host_agent::host::HostSettings;
+use retry::Retry;
+use uuid::Uuid;
+
+use super::world::HOSTS;
+
+/// `h1` to `h5`.
+///
+/// # Panics
+/// Never: the names are names.
+#[must_use]
+pub(crate) fn host_name(n: usize) -> HostName {
+    assert!(n < HOSTS, "there is no host {n}");
+    format!("h{}", n + 1)
+        .parse()
+        .unwrap_or_else(|e| panic!("{e}"))
+}
+
+pub(crate) fn publisher(
+    ledger: &Ledger,
+    seed: u64,
+) -> Result<Publisher, config_publisher::load::LoadError> {
+    let settings = config_publisher::core::Settings {
+        push_timeout: Duration::from_millis(500),
+        seed,
+        ..Default::default()
+    };
+    Publisher::load(ledger, settings)
+}
+
+pub(crate) fn retry(
+    ledger: &Ledger,
+    seed: u64,
+    now: Timestamp,
+) -> Result<Retry, dvs_ledger::LoadError> {
+    let settings = retry::Settings {
+        backoff: retry::Backoff {
+            base: Duration::from_millis(100),
+            cap: Duration::from_secs(2),
+        },
+        push_timeout: Duration::from_millis(500),
+    };
+    Retry::load(ledger, settings, Rng::with_seed(seed), now)
+}
+
+pub(crate) fn agent(
+    ledger: &Ledger,
+    host: &HostName,
+    seed: u64,
+) -> Result<Agent, host_agent::ledger::LoadError> {
+    let settings = HostSettings {
+        session: Uuid::from_u64_pair(seed, 0),
+        node: host.to_string(),
+        heartbeat: Duration::from_secs(1),
+        quiet: Duration::from_secs(2),
+    };
+    Agent::load(ledger, &BTreeSet::from([host.clone()]), &settings, seed)
+}
+
+/// True if every host of the agent is known to the publisher and has the full
+/// states that it was promised.
+pub(crate) fn greeted(agent: &Agent) -> bool {
+    (0..HOSTS)
+        .filter_map(|n| agent.host(&host_name(n)))
+        .all(host_agent::host::HostCore::is_known)
+}
