@@ -8,6 +8,7 @@
 //! All of that is pure. [`api`] and [`perform`] are the two ends that do IO.
 
 pub mod admit;
+pub mod api;
 pub mod backoff;
 pub mod changes;
 pub mod core;
@@ -16,4 +17,9 @@ pub mod held;
 pub mod host;
 pub mod ledger;
 pub mod merge;
+pub mod metrics;
+pub mod perform;
 pub mod plan;
+pub mod service;
+pub mod slots;
+pub mod wire;

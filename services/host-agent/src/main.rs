@@ -1,1 +1,243 @@
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! The host agent's arguments: who it is, and which datapath it drives.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::{Parser, ValueEnum};
+use dvs_daemon::{Command, Daemon};
+use dvs_schemas::HostName;
+use dvs_transport::ConnectArgs;
+use host_agent::datapath::{Behaviour, Emulated};
+use host_agent::host::HostSettings;
+use host_agent::service::{Service, serve};
+use host_agent::slots::{self, Slot};
+use uuid::Uuid;
+
+/// How long counters stand still before they count as settled.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Makes the final state of virtual switches true on this host.
+#[derive(Debug, Parser)]
+#[command(name = "host-agent", version, about)]
+struct Cli {
+    #[command(flatten)]
+    service: dvs_daemon::Args<9402>,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    #[command(flatten)]
+    who: Who,
+    /// At most this long between two heartbeats; three missed mean absent.
+    #[arg(long, env = "DVS_HEARTBEAT", value_name = "DURATION", default_value = "10s", value_parser = interval)]
+    heartbeat: Duration,
+    #[command(flatten)]
+    datapath: DatapathArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Which hosts the process is.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Host")]
+struct Who {
+    /// Name of the host [default: the machine's, up to its first dot].
+    #[arg(long, env = "DVS_HOST", value_name = "NAME")]
+    host: Option<String>,
+    /// Take the first free directory PREFIX-<n> below --data for host name and ledger; for containers without lasting names.
+    #[arg(long, env = "DVS_HOST_SLOTS", value_name = "PREFIX")]
+    host_slots: Option<String>,
+    /// Be this many hosts, NAME-1 to NAME-<n>, in one process; for load tests.
+    #[arg(long, env = "DVS_REPLICAS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    replicas: Option<u32>,
+}
+
+/// Which datapath, and how it behaves.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Datapath")]
+struct DatapathArgs {
+    /// What forwards the packets.
+    #[arg(
+        long,
+        env = "DVS_DATAPATH",
+        value_name = "KIND",
+        default_value = "emulated"
+    )]
+    datapath: Kind,
+    /// How long each call to the emulated datapath takes.
+    #[arg(long, env = "DVS_EMULATED_LATENCY", value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    emulated_latency: Duration,
+    /// Share of the emulated datapath's steps that fail, 0 to 1.
+    #[arg(long, env = "DVS_EMULATED_FAILURE_RATE", value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    emulated_failure_rate: f64,
+}
+
+/// The datapaths that there are.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// In memory: nothing is forwarded.
+    Emulated,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|interval| {
+            (Duration::from_millis(100)..=Duration::from_secs(600)).contains(interval)
+        })
+        .ok_or_else(|| "allowed: 100ms to 10m, written like 500ms, 10s, 2m".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "allowed: 0 to 1, like 0.2".to_owned())
+}
+
+fn main() -> ExitCode {
+    let Cli {
+        service,
+        connect,
+        who,
+        heartbeat,
+        datapath,
+        command,
+    } = Cli::parse();
+    dvs_daemon::run(
+        "host-agent",
+        env!("CARGO_PKG_VERSION"),
+        service.settings(),
+        command,
+        |daemon| start(daemon, connect, who, heartbeat, datapath),
+    )
+}
+
+async fn start(
+    daemon: Daemon,
+    connect: ConnectArgs,
+    who: Who,
+    heartbeat: Duration,
+    datapath: DatapathArgs,
+) -> anyhow::Result<()> {
+    let node = node();
+    let Home {
+        host,
+        data,
+        slot: _held,
+    } = home(&daemon, &who, node.as_deref())?;
+    tracing::info!(%host, replicas = who.replicas, ledger = %data.display(), "this host");
+    let hosts = hosts(host, who.replicas)?;
+    let DatapathArgs {
+        datapath: Kind::Emulated,
+        emulated_latency: latency,
+        emulated_failure_rate: failure_rate,
+    } = datapath;
+    let behaviour = Behaviour {
+        latency,
+        failure_rate,
+        ..Behaviour::default()
+    };
+    let emulated = |host| {
+        let datapath = Emulated::new(behaviour.clone(), fastrand::u64(..));
+        (host, Arc::new(datapath))
+    };
+    let service = Service {
+        data,
+        hosts: hosts.into_iter().map(emulated).collect(),
+        settings: HostSettings {
+            session: Uuid::new_v4(),
+            node: node.unwrap_or_else(|| "unknown".to_owned()),
+            heartbeat,
+            quiet: QUIET,
+        },
+        connect,
+    };
+    serve(daemon, service).await
+}
+
+/// A host name and the directory of its ledger.
+struct Home {
+    host: HostName,
+    data: PathBuf,
+    /// Kept for its lock.
+    slot: Option<Slot>,
+}
+
+fn home(daemon: &Daemon, who: &Who, node: Option<&str>) -> anyhow::Result<Home> {
+    let data = &daemon.settings().data;
+    // An empty variable is how compose files and shells say "not set".
+    let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    if let Some(prefix) = given(&who.host_slots) {
+        ensure!(
+            given(&who.host).is_none(),
+            "--host-slots names the host; leave --host out"
+        );
+        let slot = slots::take(data, &prefix)?;
+        return Ok(Home {
+            host: slot.host.clone(),
+            data: slot.directory.clone(),
+            slot: Some(slot),
+        });
+    }
+    let machine = || node.and_then(|node| node.split('.').next().map(str::to_owned));
+    let name = given(&who.host)
+        .or_else(machine)
+        .context("the machine's name can't be read; give --host NAME")?;
+    let host = name.parse().context("give --host another NAME")?;
+    Ok(Home {
+        host,
+        data: data.clone(),
+        slot: None,
+    })
+}
+
+fn hosts(host: HostName, replicas: Option<u32>) -> anyhow::Result<Vec<HostName>> {
+    let Some(replicas) = replicas else {
+        return Ok(vec![host]);
+    };
+    let name = |number| {
+        format!("{host}-{number}")
+            .parse()
+            .context("give --host a shorter NAME: replicas add their number to it")
+    };
+    (1..=replicas).map(name).collect()
+}
+
+/// The machine's or container's name, as the kernel has it.
+fn node() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn replicas_are_numbered_from_one() {
+        let host: HostName = "load".parse().unwrap();
+        let named = |replicas| -> Vec<String> {
+            let hosts = hosts(host.clone(), replicas).unwrap();
+            hosts.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(named(None), ["load"]);
+        assert_eq!(named(Some(2)), ["load-1", "load-2"]);
+    }
+
+    #[test]
+    fn shares_and_intervals_out_of_range_say_what_is_allowed() {
+        assert!(share("1.1").unwrap_err().contains("0 to 1"));
+        assert!(share("nan").is_err());
+        assert!(interval("1ms").unwrap_err().contains("100ms"));
+    }
+}

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Effects to IO. What takes time runs in tasks of its own, whose results come
+//! back as events: the loop that makes effects may wait for this end, so this
+//! end never waits for the loop.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dvs_daemon::Condition;
+use dvs_schemas::problem::ProblemBody;
+use dvs_schemas::subjects::{self, EventVerb};
+use dvs_schemas::v1::{ApplyOutcome, EventAck, Heartbeat};
+use dvs_schemas::{Format, HostName, PortId, Problem, SwitchName, codec};
+use dvs_transport::Bus;
+use futures_util::future::{BoxFuture, FutureExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use crate::api::{Event, Wish};
+use crate::datapath::{Datapath, DatapathError, Done, Step, StepFailure};
+use crate::host::{Answer, Asker, Effect, HostEffect, HostEvent, LivePicture, RuntimeEvent};
+use crate::metrics::Counts;
+use crate::wire;
+
+/// How long the publisher and the collector may take. Both answer from memory
+/// after one commit; what takes longer waits for its disk or for the bus.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Answers per host that may wait for the connection. Askers wait for some
+/// seconds only, so what doesn't fit would be late anyway.
+const ANSWERS_PER_HOST: usize = 16;
+
+/// The most messages that leave between two looks at the queue.
+const SENDING: usize = 256;
+
+/// Something to send that nobody answers.
+#[derive(Debug)]
+enum Outgoing {
+    Answer(HostName, Arc<Asker>, Answer),
+    Heartbeat(Heartbeat),
+}
+
+/// A connection and the hosts on it, as the performer sees it.
+#[derive(Debug, Clone)]
+pub struct Line {
+    bus: Bus,
+    wishes: mpsc::UnboundedSender<Wish>,
+    outgoing: mpsc::Sender<Outgoing>,
+    counts: Counts,
+}
+
+/// What a line sends, in order; [`Outbox::run`] sends it.
+#[derive(Debug)]
+pub struct Outbox {
+    bus: Bus,
+    outgoing: mpsc::Receiver<Outgoing>,
+}
+
+impl Line {
+    /// A line over a connection for so many hosts. Wishes are as many as the
+    /// hosts have switches, so they need no bound of their own.
+    #[must_use]
+    pub fn new(
+        bus: Bus,
+        hosts: usize,
+        counts: Counts,
+    ) -> (Self, Outbox, mpsc::UnboundedReceiver<Wish>) {
+        let (wishes, heard) = mpsc::unbounded_channel();
+        let (outgoing, sent) = mpsc::channel(hosts.max(1) * ANSWERS_PER_HOST);
+        let outbox = Outbox {
+            bus: bus.clone(),
+            outgoing: sent,
+        };
+        let line = Self {
+            bus,
+            wishes,
+            outgoing,
+            counts,
+        };
+        (line, outbox, heard)
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Answers a question with a problem.
+    pub fn refuse(&self, host: HostName, asker: Arc<Asker>, problem: Problem) {
+        self.send(Outgoing::Answer(host, asker, Answer::Problem(problem)));
+    }
+
+    fn send(&self, outgoing: Outgoing) {
+        // A connection that doesn't move must not hold up the datapath: who
+        // asked runs into its timeout and asks again.
+        if self.outgoing.try_send(outgoing).is_err() {
+            self.counts.dropped();
+        }
+    }
+
+    fn wish(&self, wish: Wish) {
+        // The other end is gone only when the process stops.
+        let _ = self.wishes.send(wish);
+    }
+}
+
+impl Outbox {
+    /// Sends until all senders are gone and the queue is empty.
+    pub async fn run(mut self) {
+        let mut batch = Vec::new();
+        while self.outgoing.recv_many(&mut batch, SENDING).await > 0 {
+            let max = self.bus.max_payload();
+            for outgoing in batch.drain(..) {
+                let (subject, payload) = match outgoing {
+                    Outgoing::Answer(host, asker, answer) => {
+                        wire::answer(&host, &asker, &answer, max)
+                    }
+                    Outgoing::Heartbeat(beat) => {
+                        let subject = subjects::event(&beat.host, EventVerb::Heartbeat);
+                        match codec::encode(Format::MessagePack, &beat) {
+                            Ok(payload) => (subject, payload),
+                            Err(error) => {
+                                tracing::error!(%error, "a heartbeat can't be written");
+                                continue;
+                            }
+                        }
+                    }
+                };
+                if let Err(error) = self.bus.publish(subject, payload).await {
+                    tracing::debug!(%error, "not sent; who waits for it asks again");
+                }
+            }
+        }
+    }
+}
+
+/// One host's ways out.
+#[derive(Debug)]
+struct Station<D> {
+    datapath: Arc<D>,
+    line: Line,
+}
+
+/// The datapaths that were never read, and the condition that there be none.
+#[derive(Debug)]
+struct Unread {
+    hosts: Mutex<BTreeSet<HostName>>,
+    condition: Condition,
+}
+
+impl Unread {
+    fn was_read(&self, host: &HostName) {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if hosts.remove(host) && hosts.is_empty() {
+            self.condition.ok();
+        }
+    }
+}
+
+/// What carries effects out.
+#[derive(Debug)]
+pub struct Performer<D> {
+    stations: HashMap<HostName, Station<D>>,
+    inbox: mpsc::Sender<Event>,
+    counts: Counts,
+    unread: Arc<Unread>,
+}
+
+impl<D: Datapath> Performer<D> {
+    /// A performer for hosts with their datapaths and lines; `condition` is
+    /// true once every datapath was read.
+    #[must_use]
+    pub fn new(
+        hosts: impl IntoIterator<Item = (HostName, Arc<D>, Line)>,
+        inbox: mpsc::Sender<Event>,
+        counts: Counts,
+        condition: Condition,
+    ) -> Self {
+        let station = |(host, datapath, line)| (host, Station { datapath, line });
+        let stations: HashMap<_, _> = hosts.into_iter().map(station).collect();
+        let unread = Unread {
+            hosts: Mutex::new(stations.keys().cloned().collect()),
+            condition,
+        };
+        Self {
+            stations,
+            inbox,
+            counts,
+            unread: Arc::new(unread),
+        }
+    }
+
+    /// Carries out effects, in order, until there are no more.
+    pub async fn run(self, mut effects: mpsc::Receiver<Vec<Effect>>) {
+        while let Some(batch) = effects.recv().await {
+            let mut ready = Vec::new();
+            for (host, effect) in batch {
+                self.perform(host, effect, &mut ready);
+            }
+            if !ready.is_empty() {
+                let inbox = self.inbox.clone();
+                tokio::spawn(async move {
+                    for event in ready {
+                        if inbox.send(event).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    fn perform(&self, host: HostName, effect: HostEffect, ready: &mut Vec<Event>) {
+        let Some(station) = self.stations.get(&host) else {
+            return;
+        };
+        let datapath = || station.datapath.clone();
+        let work: BoxFuture<'static, HostEvent> = match effect {
+            HostEffect::Answer { asker, answer } => {
+                log_failure(&answer);
+                station.line.send(Outgoing::Answer(host, asker, answer));
+                return;
+            }
+            HostEffect::Heartbeat(beat) => {
+                station.line.send(Outgoing::Heartbeat(beat));
+                return;
+            }
+            HostEffect::Subscribe(switch) => {
+                station.line.wish(Wish::Hear(host, switch));
+                return;
+            }
+            HostEffect::Unsubscribe(switch) => {
+                station.line.wish(Wish::Leave(host, switch));
+                return;
+            }
+            HostEffect::Read => read(host.clone(), datapath(), self.unread.clone()).boxed(),
+            HostEffect::Apply { number, steps } => {
+                apply(datapath(), self.counts.clone(), number, steps).boxed()
+            }
+            HostEffect::Count(ports) => count(datapath(), ports).boxed(),
+            HostEffect::ReadLive { asker, port } => live(datapath(), asker, port).boxed(),
+            HostEffect::Hello(hello) => {
+                let bus = station.line.bus.clone();
+                ask(bus, subjects::HOST_HELLO.to_owned(), hello)
+                    .map(HostEvent::Greeted)
+                    .boxed()
+            }
+            HostEffect::Tell(event) => tell(station.line.bus.clone(), host.clone(), event).boxed(),
+        };
+        self.begin(host, work, ready);
+    }
+
+    /// Begins work. What is done at once, as with an emulated datapath without
+    /// latency, shares one task with the rest of its batch.
+    fn begin(
+        &self,
+        host: HostName,
+        mut work: BoxFuture<'static, HostEvent>,
+        ready: &mut Vec<Event>,
+    ) {
+        if let Some(event) = (&mut work).now_or_never() {
+            ready.push((host, event));
+            return;
+        }
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            let event = work.await;
+            // Nobody takes it: the process stops.
+            let _ = inbox.send((host, event)).await;
+        });
+    }
+}
+
+/// Hands on what a datapath tells by itself, until nobody takes it any more.
+pub async fn listen<D: Datapath>(host: HostName, datapath: Arc<D>, inbox: mpsc::Sender<Event>) {
+    loop {
+        let notice = tokio::select! {
+            notice = datapath.next_notice() => notice,
+            () = inbox.closed() => return,
+        };
+        let event = (host.clone(), HostEvent::Noticed(notice));
+        if inbox.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn log_failure(answer: &Answer) {
+    if let Answer::Apply(report) = answer
+        && let ApplyOutcome::Failed { message, ports } = &report.outcome
+    {
+        let (host, switch) = (&report.host, &report.switch);
+        let first = ports
+            .first()
+            .map(|failure| (&failure.port, &failure.message));
+        let (port, why) = first.unzip();
+        tracing::warn!(
+            %host, %switch, revision = %report.observed,
+            port = port.map(tracing::field::display),
+            why = why.map(tracing::field::display),
+            "final state not reached: {message}"
+        );
+    }
+}
+
+async fn read<D: Datapath>(host: HostName, datapath: Arc<D>, unread: Arc<Unread>) -> HostEvent {
+    let picture = datapath.read().await;
+    match &picture {
+        Ok(_) => unread.was_read(&host),
+        Err(error) => tracing::warn!(%host, %error, "read again in a while"),
+    }
+    HostEvent::Read(picture)
+}
+
+async fn apply<D: Datapath>(
+    datapath: Arc<D>,
+    counts: Counts,
+    number: u64,
+    steps: Arc<[Step]>,
+) -> HostEvent {
+    let outcome: Result<Vec<Result<Done, StepFailure>>, DatapathError> =
+        datapath.apply(steps).await;
+    counts.applied(&outcome);
+    HostEvent::Applied { number, outcome }
+}
+
+async fn count<D: Datapath>(datapath: Arc<D>, ports: Vec<(SwitchName, PortId)>) -> HostEvent {
+    HostEvent::Counted(datapath.counters(ports).await)
+}
+
+async fn live<D: Datapath>(datapath: Arc<D>, asker: Arc<Asker>, port: Option<PortId>) -> HostEvent {
+    let outcome = async {
+        let picture = datapath.read().await?;
+        let wanted = |id: &PortId| port.as_ref().is_none_or(|port| port == id);
+        let ports = picture.iter().flat_map(|(switch, bridge)| {
+            let ports = bridge.ports.keys().filter(|id| wanted(id));
+            ports.map(|id| (switch.clone(), id.clone()))
+        });
+        let counters = datapath.counters(ports.collect()).await?;
+        Ok(LivePicture { picture, counters })
+    };
+    let outcome = outcome.await;
+    HostEvent::LiveRead {
+        asker,
+        port,
+        outcome,
+    }
+}
+
+async fn tell(bus: Bus, host: HostName, event: Arc<RuntimeEvent>) -> HostEvent {
+    let seq = event.seq();
+    let outcome: Result<EventAck, String> = match &*event {
+        RuntimeEvent::Changed(changed) => {
+            let subject = subjects::event(&host, EventVerb::Changed);
+            ask(bus, subject, changed.clone()).await
+        }
+        RuntimeEvent::Settled(settled) => {
+            let subject = subjects::event(&host, EventVerb::Settled);
+            ask(bus, subject, settled.clone()).await
+        }
+    };
+    HostEvent::Acknowledged { seq, outcome }
+}
+
+/// Asks a service; where a problem comes in place of the answer, that is why
+/// there is none.
+async fn ask<Q: Serialize, A: DeserializeOwned>(
+    bus: Bus,
+    subject: String,
+    question: Q,
+) -> Result<A, String> {
+    let answer = async {
+        let payload =
+            codec::encode(Format::MessagePack, &question).map_err(|error| error.to_string())?;
+        let message = bus
+            .request(subject.clone(), payload, ANSWER)
+            .await
+            .map_err(|error| error.to_string())?;
+        understand(&message.payload)
+    };
+    let answer = answer.await;
+    if let Err(why) = &answer {
+        tracing::debug!(subject, why, "not answered; it is asked again");
+    }
+    answer
+}
+
+fn understand<A: DeserializeOwned>(payload: &Bytes) -> Result<A, String> {
+    codec::decode(payload)
+        .map(|(_, answer)| answer)
+        .map_err(|unreadable| match codec::decode::<ProblemBody>(payload) {
+            Ok((_, body)) => body.error.to_string(),
+            Err(_) => unreadable.to_string(),
+        })
+}
