@@ -16,7 +16,7 @@ const SEEDS: u64 = 200;
 const WISHES: usize = 30;
 /// Simulated time within which a healed fleet must have converged: some
 /// back-offs of 2 s and hellos of a few seconds each.
-const HEALED: Duration = Duration::from_secs(120);
+const HEALED: Duration = Duration::from_secs(90);
 
 fn weather(random: &mut fastrand::Rng) -> Weather {
     Weather {
@@ -122,18 +122,19 @@ fn quiet_stays_quiet(world: &mut World, operators: &Operators, seed: u64) {
     );
 }
 
-fn seeds() -> Vec<u64> {
+/// This quarter's seeds. Four tests, so that they share the machine's cores.
+fn seeds(quarter: u64) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    match number("DVS_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..number("DVS_SEEDS").unwrap_or(SEEDS)).collect(),
-    }
+    let all = match number("DVS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("DVS_SEEDS").unwrap_or(SEEDS),
+    };
+    all.filter(|seed| seed % 4 == quarter).collect()
 }
 
-#[test]
-fn the_rules_hold_at_every_step_and_everything_converges() {
-    let told: Vec<Told> = seeds().into_iter().map(live).collect();
-    if told.len() >= 100 {
+fn the_rules_hold(quarter: u64) {
+    let told: Vec<Told> = seeds(quarter).into_iter().map(live).collect();
+    if told.len() >= 50 {
         // The faults that were asked for did happen, and requests of both
         // kinds: else the rules were never tried.
         assert!(told.iter().any(|told| told.cuts > 10));
@@ -143,8 +144,28 @@ fn the_rules_hold_at_every_step_and_everything_converges() {
 }
 
 #[test]
+fn the_rules_hold_at_every_step_and_everything_converges_first_quarter() {
+    the_rules_hold(0);
+}
+
+#[test]
+fn the_rules_hold_at_every_step_and_everything_converges_second_quarter() {
+    the_rules_hold(1);
+}
+
+#[test]
+fn the_rules_hold_at_every_step_and_everything_converges_third_quarter() {
+    the_rules_hold(2);
+}
+
+#[test]
+fn the_rules_hold_at_every_step_and_everything_converges_fourth_quarter() {
+    the_rules_hold(3);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_history() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         assert_eq!(live(seed), live(seed), "seed {seed}");
     }
     assert_ne!(live(0).history, live(1).history);

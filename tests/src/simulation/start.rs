@@ -63,7 +63,7 @@ pub(crate) fn agent(
     let settings = HostSettings {
         session: Uuid::from_u64_pair(seed, 0),
         node: host.to_string(),
-        heartbeat: Duration::from_secs(1),
+        heartbeat: Duration::from_secs(5),
         quiet: Duration::from_secs(2),
     };
     Agent::load(ledger, &BTreeSet::from([host.clone()]), &settings, seed)
