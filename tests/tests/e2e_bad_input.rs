@@ -141,7 +141,7 @@ fn refused() -> Vec<Bad> {
             "private VLAN that the switch does not have",
             group(json!({"vlan": {"private": 100}})),
             "PortGroup prod/new",
-            "policy.vlan",
+            "policy.vlan.private",
             "private_vlans",
         ),
         bad(

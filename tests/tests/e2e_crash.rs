@@ -40,7 +40,14 @@ async fn survives(victims: &[Program]) -> Result<()> {
     for (round, victim) in victims.iter().enumerate() {
         let vlan = 200 + u16::try_from(round)?;
         // The reply means durable: from here on nothing may be lost.
-        acknowledged = fleet.operator().apply(&documents(vlan)).await?["revision"].clone();
+        acknowledged = fleet
+            .until(
+                "an acknowledged change",
+                async |operator| operator.apply(&documents(vlan)).await,
+                |_| true,
+            )
+            .await?["revision"]
+            .clone();
         fleet.kill(*victim)?;
         fleet.launch(*victim)?;
     }
