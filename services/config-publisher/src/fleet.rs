@@ -4,6 +4,7 @@
 //! within one heartbeat of a start.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_schemas::v1::{Heartbeat, Hello, Observed, Presence};
@@ -52,6 +53,15 @@ pub struct Host {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet {
     hosts: BTreeMap<HostName, Host>,
+    roster: Option<Roster>,
+}
+
+/// Everybody's name, and how long nobody can become absent. Spares the next
+/// push to ten thousand hosts a look at each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Roster {
+    names: Arc<[HostName]>,
+    until: Timestamp,
 }
 
 /// What a hello means.
@@ -73,6 +83,28 @@ impl Fleet {
         let hosts = hosts.map(|(name, entry)| (name, Host::unheard(entry)));
         Self {
             hosts: hosts.collect(),
+            roster: None,
+        }
+    }
+
+    /// Everybody's name, ascending, if nobody is absent. What it finds holds
+    /// until a host comes, or the first may have become absent.
+    pub fn muster(&mut self, now: Timestamp) -> Option<Arc<[HostName]>> {
+        if self.roster.as_ref().is_none_or(|roster| roster.until < now) {
+            let first = self.hosts.values().filter_map(Host::present_until).min();
+            let until = first.unwrap_or(now);
+            self.roster = (until >= now).then(|| Roster {
+                names: self.hosts.keys().cloned().collect(),
+                until,
+            });
+        }
+        self.roster.as_ref().map(|roster| roster.names.clone())
+    }
+
+    /// A host's next absence may come earlier than was known.
+    fn hurry(&mut self, until: Option<Timestamp>) {
+        if let (Some(roster), Some(until)) = (&mut self.roster, until) {
+            roster.until = roster.until.min(until);
         }
     }
 
@@ -122,6 +154,13 @@ impl Fleet {
         host.heard = Some(now);
         host.interval = host.interval.max(FIRST_INTERVAL);
         host.observed = observed(&hello.observed);
+        match greeted {
+            Greeted::New => self.roster = None,
+            Greeted::Changed | Greeted::Known => {
+                let until = host.present_until();
+                self.hurry(until);
+            }
+        }
         greeted
     }
 
@@ -132,6 +171,8 @@ impl Fleet {
             host.heard = Some(now);
             host.interval = Duration::from_millis(heartbeat.interval_ms).min(LONGEST_INTERVAL);
             host.observed = observed(&heartbeat.observed);
+            let until = host.present_until();
+            self.hurry(until);
         }
     }
 
@@ -177,17 +218,19 @@ impl Host {
     /// Whether a host is there; none for one that never said hello.
     #[must_use]
     pub fn presence(host: Option<&Self>, now: Timestamp) -> Presence {
-        let Some(Self {
-            heard, interval, ..
-        }) = host
-        else {
+        let Some(host) = host else {
             return Presence::Never;
         };
-        match heard {
+        match host.present_until() {
             None => Presence::Unknown,
-            Some(heard) if now.since(*heard) > *interval * MISSED => Presence::Absent,
+            Some(until) if now > until => Presence::Absent,
             Some(_) => Presence::Present,
         }
+    }
+
+    /// The last moment at which the host counts as present, if it was heard of.
+    fn present_until(&self) -> Option<Timestamp> {
+        self.heard.map(|heard| heard.after(self.interval * MISSED))
     }
 
     /// Why a push need not wait for a host; none if it must.

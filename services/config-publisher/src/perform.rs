@@ -24,6 +24,11 @@ use crate::metrics::Pushes;
 /// takes longer is a service that waits for its disk or the bus.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Calls that one task writes and follows. A push of thousands of full states
+/// is written by all cores at once, and its first messages leave while the last
+/// are still being written.
+const TOGETHER: usize = 256;
+
 /// What carries effects out.
 #[derive(Debug, Clone)]
 pub struct Performer {
@@ -49,9 +54,7 @@ impl Performer {
                         push,
                         calls,
                         within,
-                    } => {
-                        tokio::spawn(self.clone().push(push, calls, within));
-                    }
+                    } => self.push(push, calls, within),
                     Effect::Reply { to, result } => {
                         note(&result);
                         self.waiting.reply(to, *result).await;
@@ -64,9 +67,25 @@ impl Performer {
         }
     }
 
-    /// Makes the calls of a push and brings their ends back.
-    async fn push(self, push: PushId, calls: Vec<Call>, within: Duration) {
+    /// Makes the calls of a push, many at a time.
+    fn push(&self, push: PushId, calls: Vec<Call>, within: Duration) {
         self.pushes.began();
+        let mut calls = calls.into_iter();
+        let mut first = 0;
+        loop {
+            let some: Vec<Call> = calls.by_ref().take(TOGETHER).collect();
+            let count = some.len();
+            if count == 0 {
+                return;
+            }
+            tokio::spawn(self.clone().call(push, first, some, within));
+            first += count;
+        }
+    }
+
+    /// Makes calls, of which the first is number `first` of its push, and
+    /// brings their ends back.
+    async fn call(self, push: PushId, first: usize, calls: Vec<Call>, within: Duration) {
         let began = Instant::now();
         let kinds: Vec<Kind> = calls.iter().map(kind).collect();
         let mut outcomes = self.transport.send(Batch {
@@ -85,7 +104,7 @@ impl Performer {
                 self.pushes.ended(&answer, took);
                 Outcome {
                     host: ended.host,
-                    call: ended.call,
+                    call: first + ended.call,
                     answer,
                 }
             });

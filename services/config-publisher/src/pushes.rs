@@ -10,7 +10,7 @@ use dvs_schemas::v1::{
     ApplyOutcome, Clobber, FinalState, HostOutcome, HostVerdict, PortFailure, PushSummary, Remove,
     RemoveOutcome, RepushKey, RipKey,
 };
-use dvs_schemas::{HostName, PortId, Revision, SwitchName, Timestamp};
+use dvs_schemas::{HostName, Hosts, PortId, Revision, SwitchDoc, SwitchName, Timestamp};
 
 use crate::events::{Answer, Call, Outcome};
 use crate::fleet::{Fleet, Host};
@@ -93,13 +93,20 @@ pub struct Begun {
 /// A push in the making.
 struct Builder<'a> {
     view: View<'a>,
+    roster: Option<&'a Arc<[HostName]>>,
     now: Timestamp,
     begun: Begun,
 }
 
-/// Starts what a record owes, as things are now.
+/// Starts what a record owes, as things are now. `roster` are the names of all
+/// hosts, if none is away.
 #[must_use]
-pub fn begin(view: View<'_>, record: &Record, now: Timestamp) -> Begun {
+pub fn begin(
+    view: View<'_>,
+    record: &Record,
+    roster: Option<&Arc<[HostName]>>,
+    now: Timestamp,
+) -> Begun {
     let push = Push {
         revision: record.revision,
         flights: Vec::new(),
@@ -110,6 +117,7 @@ pub fn begin(view: View<'_>, record: &Record, now: Timestamp) -> Begun {
     };
     let mut builder = Builder {
         view,
+        roster,
         now,
         begun: Begun {
             push,
@@ -130,16 +138,35 @@ pub fn begin(view: View<'_>, record: &Record, now: Timestamp) -> Begun {
 
 impl Builder<'_> {
     fn globals(&mut self, switch: &SwitchName, owed: &Owed) {
+        if !owed.to_all() {
+            return;
+        }
         let parts = Parts {
             settings: owed.settings,
             globals: &owed.globals,
             placed: None,
         };
-        let Some(entry) = self.view.config.switch(switch) else {
+        let entry = self.view.config.switch(switch);
+        let clobber = self.view.partial(switch, &parts);
+        let (Some(entry), Some(clobber)) = (entry, clobber) else {
             return;
         };
+        let doc = &entry.value;
+        let everyone = doc.hosts == Hosts::All && owed.whole.is_empty();
+        let hosts = match self.roster {
+            Some(roster) if everyone => roster.clone(),
+            Some(_) | None => self.waited(switch, doc, owed),
+        };
+        if !hosts.is_empty() {
+            self.fan_out(switch, About::Parts, clobber, hosts);
+        }
+    }
+
+    /// The hosts that a message to all is waited for from; those that are away
+    /// lag at once.
+    fn waited(&mut self, switch: &SwitchName, doc: &SwitchDoc, owed: &Owed) -> Arc<[HostName]> {
         let mut waited = Vec::new();
-        for (name, host) in members(&entry.value, self.view.fleet) {
+        for (name, host) in members(doc, self.view.fleet) {
             if owed.whole.contains(name) {
                 continue;
             }
@@ -148,12 +175,7 @@ impl Builder<'_> {
                 Some(lag) => self.lags(name, switch, lag),
             }
         }
-        if waited.is_empty() {
-            return;
-        }
-        if let Some(clobber) = self.view.partial(switch, &parts) {
-            self.fan_out(switch, About::Parts, clobber, waited.into());
-        }
+        waited.into()
     }
 
     fn ports(&mut self, switch: &SwitchName, owed: &Owed) {

@@ -14,7 +14,7 @@ use crate::config::Largest;
 use crate::events::{Effect, Reply, ReplyToken};
 use crate::ledger::{self, PENDING, REVISION, WANTED, pending, within};
 use crate::pushes::{Begun, begin};
-use crate::record::{PushId, Record};
+use crate::record::{Owed, PushId, Record};
 use crate::render::View;
 use crate::replies::{self, Held};
 use crate::{admission, dryrun};
@@ -153,11 +153,13 @@ impl Publisher {
     }
 
     pub(super) fn send(&mut self, now: Timestamp, push: PushId, record: &Record, out: &mut Out) {
+        let to_all = record.switches.values().any(Owed::to_all);
+        let roster = if to_all { self.fleet.muster(now) } else { None };
         let Begun {
             push: state,
             calls,
             away,
-        } = begin(self.view(), record, now);
+        } = begin(self.view(), record, roster.as_ref(), now);
         self.away += away as u64;
         self.pushes.insert(push, state);
         if !calls.is_empty() {

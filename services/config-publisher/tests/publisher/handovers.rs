@@ -170,6 +170,44 @@ fn absent_hosts_are_not_waited_for() {
 }
 
 #[test]
+fn absent_hosts_miss_nothing_that_does_not_concern_them() {
+    let mut desk = Desk::of(2);
+    desk.apply(SITE);
+    desk.put.clear();
+    desk.heartbeat("h2");
+    desk.pass(Duration::from_secs(31));
+    desk.heartbeat("h1");
+    desk.apply(
+        r#"{"kind": "Port", "name": "web-1", "switch": "prod", "group": "web", "policy": {"blocked": true}}"#,
+    );
+    assert_eq!(desk.put, []);
+}
+
+#[test]
+fn who_is_known_to_be_there_is_asked_anew_when_hosts_come_and_go() {
+    let mut desk = Desk::of(2);
+    desk.apply(SITE);
+    let mut asked = |desk: &mut Desk, vlan| {
+        desk.calls.clear();
+        desk.apply(&web(vlan));
+        desk.calls
+            .iter()
+            .flat_map(crate::desk::hosts_of)
+            .map(|h| h.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&mut desk, 200), ["h1", "h2"]);
+    desk.hello("h3");
+    assert_eq!(asked(&mut desk, 201), ["h1", "h2", "h3"]);
+    // From here on h2 says that it speaks every 10 s instead of every 60 s.
+    desk.heartbeat("h2");
+    desk.pass(Duration::from_secs(31));
+    assert_eq!(asked(&mut desk, 202), ["h1", "h3"]);
+    desk.heartbeat("h2");
+    assert_eq!(asked(&mut desk, 203), ["h1", "h2", "h3"]);
+}
+
+#[test]
 fn a_hand_over_of_many_hosts_is_cut_into_messages_that_fit() {
     let mut desk = Desk::with(config_publisher::core::Settings {
         max_payload: 16_384,
