@@ -112,7 +112,7 @@ free() {
 }
 
 native_credentials() {
-    "$BINARIES/dvsctl" credentials "$CREDENTIALS" >"$LOGS/credentials"
+    "$BINARIES/dvsctl" credentials "$CREDENTIALS" 2>&1 | tee -a "$LOGS/credentials" >&2
 }
 
 native_bus() {
