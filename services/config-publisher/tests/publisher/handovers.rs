@@ -187,7 +187,7 @@ fn absent_hosts_miss_nothing_that_does_not_concern_them() {
 fn who_is_known_to_be_there_is_asked_anew_when_hosts_come_and_go() {
     let mut desk = Desk::of(2);
     desk.apply(SITE);
-    let mut asked = |desk: &mut Desk, vlan| {
+    let asked = |desk: &mut Desk, vlan| {
         desk.calls.clear();
         desk.apply(&web(vlan));
         desk.calls
