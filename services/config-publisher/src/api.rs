@@ -131,6 +131,21 @@ impl Waiting {
         self.table().responders.remove(&token)
     }
 
+    /// Answers those that the core will not answer any more: it held their
+    /// replies until hosts had answered, and the service stops.
+    pub(crate) async fn abandon(&self) {
+        let left = std::mem::take(&mut self.table().responders);
+        for responder in left.into_values() {
+            let problem = Problem::new(
+                ProblemCode::Unavailable,
+                "config-publisher stops before all hosts have answered; \
+                 what was committed is pushed when it is back",
+            );
+            let problem = problem.allow("a look at dvs.v1.config.get and dvs.v1.host.list");
+            respond(responder, Err(problem)).await;
+        }
+    }
+
     /// Sends the core's reply, in the request's format.
     pub(crate) async fn reply(&self, to: ReplyToken, result: Result<Reply, Problem>) {
         let Some(responder) = self.take(to) else {
@@ -138,9 +153,13 @@ impl Waiting {
         };
         let format = responder.format;
         let answer = result.and_then(|reply| encode(format, &reply));
-        if let Err(error) = responder.respond(answer).await {
-            tracing::warn!(%error, "a reply was not sent");
-        }
+        respond(responder, answer).await;
+    }
+}
+
+async fn respond(responder: Responder, answer: Result<Bytes, Problem>) {
+    if let Err(error) = responder.respond(answer).await {
+        tracing::warn!(%error, "a reply was not sent");
     }
 }
 

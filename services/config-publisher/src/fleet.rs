@@ -26,6 +26,10 @@ const FIRST_INTERVAL: Duration = Duration::from_secs(60);
 /// never be seen as absent.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// Longest text that is kept of what a host says of itself, in characters:
+/// enough for a fully qualified name, and a page of hosts stays a page.
+const WORDS: usize = 255;
+
 /// A host as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostEntry {
@@ -138,9 +142,10 @@ impl Fleet {
 
     /// Takes in a hello.
     pub fn greet(&mut self, now: Timestamp, hello: &Hello) -> Greeted {
+        let short = |text: &str| text.chars().take(WORDS).collect();
         let entry = HostEntry {
-            node: hello.node.clone(),
-            version: hello.version.clone(),
+            node: short(&hello.node),
+            version: short(&hello.version),
         };
         let known = self.hosts.get(&hello.host).map(|host| host.entry == entry);
         let greeted = match known {

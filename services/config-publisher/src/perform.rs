@@ -65,6 +65,7 @@ impl Performer {
                 }
             }
         }
+        self.waiting.abandon().await;
     }
 
     /// Makes the calls of a push, many at a time.
@@ -125,7 +126,10 @@ impl Performer {
         let result = put_to_retry(&self.bus, &put).await;
         let (repush, rip, settled) = (put.repush.len(), put.rip.len(), put.settled.len());
         match &result {
-            Ok(_) => tracing::info!(repush, rip, settled, "handed over to retry"),
+            Ok(_) if repush + rip > 0 => {
+                tracing::info!(repush, rip, settled, "handed over to retry");
+            }
+            Ok(_) => tracing::debug!(settled, "told retry which hosts are in sync"),
             Err(error) => tracing::warn!(repush, rip, settled, error, "retry did not take over"),
         }
         // As above.

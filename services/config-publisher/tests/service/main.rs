@@ -226,6 +226,28 @@ async fn it_is_healthy_and_stops_in_order() {
     assert!(publisher.terminate().success());
 }
 
+#[tokio::test]
+async fn whoever_waits_for_hosts_hears_of_the_stop() {
+    let server = NatsServer::start().unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let publisher = Publisher::start(&server.url(), data.path(), &["--push-timeout", "60s"]);
+    let bus = bus(&server, "test").await;
+    ask(&bus, subjects::CONFIG_APPLY, SWITCH).await;
+    let host = Host::start(&server, "h1").await;
+    host.hello(&bus).await;
+    host.fall_silent();
+    let seen = host.seen();
+    let text = WEB.replacen('{', r#"{"timeout":"60s","#, 1);
+    let asked = bus.request(subjects::CONFIG_APPLY, text.into(), PATIENCE);
+    let stop = async {
+        host.seen_more_than(seen).await;
+        publisher.terminate()
+    };
+    let (answer, status) = tokio::join!(asked, stop);
+    assert!(status.success());
+    assert_eq!(headers(&answer.unwrap()).0, "503");
+}
+
 #[test]
 fn a_ledger_that_is_none_is_refused_and_left_as_it_was() {
     let data = tempfile::tempdir().unwrap();
