@@ -63,9 +63,8 @@ fn main() -> ExitCode {
     )
 }
 
-/// Starts from the far end: the ledger, then what answers, then what asks. The
-/// stop runs the other way, each part ending because the one before it did.
-async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow::Result<()> {
+/// The ledger, and the core as the ledger has it.
+fn open(daemon: &Daemon, settings: Settings) -> anyhow::Result<(Ledger, Publisher)> {
     let path = daemon.settings().data.join("config-publisher.redb");
     let ledger = Ledger::open(&path, SPEC)?;
     let core = Publisher::load(&ledger, settings).with_context(|| {
@@ -81,6 +80,13 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
         pending = core.pending(),
         "configuration loaded"
     );
+    Ok((ledger, core))
+}
+
+/// Starts from the far end: the ledger, then what answers, then what asks. The
+/// stop runs the other way, each part ending because the one before it did.
+async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow::Result<()> {
+    let (ledger, core) = open(&daemon, settings)?;
     let pushes = Pushes::new(daemon.metrics());
     let core = Shown::new(core, daemon.metrics(), &pushes);
 
