@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use dvs_schemas::codec;
 use dvs_schemas::subjects::{CONFIG_APPLY, CONFIG_RESYNC};
+use dvs_schemas::v1::ApplyReport;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -77,6 +79,22 @@ fn port_document(host: u32, port: u32, vlan: Option<u16>) -> Value {
     document
 }
 
+/// How long the bus must be without runtime events to count as quiet.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// Waits until the hosts have told what a push changed in their ports. A round
+/// that began before would be measured together with the one before it.
+async fn quiet(fleet: &Fleet) -> Result<()> {
+    let mut events = fleet
+        .operator()
+        .client()
+        .subscribe("dvs.v1.event.*.changed")
+        .await?;
+    while let Ok(Some(_)) = tokio::time::timeout(QUIET, events.next()).await {}
+    events.unsubscribe().await?;
+    Ok(())
+}
+
 /// Sends a request and holds its reply against the number of hosts that must
 /// have applied it.
 async fn timed(fleet: &Fleet, subject: &str, request: &Value, hosts: u32) -> Result<Duration> {
@@ -104,7 +122,13 @@ async fn sizes(
     client.flush().await?;
     change().await?;
     let question = asked.next().await.context("the bus is gone")?;
-    let answer = answered.next().await.context("the bus is gone")?;
+    // The collector's live reads are answered on such subjects, too.
+    let answer = loop {
+        let answer = answered.next().await.context("the bus is gone")?;
+        if codec::decode::<ApplyReport>(&answer.payload).is_ok() {
+            break answer;
+        }
+    };
     asked.unsubscribe().await?;
     answered.unsubscribe().await?;
     Ok((question.payload.len(), answer.payload.len()))
@@ -138,6 +162,7 @@ async fn fan_out(sizes_of_run: Sizes) -> Result<Vec<Figure>> {
             &mut ours,
             timed(&fleet, CONFIG_APPLY, &change(vlan), hosts).await?,
         );
+        quiet(&fleet).await?;
         Samples::push(&mut scatter, raw.scatter(&vec![b's'; question]).await?);
         Samples::push(&mut pipelined, raw.pipelined(hosts, question).await?);
     }
