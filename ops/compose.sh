@@ -22,9 +22,17 @@ find_compose() {
 
 compose() { "${COMPOSE[@]}" "$@"; }
 
+# compose_is_up: true if the bus runs, on which all else depends.
 compose_is_up() {
-    engine_answers && find_compose && [[ -n $(compose ps -q nats 2>/dev/null) ]]
+    engine_answers && find_compose || return 1
+    local id
+    # The older Compose also names containers that don't run.
+    id=$(compose ps -q nats 2>/dev/null) && [[ -n $id ]] &&
+        [[ $(docker inspect --format '{{.State.Running}}' "$id") == true ]]
 }
+
+# compose_hosts: how many there are.
+compose_hosts() { compose ps -q host-agent | wc -l; }
 
 # The images. Where cargo is, they are put together from the binaries built
 # here, with or without a registry: probing for one costs more than it tells,
@@ -55,7 +63,7 @@ compose_containers() {
     local options=(-d --no-build --scale "host-agent=$HOSTS")
     quietly "$LOGS/compose" compose up "${options[@]}" || {
         say "--- the end of what the containers say"
-        compose logs --tail 5 >&2 || true
+        compose logs --no-color --tail 5 >&2 || true
         return 1
     }
 }
@@ -80,7 +88,7 @@ compose_healthy() {
     for service in nats config-publisher retry runtime-collector; do
         eventually 60 healthy "$service" || {
             say "--- the end of $service's log"
-            compose logs --tail 15 "$service" >&2
+            compose logs --no-color --tail 15 "$service" >&2
             die "$service is not healthy after 60 s"
         }
     done

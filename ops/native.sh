@@ -42,6 +42,9 @@ native_is_up() {
     return 1
 }
 
+# native_hosts: how many there are; nothing if none was started.
+native_hosts() { sed -n 's/.* --replicas \([0-9]*\)$/\1/p' "$PROCESSES/host-agent" 2>/dev/null || true; }
+
 # stop NAME: lets the process end in order, and ends it after 20 s.
 stop() {
     if running "$1"; then
