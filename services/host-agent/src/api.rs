@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Subjects to events, for the hosts of one connection: each host hears its
 //! own subjects and those of its switches, on subscriptions of its own.
+//!
+//! A host must not say hello, nor acknowledge a full state, before the server
+//! knows what it listens to. No round trip is needed for that: the server
+//! takes what one connection sends in order, the client writes it in the order
+//! in which it was queued, and at a reconnect it renews all subscriptions
+//! before it sends anything else. So what is subscribed to first is known
+//! before what is said next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -14,14 +21,14 @@ use futures_util::future::{AbortHandle, FutureExt};
 use futures_util::stream::{Abortable, SelectAll};
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::host::HostEvent;
 use crate::perform::Line;
 use crate::wire::{Incoming, Reader, Refused, Source};
 
-/// How long a round trip or a subscription may take before it is tried again.
+/// How long the connection may take to accept a subscription. A connection
+/// that stands takes thousands in that time.
 const WAIT: Duration = Duration::from_secs(5);
 
 /// Messages taken in a row before wishes and the connection are looked at.
@@ -59,15 +66,6 @@ impl Stream for Ear {
     }
 }
 
-/// What a round trip has proven.
-#[derive(Debug)]
-enum Proof {
-    /// The own subjects are heard over the connection of that number.
-    Own(u64),
-    /// These switches are heard, by the subscriptions of those numbers.
-    Switches(Vec<(Route, u64)>),
-}
-
 /// Hears for the hosts of one connection.
 pub struct Ears {
     line: Line,
@@ -76,18 +74,12 @@ pub struct Ears {
     wishes: mpsc::UnboundedReceiver<Wish>,
     reader: Reader,
     ears: SelectAll<Abortable<Ear>>,
-    /// Switches heard, or about to be: by which subscription, and how to end it.
-    switches: BTreeMap<Route, (u64, AbortHandle)>,
+    /// Switches heard, and how to end that.
+    switches: BTreeMap<Route, AbortHandle>,
     /// Switches to be subscribed to when the connection stands.
     wanted: BTreeSet<Route>,
-    /// Ends with the ears.
-    proofs: JoinSet<Proof>,
-    /// Number of the newest subscription.
-    subscriptions: u64,
-    /// Number of the newest connection.
-    connections: u64,
-    /// Whether the own subjects are subscribed to; the client renews them.
-    has_own: bool,
+    /// Hosts whose own subjects are not subscribed to yet.
+    deaf: Vec<HostName>,
     /// Whether the hosts were told that the bus is there.
     online: bool,
 }
@@ -103,6 +95,7 @@ impl Ears {
     ) -> Self {
         Self {
             line,
+            deaf: hosts.to_vec(),
             hosts,
             inbox,
             wishes,
@@ -110,10 +103,6 @@ impl Ears {
             ears: SelectAll::new(),
             switches: BTreeMap::new(),
             wanted: BTreeSet::new(),
-            proofs: JoinSet::new(),
-            subscriptions: 0,
-            connections: 0,
-            has_own: false,
             online: false,
         }
     }
@@ -135,18 +124,11 @@ impl Ears {
                 }
                 Some(wish) = self.wishes.recv() => {
                     self.wish(wish);
-                    // Wishes come in bursts, and share a round trip.
                     while let Ok(wish) = self.wishes.try_recv() {
                         self.wish(wish);
                     }
-                    self.subscribe().await;
-                    true
+                    self.subscribe().await
                 }
-                Some(proof) = self.proofs.join_next() => match proof {
-                    Ok(proof) => self.proven(proof).await,
-                    // It can't be cancelled, and it has nothing to panic at.
-                    Err(_) => true,
-                },
                 Some((way, message)) = self.ears.next() => self.take(way, message).await,
             };
             if !goes_on {
@@ -161,41 +143,48 @@ impl Ears {
 
     /// The connection came, or went, or both.
     async fn connection(&mut self, stands: bool) -> bool {
-        self.connections += 1;
         if self.online {
             self.online = false;
-            for host in self.hosts.iter() {
-                if !self.send(host, HostEvent::Disconnected).await {
-                    return false;
-                }
+            if !self.tell_all(&HostEvent::Disconnected).await {
+                return false;
             }
         }
-        if stands {
-            if !self.has_own {
-                self.has_own = self.subscribe_own().await;
+        if !stands {
+            return true;
+        }
+        self.subscribe_own().await;
+        if !self.subscribe().await {
+            return false;
+        }
+        // Else the connection is gone again, and comes again.
+        self.online = self.deaf.is_empty();
+        !self.online || self.tell_all(&HostEvent::Connected).await
+    }
+
+    async fn tell_all(&self, event: &HostEvent) -> bool {
+        for host in self.hosts.iter() {
+            if !self.send(host, event.clone()).await {
+                return false;
             }
-            self.subscribe().await;
-            self.prove(Proof::Own(self.connections));
         }
         true
     }
 
-    async fn subscribe_own(&mut self) -> bool {
-        for host in self.hosts.clone().iter() {
+    async fn subscribe_own(&mut self) {
+        while self.line.bus().is_connected()
+            && let Some(host) = self.deaf.last().cloned()
+        {
             // Every verb of the host.
             let subject = format!("dvs.v1.agent.{host}.*");
-            let Some(subscriber) = self.subscriber(subject).await else {
-                // What was subscribed to so far goes, and all comes again.
-                self.ears.clear();
-                return false;
-            };
-            self.add(host.clone(), Source::Own, subscriber);
+            if let Some(subscriber) = self.subscriber(subject).await {
+                self.add(host, Source::Own, subscriber);
+                self.deaf.pop();
+            }
         }
-        true
     }
 
-    /// A subscription that the server may not know yet; none if the connection
-    /// is gone again.
+    /// A subscription that the server will know before anything sent from now
+    /// on; none if the connection is gone again.
     async fn subscriber(&self, subject: String) -> Option<Subscriber> {
         let subscribed = self.line.bus().client().subscribe(subject);
         tokio::time::timeout(WAIT, subscribed).await.ok()?.ok()
@@ -216,7 +205,7 @@ impl Ears {
             Wish::Leave(host, switch) => {
                 let route = (host, switch);
                 self.wanted.remove(&route);
-                if let Some((_, end)) = self.switches.remove(&route) {
+                if let Some(end) = self.switches.remove(&route) {
                     end.abort();
                 }
             }
@@ -224,73 +213,21 @@ impl Ears {
     }
 
     /// Subscribes to the switches wanted, as far as the connection allows.
-    async fn subscribe(&mut self) {
-        let mut unproven = Vec::new();
+    async fn subscribe(&mut self) -> bool {
         while self.line.bus().is_connected()
             && let Some(route) = self.wanted.first().cloned()
         {
             let Some(subscriber) = self.subscriber(subjects::switch_clobber(&route.1)).await else {
-                break;
+                continue;
             };
             self.wanted.remove(&route);
-            let source = Source::Switch(route.1.clone());
-            let end = self.add(route.0.clone(), source, subscriber);
-            self.subscriptions += 1;
-            let before = self
-                .switches
-                .insert(route.clone(), (self.subscriptions, end));
-            if let Some((_, end)) = before {
-                end.abort();
+            let (host, switch) = route.clone();
+            let end = self.add(host.clone(), Source::Switch(switch.clone()), subscriber);
+            if let Some(before) = self.switches.insert(route, end) {
+                before.abort();
             }
-            unproven.push((route, self.subscriptions));
-        }
-        if !unproven.is_empty() {
-            self.prove(Proof::Switches(unproven));
-        }
-    }
-
-    /// Makes sure that the server knows what was subscribed to. After a
-    /// reconnect the client subscribes anew before it sends anything else, so
-    /// any round trip will do.
-    fn prove(&mut self, proof: Proof) {
-        let bus = self.line.bus().clone();
-        let trip = async move {
-            let mut connected = bus.connected();
-            loop {
-                if bus.round_trip(WAIT).await.is_ok() {
-                    return proof;
-                }
-                if !bus.is_connected() && connected.wait_for(|stands| *stands).await.is_err() {
-                    // The connection is closed for good, and so is this end.
-                    return std::future::pending().await;
-                }
-            }
-        };
-        self.proofs.spawn(trip);
-    }
-
-    async fn proven(&mut self, proof: Proof) -> bool {
-        match proof {
-            Proof::Own(connection) => {
-                if connection == self.connections && self.has_own && !self.online {
-                    self.online = true;
-                    for host in self.hosts.iter() {
-                        if !self.send(host, HostEvent::Connected).await {
-                            return false;
-                        }
-                    }
-                }
-            }
-            Proof::Switches(routes) => {
-                for (route, subscription) in routes {
-                    let heard = self.switches.get(&route);
-                    if heard.is_some_and(|(current, _)| *current == subscription) {
-                        let (host, switch) = route;
-                        if !self.send(&host, HostEvent::Subscribed(switch)).await {
-                            return false;
-                        }
-                    }
-                }
+            if !self.send(&host, HostEvent::Subscribed(switch)).await {
+                return false;
             }
         }
         true

@@ -3,7 +3,7 @@
 //! test) with one loop and one ledger, so that a push to all of them shares
 //! one commit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use dvs_ledger::{Core, Decision, Ledger};
 use dvs_schemas::{HostName, Timestamp};
@@ -14,8 +14,12 @@ use crate::ledger::{self, LoadError};
 /// All hosts of the process.
 #[derive(Debug)]
 pub struct Agent {
-    hosts: BTreeMap<HostName, Scheduled>,
-    timers: BTreeSet<(Timestamp, HostName)>,
+    /// By name.
+    hosts: Vec<Scheduled>,
+    /// Where each host is among them. Only looked up, never walked, so its
+    /// order decides nothing.
+    places: HashMap<HostName, usize>,
+    timers: BTreeSet<(Timestamp, usize)>,
 }
 
 #[derive(Debug)]
@@ -40,15 +44,16 @@ impl Agent {
         let mut held = ledger::load(ledger, hosts)?;
         let mut seeds = fastrand::Rng::with_seed(seed);
         let mut agent = Self {
-            hosts: BTreeMap::new(),
+            hosts: Vec::new(),
+            places: HashMap::new(),
             timers: BTreeSet::new(),
         };
-        for host in hosts {
+        for (place, host) in hosts.iter().enumerate() {
             let held = held.remove(host).unwrap_or_default();
             let core = HostCore::new(host.clone(), settings.clone(), seeds.u64(..), held);
-            let due = core.due();
-            agent.timers.extend(due.map(|due| (due, host.clone())));
-            agent.hosts.insert(host.clone(), Scheduled { core, due });
+            agent.hosts.push(Scheduled { core, due: None });
+            agent.places.insert(host.clone(), place);
+            agent.reschedule(place);
         }
         Ok(agent)
     }
@@ -56,23 +61,23 @@ impl Agent {
     /// One host.
     #[must_use]
     pub fn host(&self, host: &HostName) -> Option<&HostCore> {
-        self.hosts.get(host).map(|scheduled| &scheduled.core)
+        let place = self.places.get(host)?;
+        self.hosts.get(*place).map(|scheduled| &scheduled.core)
     }
 
-    fn reschedule(
-        timers: &mut BTreeSet<(Timestamp, HostName)>,
-        host: &HostName,
-        scheduled: &mut Scheduled,
-    ) {
+    /// Follows a host's own timer.
+    fn reschedule(&mut self, place: usize) {
+        let Some(scheduled) = self.hosts.get_mut(place) else {
+            return;
+        };
         let due = scheduled.core.due();
         if due == scheduled.due {
             return;
         }
-        if let Some(old) = scheduled.due {
-            timers.remove(&(old, host.clone()));
+        if let Some(old) = std::mem::replace(&mut scheduled.due, due) {
+            self.timers.remove(&(old, place));
         }
-        timers.extend(due.map(|due| (due, host.clone())));
-        scheduled.due = due;
+        self.timers.extend(due.map(|due| (due, place)));
     }
 }
 
@@ -87,11 +92,13 @@ impl Core for Agent {
         out: &mut Decision<Self::Effect>,
     ) {
         // The edge lets only the process's own hosts in.
-        let Some(scheduled) = self.hosts.get_mut(&host) else {
+        let Some(place) = self.places.get(&host).copied() else {
             return;
         };
-        scheduled.core.handle(now, event, out);
-        Self::reschedule(&mut self.timers, &host, scheduled);
+        if let Some(scheduled) = self.hosts.get_mut(place) {
+            scheduled.core.handle(now, event, out);
+        }
+        self.reschedule(place);
     }
 
     fn due(&self) -> Option<Timestamp> {
@@ -99,17 +106,16 @@ impl Core for Agent {
     }
 
     fn wake(&mut self, now: Timestamp, out: &mut Decision<Self::Effect>) {
-        while let Some((due, host)) = self.timers.pop_first() {
+        while let Some((due, place)) = self.timers.first().copied() {
             if due > now {
-                self.timers.insert((due, host));
                 return;
             }
-            let Some(scheduled) = self.hosts.get_mut(&host) else {
-                continue;
-            };
-            scheduled.due = None;
-            scheduled.core.wake(now, out);
-            Self::reschedule(&mut self.timers, &host, scheduled);
+            self.timers.pop_first();
+            if let Some(scheduled) = self.hosts.get_mut(place) {
+                scheduled.due = None;
+                scheduled.core.wake(now, out);
+            }
+            self.reschedule(place);
         }
     }
 }

@@ -275,6 +275,21 @@ fn assert_applied(reports: &[ApplyReport], hosts: usize, writes: u32) {
     }
 }
 
+/// The first heartbeat with that revision.
+async fn observed(
+    beats: &mut Subscriber,
+    revision: Revision,
+    wanted: impl Fn(&Heartbeat) -> bool,
+) -> Heartbeat {
+    loop {
+        let beat: Heartbeat = decode(&next(beats).await.payload);
+        let first = beat.observed.first().map(|observed| observed.revision);
+        if first == Some(revision) && wanted(&beat) {
+            return beat;
+        }
+    }
+}
+
 fn host(name: &str) -> Vec<HostName> {
     vec![name.parse().unwrap()]
 }
@@ -313,12 +328,7 @@ async fn a_host_comes_is_configured_tells_of_it_and_stops_in_order() {
     let to = again.reply.unwrap();
     manager.bus.publish(to, encode(&ack)).await.unwrap();
 
-    let beat = loop {
-        let beat: Heartbeat = decode(&next(&mut beats).await.payload);
-        if beat.observed.first().map(|observed| observed.revision) == Some(Revision(2)) {
-            break beat;
-        }
-    };
+    let beat = observed(&mut beats, Revision(2), |_| true).await;
     assert_eq!((beat.host, beat.interval_ms), (hosts[0].clone(), 200));
     assert_eq!(agent.terminate().await, Some(0));
 }
@@ -351,15 +361,13 @@ async fn a_killed_process_knows_from_its_ledger_what_it_had_applied() {
     manager.send_full(&hosts).await;
     assert_applied(&manager.change_vlan(&hosts).await, 1, 1);
     drop(agent);
+    let mut beats = manager.listen(subjects::EVENT_HEARTBEATS).await;
     let _agent = Agent::start(&server.url(), data.path(), &["--host", "h1"]);
-    let hello = loop {
-        let hello = manager.greet(1).await.remove(0);
-        if hello.session != first.session {
-            break hello;
-        }
-    };
-    assert_eq!(hello.observed[0].revision, Revision(2));
-    // An emulated datapath dies with its process: it was made anew already.
+    // An emulated datapath dies with its process: it is made anew unasked.
+    observed(&mut beats, Revision(2), |beat| {
+        beat.session != first.session
+    })
+    .await;
     assert_eq!(manager.live(&hosts[0]).await.ports.len(), 1);
     assert_applied(&manager.send_full(&hosts).await, 1, 0);
 }

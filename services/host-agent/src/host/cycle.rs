@@ -426,18 +426,14 @@ impl HostCore {
 
     /// Answers the askers whose verdict is there.
     fn answer(&mut self, out: &mut Decision<Effect>) {
-        let waiters = std::mem::take(&mut self.cycle.waiters);
-        for mut waiter in waiters {
-            let verdict = match std::mem::replace(&mut waiter.stage, Stage::Plan) {
-                Stage::Over(verdict) => verdict,
-                other @ (Stage::Plan | Stage::Apply | Stage::Hearing(_)) => {
-                    waiter.stage = other;
-                    self.cycle.waiters.push(waiter);
-                    continue;
-                }
+        let is_over = |waiter: &mut Waiter| matches!(waiter.stage, Stage::Over(_));
+        let over: Vec<Waiter> = self.cycle.waiters.extract_if(.., is_over).collect();
+        for mut waiter in over {
+            let Stage::Over(verdict) = std::mem::replace(&mut waiter.stage, Stage::Plan) else {
+                continue;
             };
             let switch = self.switches.get(&waiter.switch);
-            let unheard = switch.is_some_and(|s| s.wants_hearing() && s.hearing != Hearing::Proven);
+            let unheard = switch.is_some_and(|s| s.wants_hearing() && s.hearing != Hearing::Yes);
             if waiter.question == (Question::Clobber { full: true })
                 && matches!(verdict, Verdict::Applied(_))
                 && unheard

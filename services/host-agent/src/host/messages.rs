@@ -33,7 +33,7 @@ pub enum HostEvent {
     Connected,
     /// The bus is gone.
     Disconnected,
-    /// A switch's subject is heard: proven by a round trip.
+    /// A switch's subject is heard by the time anything else is sent.
     Subscribed(SwitchName),
     /// Final state to be made true.
     Clobber {

@@ -201,11 +201,11 @@ impl HostCore {
                 switch.hearing = Hearing::Asked;
                 HostEffect::Subscribe(name.clone())
             }
-            (false, Hearing::Asked | Hearing::Proven) => {
+            (false, Hearing::Asked | Hearing::Yes) => {
                 switch.hearing = Hearing::No;
                 HostEffect::Unsubscribe(name.clone())
             }
-            (true, Hearing::Asked | Hearing::Proven) | (false, Hearing::No) => return,
+            (true, Hearing::Asked | Hearing::Yes) | (false, Hearing::No) => return,
         };
         self.effect(effect, out);
     }
@@ -214,9 +214,9 @@ impl HostCore {
         let Some(switch) = self.switches.get_mut(name) else {
             return;
         };
-        // An answer to a wish that was taken back meanwhile proves nothing.
+        // The wish may have been taken back meanwhile.
         if switch.hearing == Hearing::Asked {
-            switch.hearing = Hearing::Proven;
+            switch.hearing = Hearing::Yes;
             self.answer_heard(name, out);
         }
     }

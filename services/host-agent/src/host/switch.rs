@@ -17,10 +17,10 @@ use crate::plan::{MayRemove, Parts, Stuck};
 pub(super) enum Hearing {
     /// No.
     No,
-    /// Asked for, not proven.
+    /// Asked for.
     Asked,
-    /// Proven.
-    Proven,
+    /// Yes.
+    Yes,
 }
 
 /// One switch on one host.

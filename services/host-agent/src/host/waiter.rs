@@ -47,7 +47,7 @@ pub(super) enum Stage {
     Plan,
     /// The apply under way.
     Apply,
-    /// The proof that the switch's subject is heard.
+    /// That the switch's subject is heard.
     Hearing(Verdict),
     /// Nothing any more.
     Over(Verdict),

@@ -61,7 +61,7 @@ pub(crate) struct Rig {
     pub(crate) todo: VecDeque<HostEffect>,
     /// True: applies and reads stay in `todo`.
     pub(crate) hold_datapath: bool,
-    /// True: the bus proves no subscription.
+    /// True: the bus takes no subscription.
     pub(crate) hold_subscriptions: bool,
     pub(crate) answers: Vec<(u64, Answer)>,
     pub(crate) subscribed: BTreeSet<SwitchName>,
