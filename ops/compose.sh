@@ -31,8 +31,13 @@ compose_is_up() {
         [[ $(docker inspect --format '{{.State.Running}}' "$id") == true ]]
 }
 
-# compose_hosts: how many there are.
-compose_hosts() { compose ps -q host-agent | wc -l; }
+# compose_hosts: how many run. The older Compose also lists those that don't.
+compose_hosts() {
+    local ids
+    mapfile -t ids < <(compose ps -q host-agent)
+    ((${#ids[@]})) || { echo 0 && return; }
+    docker inspect --format '{{.State.Running}}' "${ids[@]}" | grep -c true || true
+}
 
 # The images. Where cargo is, they are put together from the binaries built
 # here, with or without a registry: probing for one costs more than it tells,
