@@ -10,6 +10,7 @@
 
 mod clock;
 mod core;
+mod creation;
 mod open;
 mod store;
 mod turn;

@@ -77,26 +77,11 @@ pub enum OpenError {
 }
 
 impl LedgerSpec {
-    /// Opens the file, or makes it where there is none.
+    /// Opens a file that is there.
     pub(crate) fn database(&self, path: &Path) -> Result<Database, OpenError> {
-        let io = |source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory).map_err(io)?;
-        }
-        // An empty file is what a crash right after creation leaves.
-        let fresh = match std::fs::metadata(path) {
-            Ok(metadata) => metadata.len() == 0,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
-            Err(e) => return Err(io(e)),
-        };
-        if !fresh {
-            self.examine(path)?;
-        }
+        self.examine(path)?;
         builder()
-            .create(path)
+            .open(path)
             .map_err(|error| self.refused(path, error))
     }
 
@@ -151,20 +136,38 @@ impl LedgerSpec {
     }
 
     fn refused(&self, path: &Path, error: DatabaseError) -> OpenError {
-        let path = path.to_owned();
         if let DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch = error {
             return OpenError::InUse {
-                path,
+                path: path.to_owned(),
                 service: self.service,
             };
         }
-        match error.into() {
-            redb::Error::Io(source) if !is_content(&source) => OpenError::Io { path, source },
-            source => OpenError::Damaged {
-                path,
-                source: Box::new(source),
-            },
-        }
+        failed(path, error.into())
+    }
+}
+
+/// Whether there is no ledger yet. An empty file is none: nothing is lost with
+/// it.
+pub(crate) fn absent(path: &Path) -> Result<bool, OpenError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len() == 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(source) => Err(OpenError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// The disk's failure, or the file's.
+pub(crate) fn failed(path: &Path, error: redb::Error) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        redb::Error::Io(source) if !is_content(&source) => OpenError::Io { path, source },
+        source => OpenError::Damaged {
+            path,
+            source: Box::new(source),
+        },
     }
 }
 

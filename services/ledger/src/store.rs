@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::core::{Table, Writes};
-use crate::open::{LedgerSpec, OpenError, builder};
+use crate::creation::{create, half_made};
+use crate::open::{LedgerSpec, OpenError, absent, builder, failed};
 
 /// The table that says whose ledger this is; every ledger has it.
 pub(crate) const META: &str = "meta";
@@ -97,13 +98,19 @@ impl Ledger {
     /// # Errors
     /// The file is damaged, another service's, or in use; it is left untouched.
     pub fn open(path: &Path, spec: LedgerSpec) -> Result<Self, OpenError> {
+        if absent(path)? {
+            return create(path, spec);
+        }
         let database = spec.database(path)?;
-        Self::over(database, spec, || StoreId(Uuid::now_v7())).map_err(|source| {
-            OpenError::Damaged {
-                path: path.to_owned(),
-                source: Box::new(source),
-            }
-        })
+        // Left by a process that lost the race to make this one. Nothing needs
+        // it, and if it stays, the next start tries again.
+        let _ = std::fs::remove_file(half_made(path));
+        Self::marked(database, spec).map_err(|error| failed(path, error))
+    }
+
+    /// A ledger over a database that has its mark, or gets it now.
+    pub(crate) fn marked(database: Database, spec: LedgerSpec) -> Result<Self, redb::Error> {
+        Self::over(database, spec, || StoreId(Uuid::now_v7()))
     }
 
     /// A ledger on a storage of the caller's: memory in tests, or one that
@@ -140,8 +147,7 @@ impl Ledger {
         let id = if let Some(mark) = read_mark(&database)? {
             mark.id
         } else {
-            // All tables and the mark in one transaction: a crash leaves a
-            // ledger or an empty file, and nothing between.
+            // All tables in one transaction with the mark: what has it is whole.
             let id = new_id();
             let mark = Mark {
                 service: spec.service.to_owned(),

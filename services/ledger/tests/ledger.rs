@@ -57,6 +57,69 @@ fn a_file_left_by_a_crash_opens_with_everything_committed() {
     assert_eq!(all(&Ledger::open(&crashed, SPEC).unwrap()), before);
 }
 
+#[test]
+fn what_a_crash_left_of_the_first_start_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("counter.redb");
+    let half = directory.path().join("counter.redb.new");
+    // A file that got its length and no more; a redb file without our mark.
+    let grown = vec![0; 1 << 20];
+    redb::Database::create(directory.path().join("bare")).unwrap();
+    let bare = std::fs::read(directory.path().join("bare")).unwrap();
+    let cut = bare[..bare.len() / 2].to_vec();
+    for left in [Vec::new(), grown, bare, cut] {
+        std::fs::write(&half, left).unwrap();
+        let ledger = Ledger::open(&path, SPEC).unwrap();
+        assert!(!half.exists());
+        put(&ledger, "a", 1);
+        drop(ledger);
+        // Beside a ledger that is whole it is of no use to anyone.
+        std::fs::write(&half, "half").unwrap();
+        assert_eq!(
+            all(&Ledger::open(&path, SPEC).unwrap()),
+            [(b"a".to_vec(), 1)]
+        );
+        assert!(!half.exists());
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn while_a_ledger_is_made_its_place_stays_empty_and_nobody_else_makes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("counter.redb");
+    let half = std::fs::File::create(directory.path().join("counter.redb.new")).unwrap();
+    half.lock().unwrap();
+    assert!(matches!(
+        Ledger::open(&path, SPEC).unwrap_err(),
+        OpenError::InUse { .. }
+    ));
+    assert!(!path.exists());
+    drop(half);
+    Ledger::open(&path, SPEC).unwrap();
+}
+
+/// Whenever another process looks, there is no ledger or a whole one.
+#[test]
+fn a_new_ledger_appears_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (seen, copy) = (directory.path().join("seen"), directory.path().join("copy"));
+    for n in 0..20 {
+        let path = directory.path().join(format!("{n}.redb"));
+        std::thread::scope(|scope| {
+            let made = scope.spawn(|| Ledger::open(&path, SPEC).unwrap());
+            while std::fs::copy(&path, &copy).is_err() {
+                std::hint::spin_loop();
+            }
+            std::fs::rename(&copy, &seen).unwrap();
+            assert_eq!(
+                Ledger::open(&seen, SPEC).unwrap().id(),
+                made.join().unwrap().id()
+            );
+        });
+    }
+}
+
 fn refused_untouched(path: &Path, spec: LedgerSpec) -> OpenError {
     let before = std::fs::read(path).unwrap();
     let error = Ledger::open(path, spec).unwrap_err();
