@@ -306,7 +306,10 @@ impl<'a> View<'a> {
                 host,
                 switch,
                 port,
-                revision,
+                // May be of a store that this one replaced, and then above
+                // all revisions to come for long: the host would bury the port
+                // under it. That the port is not there holds as of now.
+                revision: _,
             } => {
                 if self.port_on(switch, host, port).is_some() {
                     return RenderReply::Cancelled {};
@@ -317,7 +320,7 @@ impl<'a> View<'a> {
                     switch: switch.clone(),
                     ports: vec![RemovedPort {
                         port: port.clone(),
-                        revision: *revision,
+                        revision: self.revision,
                     }],
                 })
             }

@@ -218,6 +218,26 @@ fn retry_is_told_what_a_host_shall_have_now() {
 }
 
 #[test]
+fn a_removal_of_an_earlier_store_does_not_outrank_what_is_placed_afterwards() {
+    let mut desk = desk();
+    let removal = RenderRequest::Removal {
+        host: name("h1"),
+        switch: name("prod"),
+        port: name("web-2"),
+        revision: Revision(500),
+    };
+    let Ok(Reply::Rendered(RenderReply::Remove(remove))) = desk.ask(Request::Render(removal))
+    else {
+        panic!("no removal");
+    };
+    desk.apply(
+        r#"{"kind": "Port", "name": "web-2", "switch": "prod", "group": "web", "host": "h1"}"#,
+    );
+    let placed = desk.publisher.config().port(&name("web-2")).unwrap();
+    assert!(remove.ports[0].revision < placed.revision, "{remove:?}");
+}
+
+#[test]
 fn a_reply_names_as_much_as_fits_and_says_how_much_it_left_out() {
     let mut desk = Desk::with(Settings {
         max_payload: 8_192,
