@@ -46,6 +46,9 @@ struct Load {
 struct Sending {
     /// What is not acknowledged yet; the first is under way or about to be.
     puts: VecDeque<RetryPut>,
+    /// Hosts and switches of which retry has no entry of ours once all of it
+    /// is acknowledged.
+    clean: BTreeSet<RepushKey>,
     records: Vec<PushId>,
     tries: u32,
     state: State,
@@ -87,6 +90,7 @@ impl Courier {
         }
         for (key, lag) in &push.rip {
             any = true;
+            self.clean.remove(&over(key));
             let missed = Missed {
                 revision: push.revision,
                 error: lag.why.clone(),
@@ -121,24 +125,21 @@ impl Courier {
         let Some(sending) = self.sending.as_mut().filter(|s| s.is_under_way(number)) else {
             return Vec::new();
         };
-        if let Some(put) = sending.puts.pop_front() {
-            for settlement in put.settled {
-                let key = RepushKey {
-                    host: settlement.host,
-                    switch: settlement.switch,
-                };
-                if !self.queued.repush.contains_key(&key) {
-                    self.clean.insert(key);
-                }
-            }
-        }
+        sending.puts.pop_front();
         sending.tries = 0;
         sending.state = State::NotBefore(now);
         if !sending.puts.is_empty() {
             return Vec::new();
         }
-        let done = self.sending.take();
-        done.map_or_else(Vec::new, |sending| sending.records)
+        let Some(Sending { clean, records, .. }) = self.sending.take() else {
+            return Vec::new();
+        };
+        self.clean.extend(clean);
+        // What came meanwhile follows.
+        for key in self.queued.missed() {
+            self.clean.remove(&key);
+        }
+        records
     }
 
     /// Notes that retry did not acknowledge.
@@ -184,6 +185,14 @@ impl Sending {
     }
 }
 
+/// The host and switch that a removal is about.
+fn over(key: &RipKey) -> RepushKey {
+    RepushKey {
+        host: key.host.clone(),
+        switch: key.switch.clone(),
+    }
+}
+
 fn keep_newest<K: Ord + Clone>(map: &mut BTreeMap<K, Missed>, key: &K, mut missed: Missed) {
     if let Some(known) = map.get(key) {
         missed.revision = missed.revision.max(known.revision);
@@ -219,9 +228,17 @@ impl Load {
         keep_newest(&mut self.repush, key, Missed { revision, error });
     }
 
+    /// Hosts and switches of which retry gets entries.
+    fn missed(&self) -> BTreeSet<RepushKey> {
+        let rip = self.rip.keys().map(over);
+        self.repush.keys().cloned().chain(rip).collect()
+    }
+
     /// The load as requests, each within what one message and one request may
     /// have.
     fn sent(self, max_payload: usize, now: Timestamp) -> Sending {
+        let settled: BTreeSet<RepushKey> = self.settled.keys().cloned().collect();
+        let clean = &settled - &self.missed();
         let Self {
             repush,
             rip,
@@ -260,6 +277,7 @@ impl Load {
         }
         Sending {
             puts: packing.puts,
+            clean,
             records,
             tries: 0,
             state: State::NotBefore(now),

@@ -136,6 +136,62 @@ fn a_host_that_fails_after_it_was_in_sync_is_not_taken_for_settled() {
     assert_eq!(desk.records(), 0);
 }
 
+const WEB_1_ON_H2: &str =
+    r#"{"kind": "Port", "name": "web-1", "switch": "prod", "group": "web", "host": "h2"}"#;
+
+fn settled(desk: &Desk) -> Vec<Settlement> {
+    let puts = desk.put.iter();
+    puts.flat_map(|put| put.settled.iter().cloned()).collect()
+}
+
+fn settlement(host: &str, revision: u64) -> Settlement {
+    Settlement {
+        host: name(host),
+        switch: name("prod"),
+        revision: Revision(revision),
+    }
+}
+
+#[test]
+fn a_full_state_settles_a_removal_that_retry_has() {
+    let mut desk = Desk::of(2);
+    desk.apply(SITE);
+    desk.hello("h1");
+    // All of h1 is acknowledged, then one removal alone is not.
+    desk.manner("h1", Manner::Fails);
+    desk.apply(WEB_1_ON_H2);
+    assert_eq!(desk.put.last().unwrap().rip.len(), 1);
+    desk.manner("h1", Manner::Applies);
+    desk.put.clear();
+    desk.ask(Request::Hello(hello("h1", 2))).unwrap();
+    assert_eq!(settled(&desk), [settlement("h1", 2)]);
+}
+
+#[test]
+fn what_was_missed_after_a_settlement_in_one_hand_over_can_be_settled_later() {
+    for missed in [web(200), WEB_1_ON_H2.to_owned()] {
+        let mut desk = Desk::of(2);
+        desk.apply(SITE);
+        desk.restart();
+        desk.put.clear();
+        // The first hand-over is under way while the other two are queued.
+        desk.retry = false;
+        desk.hello("h2");
+        desk.hello("h1");
+        desk.manner("h1", Manner::Fails);
+        desk.apply(&missed);
+        desk.retry = true;
+        desk.pass(Duration::from_secs(30));
+        let last = desk.put.last().unwrap();
+        assert_eq!(last.settled, [settlement("h1", 1)]);
+        assert_eq!((last.repush.len() + last.rip.len(), desk.records()), (1, 0));
+        desk.manner("h1", Manner::Applies);
+        desk.put.clear();
+        desk.ask(Request::Hello(hello("h1", 2))).unwrap();
+        assert_eq!(settled(&desk), [settlement("h1", 2)]);
+    }
+}
+
 #[test]
 fn absent_hosts_are_not_waited_for() {
     let mut desk = Desk::of(2);
