@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use dvs_schemas::codec::REQUEST_MAX;
 use dvs_schemas::v1::{Attempt, RepushKey, RetryPut, RipKey, Settlement, V1};
 use dvs_schemas::{Revision, Timestamp};
 use fastrand::Rng;
@@ -246,7 +245,7 @@ impl Load {
             records,
         } = self;
         let mut packing = Packing {
-            room: max_payload.min(REQUEST_MAX) / 4 * 3,
+            room: max_payload / 4 * 3,
             used: 0,
             puts: VecDeque::from([empty()]),
         };

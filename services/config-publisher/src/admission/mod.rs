@@ -9,6 +9,7 @@ mod deletion;
 mod draft;
 mod rules;
 
+use dvs_schemas::codec::REQUEST_MAX;
 use dvs_schemas::v1::{DisconnectRequest, ObjectRef};
 use dvs_schemas::{Document, Epoch, ObjectKey, Problem, ProblemCode, Revision, SwitchName, VnicId};
 
@@ -18,8 +19,10 @@ use crate::fleet::Fleet;
 use draft::Draft;
 
 /// What a full state's message takes beside its objects: field names, store,
-/// switch name (63 bytes at most), and the lengths of four lists.
-const ENVELOPE: usize = 512;
+/// switch name (63 bytes at most) and the lengths of four lists are below 512
+/// bytes. As much again is kept free in each answer of a service, and retry
+/// gets the state as an answer, wrapped once more.
+const ENVELOPE: usize = 1_536;
 
 /// What documents change.
 ///
@@ -117,7 +120,7 @@ pub fn disconnect(
 }
 
 /// Whether every host's full state still fits into one message of at most
-/// `max_payload` bytes: `before` and `after` the changes, for one switch. What
+/// `limit` bytes: `before` and `after` the changes, for one switch. What
 /// was too large before may shrink or stay.
 ///
 /// # Errors
@@ -127,10 +130,10 @@ pub fn fits(
     switch: &SwitchName,
     before: &Largest,
     after: &Largest,
-    max_payload: usize,
+    limit: usize,
 ) -> Result<(), Problem> {
     let size = after.bytes + ENVELOPE;
-    if size <= max_payload || after.bytes <= before.bytes {
+    if size <= limit || after.bytes <= before.bytes {
         return Ok(());
     }
     let whose = match &after.host {
@@ -139,8 +142,8 @@ pub fn fits(
     };
     let message = format!("{whose} would have {size} bytes");
     let problem = Problem::new(ProblemCode::TooLarge, message).allow(format!(
-        "{max_payload} bytes, nats-server's max_payload; place ports on other hosts, \
-         have fewer groups, or raise it"
+        "{limit} bytes (nats-server's max_payload, at most {REQUEST_MAX}); place ports on other \
+         hosts, or have fewer groups"
     ));
     // Any of the changes that add to it; the last one is past the limit.
     let adds = |object: &&Object| match object {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dvs_ledger::{Core, Decision, Ledger};
+use dvs_schemas::codec::REQUEST_MAX;
 use dvs_schemas::v1::PutReply;
 use dvs_schemas::{Problem, StoreId, Timestamp};
 use fastrand::Rng;
@@ -33,8 +34,8 @@ type Out = Decision<Effect>;
 pub struct Settings {
     /// How long hosts have to answer a push.
     pub push_timeout: Duration,
-    /// Bytes that the bus takes in one message, until [`Event::Connected`]
-    /// says it.
+    /// Bytes that one message may have, until [`Event::Connected`] says what
+    /// the bus takes.
     pub max_payload: usize,
     /// Seed of the jitter.
     pub seed: u64,
@@ -44,7 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             push_timeout: Duration::from_secs(5),
-            max_payload: dvs_schemas::codec::REQUEST_MAX,
+            max_payload: REQUEST_MAX,
             seed: 0,
         }
     }
@@ -243,7 +244,8 @@ impl Publisher {
     }
 
     fn connected(&mut self, now: Timestamp, max_payload: usize, out: &mut Out) {
-        self.settings.max_payload = max_payload;
+        // Nobody reads what is larger, whatever the bus takes.
+        self.settings.max_payload = max_payload.min(REQUEST_MAX);
         for (push, record) in std::mem::take(&mut self.unsent) {
             self.send(now, push, &record, out);
             self.finish_if_over(now, push, out);

@@ -3,8 +3,9 @@
 //! allowed, and nothing committed.
 
 use config_publisher::core::Settings;
-use config_publisher::events::Request;
-use dvs_schemas::v1::DisconnectRequest;
+use config_publisher::events::{Reply, Request};
+use dvs_schemas::codec::{Format, REQUEST_MAX, encode};
+use dvs_schemas::v1::{DisconnectRequest, RenderRequest};
 use dvs_schemas::{Problem, ProblemCode};
 
 use crate::desk::{Desk, SITE, name};
@@ -393,7 +394,49 @@ fn a_full_state_that_would_not_fit_one_message() {
         taken += 1;
     }
     assert!((10..100).contains(&taken), "{taken}");
+    // Retry can have the fullest state too: as an answer, which a service
+    // keeps 512 bytes free of for headers.
+    let state = RenderRequest::State {
+        host: name("h2"),
+        switch: name("prod"),
+    };
+    let Ok(Reply::Rendered(reply)) = desk.ask(Request::Render(state)) else {
+        panic!("no state");
+    };
+    let bytes = encode(Format::MessagePack, &reply).unwrap().len();
+    assert!(bytes <= 4_096 - 512, "{bytes}");
     // What is full may still shrink, and others may grow.
     desk.delete(r#"{"kind": "Port", "name": "p-0"}"#);
     desk.apply(&port(200, "h1"));
+}
+
+#[test]
+fn a_full_state_that_no_host_would_read_though_the_bus_takes_it() {
+    let mut desk = Desk::with(Settings {
+        max_payload: 8 * REQUEST_MAX,
+        ..Settings::default()
+    });
+    desk.hello("h1");
+    desk.apply(&SITE.replace("blocked", "vlan"));
+    let vlans: Vec<String> = (1..4_094).step_by(2).map(|vlan| vlan.to_string()).collect();
+    let ports = |from: usize| {
+        let port = |n| {
+            format!(
+                r#"{{"kind": "Port", "name": "p-{n}", "switch": "prod", "group": "web",
+                    "host": "h1", "policy": {{"vlan": {{"trunk": {{"vlans": [{}]}}}}}}}}"#,
+                vlans.join(",")
+            )
+        };
+        let ports: Vec<String> = (from..from + 50).map(port).collect();
+        format!("[{}]", ports.join(","))
+    };
+    let mut from = 0;
+    while desk.try_apply(&ports(from)).is_ok() {
+        from += 50;
+        assert!(from < 1_000, "no end");
+    }
+    let problem = refused(&mut desk, |desk| desk.try_apply(&ports(from)).unwrap_err());
+    let port = format!("Port p-{}", from + 49);
+    let limit = "allowed: 1048576 bytes";
+    check(ProblemCode::TooLarge, (&port, "host"), &[limit], &problem);
 }
