@@ -180,7 +180,11 @@ fn encode(format: Format, reply: &Reply) -> Result<Bytes, Problem> {
 /// Turns requests into events until the service is stopped.
 pub async fn run(mut requests: Requests<Endpoint>, waiting: Waiting, inbox: mpsc::Sender<Event>) {
     while let Some(request) = requests.next().await {
-        let (endpoint, payload, responder) = request.split();
+        let endpoint::Request {
+            endpoint,
+            payload,
+            responder,
+        } = request;
         let to = waiting.add(responder);
         let refused = match read(endpoint, &payload) {
             Ok(request) => inbox

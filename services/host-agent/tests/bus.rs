@@ -19,7 +19,7 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Format, HostName, Policy, Revision, StoreId, Vlan, VlanId, codec};
 use dvs_transport::testing::NatsServer;
-use dvs_transport::{Batch, Bus, Call, CallResult, Identity, Transport, connect};
+use dvs_transport::{Batch, Bus, Call, CallResult, Identity, Invoking, Transport, connect};
 use futures_util::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -93,6 +93,7 @@ async fn next(subscriber: &mut Subscriber) -> Message {
 struct Manager {
     bus: Bus,
     transport: Transport,
+    _invoking: Invoking,
     hellos: Subscriber,
     store: StoreId,
     revision: u64,
@@ -105,11 +106,12 @@ impl Manager {
             .await
             .unwrap();
         bus.reach(PATIENCE).await.unwrap();
-        let transport = Transport::start(bus.clone(), "manager").await.unwrap();
+        let (transport, invoking) = Transport::start(bus.clone(), "manager").await.unwrap();
         let hellos = bus.subscribe(subjects::HOST_HELLO, PATIENCE).await.unwrap();
         Self {
             bus,
             transport,
+            _invoking: invoking,
             hellos,
             store: StoreId(Uuid::from_u128(1)),
             revision: 1,

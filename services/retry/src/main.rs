@@ -90,7 +90,9 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
     let bus = connect(&args, Identity::service("retry")).await?;
     daemon.watch_bus(&bus);
     let instance = format!("retry-{}", uuid::Uuid::new_v4().simple());
-    let transport = Transport::start(bus.clone(), &instance).await?;
+    let (transport, invoking) = Transport::start(bus.clone(), &instance).await?;
+    let invoking = invoking.watch(daemon.stop_token());
+    daemon.spawn("calls", async move { Ok(invoking.await?) });
 
     let (inbox, events) = mpsc::channel(INBOX);
     let (effects, to_perform) = mpsc::channel(EFFECT_BATCHES);

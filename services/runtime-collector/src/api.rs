@@ -190,7 +190,11 @@ pub async fn run(
     inbox: mpsc::Sender<Event>,
 ) {
     while let Some(request) = requests.next().await {
-        let (endpoint, payload, responder) = request.split();
+        let endpoint::Request {
+            endpoint,
+            payload,
+            responder,
+        } = request;
         // A quarter of the largest message is left for what a page can't
         // foresee: headers, and a format that takes more than the one measured.
         let budget = bus.max_payload() / 4 * 3;

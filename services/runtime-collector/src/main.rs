@@ -50,7 +50,9 @@ async fn serve(daemon: Daemon, args: ConnectArgs) -> anyhow::Result<()> {
     let bus = connect(&args, Identity::service("collector")).await?;
     daemon.watch_bus(&bus);
     let instance = format!("collector-{}", uuid::Uuid::new_v4().simple());
-    let transport = Transport::start(bus.clone(), &instance).await?;
+    let (transport, invoking) = Transport::start(bus.clone(), &instance).await?;
+    let invoking = invoking.watch(daemon.stop_token());
+    daemon.spawn("calls", async move { Ok(invoking.await?) });
 
     let (inbox, to_decide) = mpsc::channel(INBOX);
     let (effects, to_perform) = mpsc::channel(EFFECT_BATCHES);

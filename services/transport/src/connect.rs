@@ -34,8 +34,10 @@ const RECONNECT_FIRST: Duration = Duration::from_millis(500);
 const RECONNECT_CAP: Duration = Duration::from_secs(10);
 
 /// Messages that may wait for one subscription: the answers of 10,000 hosts to
-/// six changes at once. The queue takes memory only as it fills, up to 200
-/// bytes a message, so 13 MB at the very most.
+/// six changes at once. The queue takes memory only as it fills: up to 200
+/// bytes a message, so 13 MB at the very most, and the payloads. Those of
+/// answers are small; requests, which may have 1 MiB each, don't wait here but
+/// with [`crate::endpoint`], which counts their bytes.
 const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
 /// Commands (publishes above all) that may wait for the connection's task. It

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The network transport component of the source text: takes a batch, returns
-//! at once, invokes all hosts in parallel, and hands back how each call ended.
+//! The network transport component: takes a batch, returns at once, invokes all
+//! hosts in parallel, and hands back how each call ended.
 //!
 //! IO only; [`crate::mux`] decides which reply ends which call. Two tasks: one
 //! owns the mux and reads replies, the other publishes, so a full connection
-//! never keeps replies from being read.
+//! never keeps replies from being read. [`Invoking`] tells of their end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,9 @@ use dvs_schemas::subjects::{self, EVERY_HOST};
 use futures_util::StreamExt;
 use futures_util::stream::ReadyChunks;
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, Outbound};
 use crate::error::BusError;
@@ -114,7 +116,7 @@ impl Transport {
     ///
     /// # Errors
     /// The subscription to the replies is refused.
-    pub async fn start(bus: Bus, instance: &str) -> Result<Self, BusError> {
+    pub async fn start(bus: Bus, instance: &str) -> Result<(Self, Invoking), BusError> {
         // No round trip: this connection's first push follows its subscription
         // on the same wire, at each reconnect too.
         let subject = subjects::replies_to(instance);
@@ -129,7 +131,8 @@ impl Transport {
         let (batches, sent) = mpsc::channel(BATCHES);
         let (publishes, to_publish) = mpsc::channel(BATCHES);
         let (failed, failures) = mpsc::channel(CHUNK);
-        tokio::spawn(publish_all(bus.clone(), to_publish, failed));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(publish_all(bus.clone(), to_publish, failed));
         let invoker = Invoker {
             bus,
             instance: instance.to_owned(),
@@ -138,8 +141,8 @@ impl Transport {
             publishes,
             ignored: 0,
         };
-        tokio::spawn(invoker.run(sent, replies.ready_chunks(CHUNK), failures));
-        Ok(Self { batches })
+        tasks.spawn(invoker.run(sent, replies.ready_chunks(CHUNK), failures));
+        Ok((Self { batches }, Invoking { tasks }))
     }
 
     /// Makes the calls. Returns at once; the outcomes come as they come.
@@ -160,6 +163,35 @@ impl Transport {
             refuse(sent, reason);
         }
         Outcomes { receiver }
+    }
+}
+
+/// The component at work. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Invoking {
+    tasks: JoinSet<()>,
+}
+
+impl Invoking {
+    /// Watches over the component until `stop`; what is under way then goes on
+    /// unwatched, until the last clone of [`Transport`] is gone and the last
+    /// batch has ended.
+    ///
+    /// # Errors
+    /// A task panicked. Nothing is invoked any more: the service must be
+    /// started anew.
+    pub async fn watch(mut self, stop: CancellationToken) -> Result<(), JoinError> {
+        let ended = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                ended?;
+            }
+            Ok(())
+        };
+        let outcome = stop.run_until_cancelled(ended).await;
+        if outcome.is_none() {
+            self.tasks.detach_all();
+        }
+        outcome.unwrap_or(Ok(()))
     }
 }
 
@@ -362,5 +394,26 @@ async fn publish_all(
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing::NatsServer;
+    use crate::{Identity, connect};
+
+    #[tokio::test]
+    async fn the_death_of_a_task_is_told_and_ends_the_rest() {
+        let server = NatsServer::start().unwrap();
+        let bus = connect(&server.args(), Identity::service("publisher"))
+            .await
+            .unwrap();
+        let (transport, mut invoking) = Transport::start(bus, "pub7").await.unwrap();
+        invoking.tasks.spawn(async { panic!("a fault") });
+        let stop = CancellationToken::new();
+        assert!(invoking.watch(stop).await.unwrap_err().is_panic());
+        transport.batches.closed().await;
     }
 }

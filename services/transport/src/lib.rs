@@ -29,7 +29,7 @@ pub use bus::{Bus, Outbound};
 pub use connect::{Identity, connect};
 pub use counters::BusCounters;
 pub use error::{BusError, Error};
-pub use invoke::{Batch, Call, Outcomes, Transport};
+pub use invoke::{Batch, Call, Invoking, Outcomes, Transport};
 pub use mux::{CallResult, Outcome};
 pub use reply::answer_subject;
 pub use settings::{ConnectArgs, Secret};

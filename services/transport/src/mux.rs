@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which reply belongs to which call, and how each call ends: the pure half of
-//! the network transport component ("a success, fail or time out error
-//! callback", source text on asynchronous clobber calls).
+//! the network transport component.
 //!
 //! A batch is a set of calls; a call is one message, to one host or to many at
 //! once. Whatever comes, in whatever order, late, twice or never: each host of

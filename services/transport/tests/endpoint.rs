@@ -57,16 +57,18 @@ async fn start(bus: &Bus) -> (Service, Requests<Asked>) {
 }
 
 async fn answer(request: Request<Asked>) {
-    let sent = match request.endpoint {
-        Asked::Echo => {
-            let payload = request.payload.clone();
-            request.respond(Ok(payload)).await
-        }
+    let Request {
+        endpoint,
+        payload,
+        responder,
+    } = request;
+    let sent = match endpoint {
+        Asked::Echo => responder.respond(Ok(payload)).await,
         Asked::Refuse => {
             let problem = Problem::invalid(format!("two\r\nlines {}", "and more ".repeat(200)));
-            request.respond_with::<()>(Err(problem)).await
+            responder.respond_with::<()>(Err(problem)).await
         }
-        Asked::Flood => request.respond(Ok(vec![b' '; 1_000_000].into())).await,
+        Asked::Flood => responder.respond(Ok(vec![b' '; 1_000_000].into())).await,
     };
     sent.unwrap();
 }
@@ -130,6 +132,32 @@ async fn an_answer_or_problem_too_large_for_the_server_becomes_a_small_problem()
     assert!(error.message.contains("1000000 bytes"), "{error}");
     let (_, error) = problem(&ask(&bus, "dvs.v1.test.refuse", b"{}").await);
     assert_eq!(error.code, ProblemCode::Invalid);
+}
+
+/// 32 MiB hold 33 of these; none is lost without a word.
+#[tokio::test]
+async fn requests_that_find_no_room_are_told_so_and_the_others_are_answered() {
+    let server = NatsServer::start().unwrap();
+    let bus = bus(&server).await;
+    let (_service, requests) = start(&bus).await;
+    let large = Bytes::from(vec![b' '; 1_000_000]);
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (bus, large) = (bus.clone(), large.clone());
+        asked.spawn(async move { bus.request("dvs.v1.test.echo", large, LONG).await.unwrap() });
+    }
+    for _ in 33..40 {
+        let (_, busy) = problem(&asked.join_next().await.unwrap().unwrap());
+        assert_eq!(busy.code, ProblemCode::Unavailable);
+        assert!(busy.message.contains("32 MiB"), "{busy}");
+    }
+    serve(requests);
+    for answer in asked.join_all().await {
+        assert_eq!(answer.payload, large);
+    }
+    // With the answers, the room is there again.
+    let again = bus.request("dvs.v1.test.echo", large.clone(), LONG).await;
+    assert_eq!(again.unwrap().payload, large);
 }
 
 async fn service_answer(bus: &Bus, verb: &'static str) -> Value {

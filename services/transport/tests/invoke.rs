@@ -14,6 +14,7 @@ use dvs_transport::{
     Batch, Bus, Call, CallResult, Identity, Outcome, Transport, answer_subject, connect,
 };
 use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes; only failures wait for it.
 const LONG: Duration = Duration::from_secs(30);
@@ -58,7 +59,9 @@ async fn bus(server: &NatsServer) -> Bus {
 
 async fn transport(server: &NatsServer) -> (Bus, Transport) {
     let bus = bus(server).await;
-    (bus.clone(), Transport::start(bus, "pub7").await.unwrap())
+    let (transport, invoking) = Transport::start(bus.clone(), "pub7").await.unwrap();
+    tokio::spawn(invoking.watch(CancellationToken::new()));
+    (bus, transport)
 }
 
 /// Hosts on one connection, each answering everything `times` over.

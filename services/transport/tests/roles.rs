@@ -115,6 +115,7 @@ async fn services_answer_operators_and_agents_answer_services() {
             .next()
             .await
             .unwrap()
+            .responder
             .respond(Ok("{}".into()))
             .await
             .unwrap()
@@ -127,7 +128,7 @@ async fn services_answer_operators_and_agents_answer_services() {
 
     let subject = subjects::agent(&host, AgentVerb::Clobber);
     let mut asked = agent.subscribe(subject.as_str(), LONG).await.unwrap();
-    let transport = Transport::start(publisher.clone(), "pub7").await.unwrap();
+    let (transport, _invoking) = Transport::start(publisher.clone(), "pub7").await.unwrap();
     let call = Call::Direct {
         host: host.clone(),
         subject,
@@ -148,5 +149,53 @@ async fn services_answer_operators_and_agents_answer_services() {
     );
     for bus in [publisher, operator, agent] {
         unharmed(&bus);
+    }
+}
+
+/// What a role says outside of its part, nobody hears.
+#[tokio::test]
+async fn roles_are_held_to_their_subjects() {
+    let server = shipped();
+    let host = "h1".parse().unwrap();
+    let mut buses = HashMap::new();
+    for role in ROLES {
+        let identity = match role {
+            "agent" => Identity::agent(&host),
+            "operator" => Identity::operator("dvsctl"),
+            service => Identity::service(service),
+        };
+        buses.insert(role, enter(&server, role, identity).await);
+    }
+    let cases = [
+        ("dvs.v1.config.apply", "publisher", &["operator"][..]),
+        ("dvs.v1.config.render", "publisher", &["operator", "retry"]),
+        ("dvs.v1.host.hello", "publisher", &["agent"]),
+        ("dvs.v1.switch.prod.clobber", "agent", &["publisher"]),
+        ("dvs.v1.agent.h1.clobber", "agent", &["publisher", "retry"]),
+        ("dvs.v1.agent.h1.remove", "agent", &["publisher", "retry"]),
+        ("dvs.v1.agent.h1.live", "agent", &["collector"]),
+        ("dvs.v1.event.h1.changed", "collector", &["agent"]),
+        ("dvs.v1.reply.h1.pub7.0", "publisher", &["agent"]),
+        ("dvs.v1.runtime.get", "collector", &["operator"]),
+        ("dvs.v1.retry.put", "retry", &["publisher"]),
+        ("dvs.v1.retry.cancel", "retry", &["operator"]),
+    ];
+    for (subject, hearer, speakers) in cases {
+        let mut heard = buses[hearer].subscribe(subject, LONG).await.unwrap();
+        // Those who may speak come last: whatever else arrives, arrives before.
+        let may = |role: &&str| speakers.contains(role);
+        let (speaking, others): (Vec<_>, Vec<_>) = ROLES.into_iter().partition(may);
+        assert_eq!(speaking.len(), speakers.len());
+        for role in others.into_iter().chain(speaking) {
+            buses[role].publish(subject, role.into()).await.unwrap();
+            buses[role].round_trip(LONG).await.unwrap();
+        }
+        let mut arrived = Vec::new();
+        while arrived.len() < speakers.len() {
+            let message = heard.next().await.unwrap();
+            arrived.push(String::from_utf8(message.payload.to_vec()).unwrap());
+        }
+        arrived.sort_unstable();
+        assert_eq!(arrived, speakers, "{subject}");
     }
 }

@@ -103,7 +103,7 @@ impl Script {
             let mut unanswered = Vec::new();
             while let Some(request) = requests.next().await {
                 match (answers[request.endpoint].1)(&request.payload) {
-                    Some(answer) => request.respond(answer).await.unwrap(),
+                    Some(answer) => request.responder.respond(answer).await.unwrap(),
                     None => unanswered.push(request),
                 }
             }
