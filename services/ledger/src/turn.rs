@@ -2,6 +2,8 @@
 //! The loop that owns a service's state: drain the inbox, decide, commit, let
 //! the effects out.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use dvs_schemas::Timestamp;
@@ -76,9 +78,12 @@ pub enum LoopError {
     /// Nobody performs effects any more.
     #[error("the performer of effects is gone")]
     PerformerGone,
-    /// The loop's thread could not be started, or it panicked.
-    #[error("the loop's thread failed: {0}")]
-    Thread(String),
+    /// The loop's thread could not be started.
+    #[error("the loop's thread could not be started")]
+    NoThread(#[source] std::io::Error),
+    /// The core has a fault. What was committed is safe.
+    #[error("the loop panicked: {0}")]
+    Panicked(String),
 }
 
 /// Hears of every turn, for metrics.
@@ -121,20 +126,42 @@ where
     let (ended, end) = oneshot::channel();
     let runtime = tokio::runtime::Handle::current();
     let name = ledger.spec().service;
-    // The thread owns `ended`; if it can't start, dropping it tells the waiter.
+    // The thread is given `ended` once it runs: if it can't, that is told.
+    let (give, given) = std::sync::mpsc::sync_channel::<oneshot::Sender<_>>(1);
     let started = std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            let outcome =
-                runtime.block_on(run(core, &ledger, inbox, effects, clock, stop, observer));
+            // Nothing of the core outlives a panic: it is moved in, and lost.
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                runtime.block_on(run(core, &ledger, inbox, effects, clock, stop, observer))
+            }));
             // The ledger is closed before anyone hears that the loop is over.
             drop(ledger);
-            let _ = ended.send(outcome);
+            if let Ok(ended) = given.recv() {
+                let outcome = outcome.unwrap_or_else(|fault| Err(panicked(fault)));
+                let _nobody_asks = ended.send(outcome);
+            }
         });
-    if let Err(error) = started {
-        tracing::error!(%error, service = name, "the loop's thread could not be started");
+    match started {
+        Ok(_runs_on) => {
+            let _taken = give.send(ended);
+        }
+        Err(error) => {
+            let _nobody_asks = ended.send(Err(LoopError::NoThread(error)));
+        }
     }
     end
+}
+
+fn panicked(fault: Box<dyn Any + Send>) -> LoopError {
+    let words = match fault.downcast::<String>() {
+        Ok(words) => *words,
+        Err(fault) => match fault.downcast::<&str>() {
+            Ok(words) => (*words).to_owned(),
+            Err(_) => "no words".to_owned(),
+        },
+    };
+    LoopError::Panicked(words)
 }
 
 async fn run<C: Core>(

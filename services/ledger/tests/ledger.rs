@@ -230,3 +230,39 @@ async fn a_stopped_loop_has_taken_its_whole_inbox() {
     let ledger = Ledger::open(&path, SPEC).unwrap();
     assert_eq!(all(&ledger), [(b"count".to_vec(), 1_500)]);
 }
+
+/// Has a fault.
+struct Faulty;
+
+impl Core for Faulty {
+    type Event = u64;
+    type Effect = ();
+    fn handle(&mut self, _: Timestamp, event: u64, _: &mut Decision<()>) {
+        panic!("no place for {event}");
+    }
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
+    fn wake(&mut self, _: Timestamp, _: &mut Decision<()>) {}
+}
+
+#[tokio::test]
+async fn a_core_that_panics_ends_its_loop_with_its_words_and_closes_the_ledger() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("counter.redb");
+    let (inbox, events) = mpsc::channel(1);
+    let (effects, _performed) = mpsc::channel(1);
+    let end = dvs_ledger::spawn(
+        Faulty,
+        Ledger::open(&path, SPEC).unwrap(),
+        events,
+        effects,
+        Clock::start(),
+        CancellationToken::new(),
+        |_: usize, _: usize, _: Option<std::time::Duration>| {},
+    );
+    inbox.send(7).await.unwrap();
+    let error = end.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the loop panicked: no place for 7");
+    Ledger::open(&path, SPEC).unwrap();
+}
