@@ -3,8 +3,9 @@
 //!
 //! The order of a stop is: not ready any more, no new requests, what is under
 //! way is decided and committed, the bus is drained, the ledger is closed, the
-//! process ends. Each service walks through it with [`Daemon::step`]; all of it
-//! together takes no longer than [`STOP_LIMIT`].
+//! process ends. Each part ends because the one before it did, and
+//! [`Daemon::parts_ended`] waits for the last; all of it together takes no
+//! longer than [`STOP_LIMIT`].
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -167,8 +168,27 @@ struct Inner {
     metrics: Metrics,
     stop: CancellationToken,
     tasks: TaskTracker,
-    failure: Mutex<Option<anyhow::Error>>,
+    failure: Mutex<Option<Failure>>,
     stop_by: Mutex<Option<Instant>>,
+}
+
+/// Why a service ends that nobody asked to stop.
+#[derive(Debug)]
+enum Failure {
+    /// A part that said why.
+    Told(anyhow::Error),
+    /// A part that ended without a word. What made it end, if anything did,
+    /// may still tell.
+    Silent(&'static str),
+}
+
+impl From<Failure> for anyhow::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Told(error) => error,
+            Failure::Silent(part) => anyhow::anyhow!("{part}: ended, and nobody had asked it to"),
+        }
+    }
 }
 
 impl Daemon {
@@ -231,9 +251,9 @@ impl Daemon {
         self.inner.stop.clone()
     }
 
-    /// Runs a part of the service. If it fails or panics, the whole service
-    /// stops and exits with that error: a service of which a part is dead must
-    /// be started anew.
+    /// Runs a part of the service. If it fails, panics, or ends before the stop
+    /// begins, the whole service stops and exits with that error: a service of
+    /// which a part is dead must be started anew.
     pub fn spawn(
         &self,
         part: &'static str,
@@ -243,7 +263,8 @@ impl Daemon {
         let work = tokio::spawn(work);
         self.inner.tasks.spawn(async move {
             match work.await {
-                Ok(Ok(())) => tracing::debug!(part, "ended"),
+                Ok(Ok(())) if daemon.inner.stop.is_cancelled() => tracing::debug!(part, "ended"),
+                Ok(Ok(())) => daemon.end_on(Failure::Silent(part)),
                 Ok(Err(error)) => daemon.fail(error.context(part)),
                 Err(error) => daemon.fail(anyhow::Error::new(error).context(part)),
             }
@@ -304,11 +325,22 @@ impl Daemon {
             error = format!("{error:#}"),
             "stopping on an error"
         );
-        self.inner
+        self.end_on(Failure::Told(error));
+    }
+
+    fn end_on(&self, failure: Failure) {
+        let mut first = self
+            .inner
             .failure
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(error);
+            .unwrap_or_else(PoisonError::into_inner);
+        match (&*first, &failure) {
+            (None, Failure::Told(_) | Failure::Silent(_))
+            | (Some(Failure::Silent(_)), Failure::Told(_)) => *first = Some(failure),
+            (Some(Failure::Told(_) | Failure::Silent(_)), Failure::Silent(_))
+            | (Some(Failure::Told(_)), Failure::Told(_)) => {}
+        }
+        drop(first);
         self.stop();
     }
 
@@ -348,11 +380,12 @@ impl Daemon {
     }
 
     fn take_failure(&self) -> Option<anyhow::Error> {
-        self.inner
+        let mut failure = self
+            .inner
             .failure
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+            .unwrap_or_else(PoisonError::into_inner);
+        failure.take().map(anyhow::Error::from)
     }
 }
 

@@ -4,6 +4,8 @@
 //! /metrics.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -11,13 +13,28 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::health::Health;
 use crate::metrics::Metrics;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Connections at once. An orchestrator and a few collectors hold one each;
+/// past this, callers wait until one of them ends.
+const CONNECTIONS: usize = 64;
+
+/// How long a caller may take to say what it wants, from its connection or its
+/// last answer on. Who wants more after a longer pause connects again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long nobody is let in where the system has no more descriptors.
+const EXHAUSTED: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Shown {
@@ -47,12 +64,39 @@ pub(crate) async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(families))
         .with_state(Shown { health, metrics });
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "health and metrics are no longer served");
-        }
-    });
+    tokio::spawn(accept(listener, router));
     Ok(address)
+}
+
+async fn accept(listener: TcpListener, router: Router) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    // Nobody closes the semaphore.
+    while let Ok(place) = places.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let router = router.clone();
+                tokio::spawn(async move {
+                    answer(stream, router).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a caller of health and metrics was not let in");
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: TcpStream, router: Router) {
+    let answered = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = answered {
+        tracing::debug!(%error, "a caller of health and metrics went away");
+    }
 }
 
 async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {

@@ -38,6 +38,21 @@ async fn serve(daemon: Daemon, behaviour: String) -> anyhow::Result<()> {
     match behaviour.as_str() {
         "fails" => daemon.spawn("events", async { anyhow::bail!("the disk is full") }),
         "panics" => daemon.spawn("events", async { panic!("a fault") }),
+        "ends" => daemon.spawn("events", async { Ok(()) }),
+        // One part's failure ends another, which may be seen first.
+        "drags" => {
+            let (failing, failed) = tokio::sync::oneshot::channel::<()>();
+            daemon.spawn("effects", async move {
+                let _gone = failed.await;
+                Ok(())
+            });
+            let stop = daemon.stop_token();
+            daemon.spawn("loop", async move {
+                drop(failing);
+                stop.cancelled().await;
+                anyhow::bail!("the disk is full")
+            });
+        }
         _ => {}
     }
     daemon.started();
@@ -126,8 +141,13 @@ fn asked_twice_it_exits_at_once() {
 }
 
 #[test]
-fn a_part_that_fails_or_panics_ends_the_service_with_its_reason() {
-    for (behaviour, reason) in [("fails", "events: the disk is full"), ("panics", "a fault")] {
+fn a_part_that_dies_ends_the_service_with_its_reason() {
+    for (behaviour, reason) in [
+        ("fails", "events: the disk is full"),
+        ("panics", "a fault"),
+        ("ends", "events: ended, and nobody had asked it to"),
+        ("drags", "loop: the disk is full"),
+    ] {
         let mut service = Service::start(behaviour);
         let error = service.until("stopped on an error")["error"]
             .as_str()

@@ -125,6 +125,31 @@ async fn a_stopping_service_says_so() {
     assert!(error.ends_with("no service: stopping"), "{error}");
 }
 
+/// Time runs as soon as everybody waits.
+#[tokio::test(start_paused = true)]
+async fn callers_that_say_nothing_are_sent_away_and_keep_nobody_out() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let daemon = daemon().await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        let stream = tokio::net::TcpStream::connect(daemon.listening()).await;
+        silent.push(stream.unwrap());
+    }
+    let mut caller = tokio::net::TcpStream::connect(daemon.listening())
+        .await
+        .unwrap();
+    caller
+        .write_all(b"GET /healthz HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("ok\n"), "{answer}");
+    for mut stream in silent {
+        assert_eq!(stream.read(&mut [0; 64]).await.unwrap(), 0);
+    }
+}
+
 #[tokio::test]
 async fn without_a_service_the_check_fails() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
