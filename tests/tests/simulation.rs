@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use dvs_tests::simulation::laws;
+use dvs_tests::simulation::weather::Weather;
 use dvs_tests::simulation::workload::Operators;
-use dvs_tests::simulation::world::{HOSTS, Place, Weather, World};
+use dvs_tests::simulation::world::{HOSTS, Place, World};
 
 /// Seeds per run; `DVS_SEEDS=10000` for a night, `DVS_SEED=7` for one.
 const SEEDS: u64 = 200;

@@ -4,12 +4,14 @@
 //! reorders and delays; all from one seed, on one thread, without a clock.
 //!
 //! [`world`] moves time and carries messages, [`node`] runs one core with its
-//! disk and may cut its power at any point of a turn, [`workload`] is what
+//! disk and may cut its power at any point of a turn, [`weather`] is how bad
+//! things are, [`workload`] is what
 //! operators ask, [`laws`] are the rules that are held against every step.
 
 pub mod disk;
 pub mod laws;
 pub mod node;
 mod start;
+pub mod weather;
 pub mod workload;
 pub mod world;

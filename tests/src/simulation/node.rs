@@ -63,6 +63,12 @@ impl<C: Core> Node<C> {
         self.running.as_ref().map(|(core, _)| core)
     }
 
+    /// Whether the program runs.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// When the running core wants to be woken.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
@@ -78,7 +84,7 @@ impl<C: Core> Node<C> {
         self.disk.fail_after(None);
     }
 
-    /// Lets the core take its turn. The effects that have left, and whether
+    /// Lets the core take its turn: an event, or only the time. The effects that have left, and whether
     /// the node still runs.
     ///
     /// # Panics
@@ -86,7 +92,7 @@ impl<C: Core> Node<C> {
     pub fn turn(
         &mut self,
         now: Timestamp,
-        events: Vec<C::Event>,
+        event: Option<C::Event>,
         cut: Option<PowerCut>,
         random: &mut fastrand::Rng,
     ) -> Vec<C::Effect> {
@@ -98,7 +104,7 @@ impl<C: Core> Node<C> {
             Some(PowerCut::DuringCommit) => self.disk.fail_after(Some(random.usize(0..3))),
             Some(PowerCut::AfterCommit | PowerCut::AmongEffects) | None => {}
         }
-        let turned = turn(core, ledger, now, events);
+        let turned = turn(core, ledger, now, event);
         let mut effects = match (turned, cut) {
             (Ok(turned), _) => turned.effects,
             (Err(_), Some(PowerCut::BeforeCommit | PowerCut::DuringCommit)) => Vec::new(),

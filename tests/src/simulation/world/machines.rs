@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The hosts: how questions reach them, what their agents want done, and the
+//! answers' way back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use config_publisher::events as publisher;
+use dvs_schemas::{Format, HostName, SwitchName};
+use host_agent::core::Agent;
+use host_agent::datapath::{Behaviour, Emulated};
+use host_agent::host::{Answer, Asker, HostEffect, HostEvent};
+use retry::Answer as RetryAnswer;
+
+use super::World;
+use super::traffic::{DEADLINE, HostQuestion, Item, Waiter, wire};
+use crate::simulation::node::Node;
+use crate::simulation::start;
+
+/// A host with what outlives its agent: the datapath.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its name.
+    pub name: HostName,
+    /// Its agent.
+    pub agent: Node<Agent>,
+    /// Its datapath; a crash of the agent leaves it alone.
+    pub datapath: Emulated,
+    /// The switches whose subject it hears.
+    pub hears: BTreeSet<SwitchName>,
+    /// False while it is cut off from the bus.
+    pub connected: bool,
+}
+
+impl Machine {
+    pub(super) fn new(number: usize, random: &mut fastrand::Rng) -> Self {
+        Self {
+            name: start::host_name(number),
+            agent: Node::new(host_agent::ledger::SPEC),
+            datapath: Emulated::new(Behaviour::default(), random.u64(..)),
+            hears: BTreeSet::new(),
+            connected: true,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn host_named(&self, name: &HostName) -> Option<usize> {
+        self.hosts.iter().position(|machine| machine.name == *name)
+    }
+
+    pub(super) fn host_is_asked(
+        &mut self,
+        host: usize,
+        question: HostQuestion,
+        token: u64,
+        direct: bool,
+    ) {
+        let machine = &self.hosts[host];
+        let listens = machine.agent.core().is_some() && machine.connected;
+        if !listens {
+            if direct {
+                let host = machine.name.clone();
+                self.send(Item::NoResponder { host, token });
+            }
+            return;
+        }
+        if let (false, HostQuestion::Clobber(clobber)) = (direct, &question)
+            && !machine.hears.contains(&clobber.switch)
+        {
+            return;
+        }
+        let asker = Arc::new(Asker {
+            instance: Arc::from("simulation"),
+            token: Arc::from(token.to_string()),
+            format: Format::MessagePack,
+        });
+        let event = match question {
+            HostQuestion::Clobber(message) => {
+                self.asked += 1;
+                HostEvent::Clobber {
+                    message: Arc::new(*message),
+                    asker: Some(asker),
+                }
+            }
+            HostQuestion::Remove(message) => {
+                self.asked += 1;
+                HostEvent::Remove {
+                    message: Arc::new(message),
+                    asker: Some(asker),
+                }
+            }
+            HostQuestion::Plan(message) => HostEvent::Plan {
+                message: Arc::new(*message),
+                asker,
+            },
+        };
+        self.turn_host(host, Some(event));
+    }
+
+    pub(super) fn host_answers(&mut self, host: &HostName, token: u64, answer: Option<Answer>) {
+        let Some(slot) = self.slots.get_mut(&token) else {
+            return;
+        };
+        match &mut slot.waiter {
+            Waiter::Push {
+                push,
+                call,
+                missing,
+            } => {
+                if !missing.remove(host) {
+                    return;
+                }
+                let outcome = publisher::Outcome {
+                    host: host.clone(),
+                    call: *call,
+                    answer: publisher_answer(answer),
+                };
+                let (push, over) = (*push, missing.is_empty());
+                if over {
+                    self.slots.remove(&token);
+                }
+                let event = publisher::Event::Outcomes {
+                    push,
+                    outcomes: vec![outcome],
+                };
+                self.turn_publisher(Some(event));
+            }
+            Waiter::Flight { flight, .. } => {
+                let event = retry::Event::Answered {
+                    flight: *flight,
+                    answer: retry_answer(answer),
+                };
+                self.slots.remove(&token);
+                self.turn_retry(Some(event));
+            }
+            Waiter::HandOver { .. }
+            | Waiter::Render { .. }
+            | Waiter::Hello { .. }
+            | Waiter::Tell { .. }
+            | Waiter::Operator => {}
+        }
+    }
+
+    pub(super) fn host_wants(&mut self, host: usize, effect: HostEffect) {
+        let life = self.hosts[host].agent.life;
+        match effect {
+            HostEffect::Read
+            | HostEffect::Apply { .. }
+            | HostEffect::Count(_)
+            | HostEffect::ReadLive { .. } => {
+                self.later(20, Item::Datapath { host, life, effect });
+            }
+            HostEffect::Subscribe(switch) => {
+                self.later(20, Item::Subscribed { host, life, switch });
+            }
+            HostEffect::Unsubscribe(switch) => {
+                self.hosts[host].hears.remove(&switch);
+            }
+            HostEffect::Answer { asker, answer } => {
+                if self.hosts[host].connected {
+                    let token = asker.token.parse().unwrap_or_default();
+                    let host = self.hosts[host].name.clone();
+                    self.send(Item::FromHost {
+                        host,
+                        token,
+                        answer,
+                    });
+                }
+            }
+            HostEffect::Hello(hello) => {
+                let token = self.open(Waiter::Hello { host }, DEADLINE);
+                if self.hosts[host].connected {
+                    let request = publisher::Request::Hello(wire(&hello));
+                    self.send(Item::ToPublisher { request, token });
+                }
+            }
+            HostEffect::Heartbeat(heartbeat) => {
+                if self.hosts[host].connected {
+                    self.send(Item::Heartbeat(wire(&heartbeat)));
+                }
+            }
+            HostEffect::Tell(event) => {
+                let seq = event.seq();
+                let token = self.open(Waiter::Tell { host, seq }, DEADLINE);
+                if self.hosts[host].connected {
+                    self.send(Item::Acknowledged { token });
+                }
+            }
+        }
+    }
+
+    pub(super) fn datapath(&mut self, host: usize, life: u64, effect: HostEffect) {
+        let machine = &self.hosts[host];
+        let event = match effect {
+            HostEffect::Read => HostEvent::Read(machine.datapath.read_now()),
+            // An apply whose agent died may still have reached the datapath.
+            HostEffect::Apply { number, steps } => {
+                if machine.agent.life != life && self.random.bool() {
+                    return;
+                }
+                HostEvent::Applied {
+                    number,
+                    outcome: machine.datapath.apply_now(&steps),
+                }
+            }
+            HostEffect::Count(ports) => HostEvent::Counted(machine.datapath.counters_now(ports)),
+            other => panic!("{other:?} is nothing for a datapath"),
+        };
+        if self.hosts[host].agent.life == life {
+            self.turn_host(host, Some(event));
+        }
+    }
+}
+
+fn publisher_answer(answer: Option<Answer>) -> publisher::Answer {
+    match answer {
+        None => publisher::Answer::NoResponder,
+        Some(Answer::Apply(report)) => publisher::Answer::Applied(wire(&report)),
+        Some(Answer::Remove(report)) => publisher::Answer::Removed(wire(&report)),
+        Some(Answer::Plan(plan)) => publisher::Answer::Planned(wire(&plan)),
+        Some(Answer::Live(_)) => panic!("nobody asked for live state"),
+        Some(Answer::Problem(problem)) => publisher::Answer::Unreadable(problem.to_string()),
+    }
+}
+
+fn retry_answer(answer: Option<Answer>) -> RetryAnswer {
+    match answer {
+        None => RetryAnswer::NoResponder,
+        Some(Answer::Apply(report)) => RetryAnswer::Clobber(wire(&report)),
+        Some(Answer::Remove(report)) => RetryAnswer::Remove(wire(&report)),
+        Some(Answer::Plan(_) | Answer::Live(_)) => panic!("retry asks for no such thing"),
+        Some(Answer::Problem(problem)) => RetryAnswer::Unreadable(problem.to_string()),
+    }
+}

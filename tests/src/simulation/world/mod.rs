@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Time, the bus and the power: what happens next is drawn from the seed, and
+//! everything that happens goes into the history.
+
+mod machines;
+mod publishing;
+mod retrying;
+mod traffic;
+mod turns;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use config_publisher::core::Publisher;
+use config_publisher::events as publisher;
+use dvs_schemas::v1::{EventAck, V1};
+use dvs_schemas::{Problem, Revision, Timestamp};
+use host_agent::datapath::Behaviour;
+use host_agent::host::HostEvent;
+use retry::Retry;
+
+pub use machines::Machine;
+use traffic::{DEADLINE, Item, Slot, Waiter};
+
+use super::node::Node;
+use super::weather::Weather;
+
+/// Hosts of the simulated fleet.
+pub const HOSTS: usize = 5;
+
+/// A program of the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// config-publisher.
+    Publisher,
+    /// retry.
+    Retry,
+    /// The host of this number.
+    Host(usize),
+}
+
+/// What an operator's request came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// The answer.
+    Answer(Box<Result<publisher::Reply, Problem>>),
+    /// No answer came; it may have been carried out.
+    Silence,
+}
+
+/// The whole.
+#[derive(Debug)]
+pub struct World {
+    /// The time.
+    pub now: Timestamp,
+    /// How bad things are.
+    pub weather: Weather,
+    /// The publisher.
+    pub publisher: Node<Publisher>,
+    /// The queues.
+    pub retry: Node<Retry>,
+    /// The hosts.
+    pub hosts: Vec<Machine>,
+    /// What operators were told, by token.
+    pub told: BTreeMap<u64, Told>,
+    /// Clobbers and removals that hosts were asked so far.
+    pub asked: u64,
+    /// Power cuts so far.
+    pub cuts: u64,
+    random: fastrand::Rng,
+    queue: BTreeMap<(Timestamp, u64), Item>,
+    sequence: u64,
+    tokens: u64,
+    slots: BTreeMap<u64, Slot>,
+    /// Requests that a service has taken in: its reply token to the asker's.
+    replies: BTreeMap<(Place, u64), u64>,
+    history: DefaultHasher,
+}
+
+impl World {
+    /// A fleet on empty disks; everything starts within the first moments.
+    #[must_use]
+    pub fn new(seed: u64, weather: Weather) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let hosts = (0..HOSTS).map(|n| Machine::new(n, &mut random)).collect();
+        let mut world = Self {
+            now: Timestamp(1_000_000),
+            weather,
+            publisher: Node::new(config_publisher::ledger::SPEC),
+            retry: Node::new(retry::SPEC),
+            hosts,
+            told: BTreeMap::new(),
+            asked: 0,
+            cuts: 0,
+            random,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            tokens: 0,
+            slots: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            history: DefaultHasher::new(),
+        };
+        let places = [Place::Publisher, Place::Retry]
+            .into_iter()
+            .chain((0..HOSTS).map(Place::Host));
+        for place in places {
+            world.later(50, Item::Start(place));
+        }
+        world.set_weather(weather);
+        world
+    }
+
+    /// Changes how bad things are from now on.
+    pub fn set_weather(&mut self, weather: Weather) {
+        self.weather = weather;
+        for machine in &self.hosts {
+            machine.datapath.behave(Behaviour {
+                failure_rate: weather.refusals,
+                ..Behaviour::default()
+            });
+        }
+    }
+
+    /// A number that stands for everything that has happened.
+    #[must_use]
+    pub fn history(&self) -> u64 {
+        self.history.clone().finish()
+    }
+
+    /// True if nothing is on its way but heartbeats and timers.
+    #[must_use]
+    pub fn nothing_under_way(&self) -> bool {
+        self.slots.is_empty()
+            && self
+                .queue
+                .values()
+                .all(|item| matches!(item, Item::Heartbeat(_) | Item::Deadline { .. }))
+    }
+
+    /// Sends an operator's request; what comes of it is in [`Self::told`].
+    pub fn ask(&mut self, request: publisher::Request) -> u64 {
+        let token = self.open(Waiter::Operator, DEADLINE);
+        self.send(Item::ToPublisher { request, token });
+        token
+    }
+
+    /// Takes a host off the bus for a while.
+    pub fn isolate(&mut self, host: usize, for_ms: u64) {
+        self.at(0, Item::Link { host, up: false });
+        self.at(for_ms, Item::Link { host, up: true });
+    }
+
+    /// The next thing happens. False if nothing will before `until`.
+    pub fn step(&mut self, until: Timestamp) -> bool {
+        let first = self.queue.first_key_value().map(|((at, _), _)| *at);
+        let due = self.first_due();
+        let wake = match (first, due) {
+            (Some(at), Some((due, place))) if due <= at => Some((due, place)),
+            (None, due) => due,
+            (Some(_), _) => None,
+        };
+        if let Some((due, place)) = wake {
+            if due > until {
+                return false;
+            }
+            self.now = self.now.max(due);
+            self.note(&("wake", place));
+            self.wake(place);
+            return true;
+        }
+        if first.is_none_or(|at| at > until) {
+            return false;
+        }
+        let Some(((at, _), item)) = self.queue.pop_first() else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        self.note(&item);
+        self.happen(item);
+        true
+    }
+
+    fn first_due(&self) -> Option<(Timestamp, Place)> {
+        let hosts = self.hosts.iter().enumerate();
+        [
+            (self.publisher.due(), Place::Publisher),
+            (self.retry.due(), Place::Retry),
+        ]
+        .into_iter()
+        .chain(hosts.map(|(n, machine)| (machine.agent.due(), Place::Host(n))))
+        .filter_map(|(due, place)| Some((due?, place)))
+        .min()
+    }
+
+    fn note(&mut self, what: &impl Debug) {
+        format!("{} {what:?}", self.now).hash(&mut self.history);
+    }
+
+    fn at(&mut self, ms: u64, item: Item) {
+        self.sequence += 1;
+        let at = self.now.after(Duration::from_millis(ms));
+        self.queue.insert((at, self.sequence), item);
+    }
+
+    fn happen(&mut self, item: Item) {
+        match item {
+            Item::ToHost {
+                host,
+                question,
+                token,
+                direct,
+            } => self.host_is_asked(host, question, token, direct),
+            Item::FromHost {
+                host,
+                token,
+                answer,
+            } => self.host_answers(&host, token, Some(answer)),
+            Item::NoResponder { host, token } => self.host_answers(&host, token, None),
+            Item::ToPublisher { request, token } => {
+                self.tokens += 1;
+                let to = self.tokens;
+                self.replies.insert((Place::Publisher, to), token);
+                let event = publisher::Event::Request {
+                    to: publisher::ReplyToken(to),
+                    request,
+                };
+                self.turn_publisher(Some(event));
+            }
+            Item::FromPublisher { token, result } => self.publisher_answers(token, result),
+            Item::ToRetry { put, token } => {
+                self.tokens += 1;
+                let to = self.tokens;
+                self.replies.insert((Place::Retry, to), token);
+                let event = retry::Event::Put {
+                    request: put,
+                    reply: retry::ReplyToken(to),
+                };
+                self.turn_retry(Some(event));
+            }
+            Item::FromRetry { token, result } => {
+                self.end_hand_over(token, result.map_err(|problem| problem.to_string()));
+            }
+            Item::Heartbeat(heartbeat) => {
+                let event = publisher::Event::Heartbeat(heartbeat);
+                self.turn_publisher(Some(event));
+            }
+            Item::Deadline { token } => self.deadline(token),
+            Item::Datapath { host, life, effect } => self.datapath(host, life, effect),
+            Item::Acknowledged { token } => {
+                if let Some(Slot {
+                    waiter: Waiter::Tell { host, seq },
+                    ..
+                }) = self.slots.remove(&token)
+                {
+                    let outcome = Ok(EventAck { v: V1, seq });
+                    self.turn_host(host, Some(HostEvent::Acknowledged { seq, outcome }));
+                }
+            }
+            Item::Subscribed { host, life, switch } => {
+                if self.hosts[host].agent.life == life && self.hosts[host].connected {
+                    self.hosts[host].hears.insert(switch.clone());
+                    self.turn_host(host, Some(HostEvent::Subscribed(switch)));
+                }
+            }
+            Item::Start(place) => self.start(place),
+            Item::Link { host, up } => {
+                self.hosts[host].connected = up;
+                let event = if up {
+                    HostEvent::Connected
+                } else {
+                    HostEvent::Disconnected
+                };
+                self.turn_host(host, Some(event));
+            }
+        }
+    }
+
+    /// The newest commit of the running publisher.
+    #[must_use]
+    pub fn revision(&self) -> Option<Revision> {
+        self.publisher.core().map(|core| core.config().revision())
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The publisher: what it wants done, and what becomes of its answers.
+
+use std::time::Duration;
+
+use config_publisher::events as publisher;
+use dvs_schemas::{HostName, Problem};
+use host_agent::host::HostEvent;
+
+use super::traffic::{DEADLINE, HostQuestion, Item, Waiter, wire};
+use super::{HOSTS, Place, Told, World};
+
+impl World {
+    pub(super) fn publisher_wants(&mut self, effect: publisher::Effect) {
+        match effect {
+            publisher::Effect::Push {
+                push,
+                calls,
+                within,
+            } => {
+                for (call, what) in calls.into_iter().enumerate() {
+                    self.push(push, call, what, within);
+                }
+            }
+            publisher::Effect::Reply { to, result } => {
+                if let Some(token) = self.replies.remove(&(Place::Publisher, to.0)) {
+                    self.send(Item::FromPublisher {
+                        token,
+                        result: *result,
+                    });
+                }
+            }
+            publisher::Effect::HandOver { number, put } => {
+                let token = self.open(Waiter::HandOver { number }, DEADLINE);
+                let put = wire(&put);
+                self.send(Item::ToRetry { put, token });
+            }
+        }
+    }
+
+    pub(super) fn push(
+        &mut self,
+        push: publisher::PushId,
+        call: usize,
+        what: publisher::Call,
+        within: Duration,
+    ) {
+        let (hosts, question, direct): (Vec<HostName>, _, _) = match &what {
+            publisher::Call::FanOut { clobber, hosts } => (
+                hosts.to_vec(),
+                HostQuestion::Clobber(Box::new(wire(&**clobber))),
+                false,
+            ),
+            publisher::Call::Clobber { host, clobber } => (
+                vec![host.clone()],
+                HostQuestion::Clobber(Box::new(wire(&**clobber))),
+                true,
+            ),
+            publisher::Call::Remove { host, remove } => (
+                vec![host.clone()],
+                HostQuestion::Remove(wire(&**remove)),
+                true,
+            ),
+            publisher::Call::Plan { host, clobber } => (
+                vec![host.clone()],
+                HostQuestion::Plan(Box::new(wire(&**clobber))),
+                true,
+            ),
+        };
+        let missing = hosts.iter().cloned().collect();
+        let token = self.open(
+            Waiter::Push {
+                push,
+                call,
+                missing,
+            },
+            within,
+        );
+        // A fan-out reaches whoever listens, awaited or not.
+        let reached: Vec<usize> = if direct {
+            hosts
+                .iter()
+                .filter_map(|host| self.host_named(host))
+                .collect()
+        } else {
+            (0..HOSTS).collect()
+        };
+        for host in reached {
+            self.send(Item::ToHost {
+                host,
+                question: question.clone(),
+                token,
+                direct,
+            });
+        }
+    }
+
+    pub(super) fn publisher_answers(
+        &mut self,
+        token: u64,
+        result: Result<publisher::Reply, Problem>,
+    ) {
+        let Some(slot) = self.slots.remove(&token) else {
+            return;
+        };
+        match slot.waiter {
+            Waiter::Operator => {
+                self.told.insert(token, Told::Answer(Box::new(result)));
+            }
+            Waiter::Render { flight } => {
+                let result = match result {
+                    Ok(publisher::Reply::Rendered(reply)) => Ok(wire(&reply)),
+                    Ok(other) => panic!("a render was answered by {other:?}"),
+                    Err(problem) => Err(problem.to_string()),
+                };
+                let event = retry::Event::Rendered { flight, result };
+                self.turn_retry(Some(event));
+            }
+            Waiter::Hello { host } => {
+                let result = match result {
+                    Ok(publisher::Reply::Hello(reply)) => Ok(wire(&reply)),
+                    Ok(other) => panic!("a hello was answered by {other:?}"),
+                    Err(problem) => Err(problem.to_string()),
+                };
+                self.turn_host(host, Some(HostEvent::Greeted(result)));
+            }
+            Waiter::Push { .. }
+            | Waiter::HandOver { .. }
+            | Waiter::Flight { .. }
+            | Waiter::Tell { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is on its way, and who waits for what of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use config_publisher::events as publisher;
+use dvs_schemas::v1::{Clobber, Heartbeat, PutReply, Remove, RetryPut};
+use dvs_schemas::{Format, HostName, Problem, SwitchName};
+use host_agent::host::{Answer, HostEffect, HostEvent};
+use retry::{Answer as RetryAnswer, FlightId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Place, Told, World};
+
+/// How long a push, a re-push or a request waits.
+pub(super) const DEADLINE: Duration = Duration::from_millis(500);
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Waiter {
+    Push {
+        push: publisher::PushId,
+        call: usize,
+        missing: BTreeSet<HostName>,
+    },
+    HandOver {
+        number: u64,
+    },
+    Render {
+        flight: FlightId,
+    },
+    Flight {
+        flight: FlightId,
+        host: HostName,
+    },
+    Hello {
+        host: usize,
+    },
+    Tell {
+        host: usize,
+        seq: u64,
+    },
+    Operator,
+}
+
+impl Waiter {
+    pub(super) fn place(&self) -> Option<Place> {
+        match self {
+            Self::Push { .. } | Self::HandOver { .. } => Some(Place::Publisher),
+            Self::Render { .. } | Self::Flight { .. } => Some(Place::Retry),
+            Self::Hello { host } | Self::Tell { host, .. } => Some(Place::Host(*host)),
+            Self::Operator => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) waiter: Waiter,
+    /// The asker's life; an answer to a life before finds nobody.
+    pub(super) life: u64,
+}
+
+/// What a host is asked.
+#[derive(Debug, Clone)]
+pub(super) enum HostQuestion {
+    Clobber(Box<Clobber>),
+    Remove(Remove),
+    Plan(Box<Clobber>),
+}
+
+/// What is on its way.
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    /// A question to a host.
+    ToHost {
+        host: usize,
+        question: HostQuestion,
+        token: u64,
+        /// A question on the host's own subject, which the bus answers itself
+        /// when nobody listens.
+        direct: bool,
+    },
+    /// A host's answer.
+    FromHost {
+        host: HostName,
+        token: u64,
+        answer: Answer,
+    },
+    /// A question to the publisher.
+    ToPublisher {
+        request: publisher::Request,
+        token: u64,
+    },
+    /// The publisher's answer.
+    FromPublisher {
+        token: u64,
+        result: Result<publisher::Reply, Problem>,
+    },
+    /// A hand-over.
+    ToRetry { put: RetryPut, token: u64 },
+    /// Retry's answer.
+    FromRetry {
+        token: u64,
+        result: Result<PutReply, Problem>,
+    },
+    /// A heartbeat.
+    Heartbeat(Heartbeat),
+    /// Nobody listens for the host.
+    NoResponder { host: HostName, token: u64 },
+    /// The bound of a wait is over.
+    Deadline { token: u64 },
+    /// A datapath is done with something.
+    Datapath {
+        host: usize,
+        life: u64,
+        effect: HostEffect,
+    },
+    /// The collector's acknowledgement.
+    Acknowledged { token: u64 },
+    /// A switch's subject is heard from now on.
+    Subscribed {
+        host: usize,
+        life: u64,
+        switch: SwitchName,
+    },
+    /// A program starts again.
+    Start(Place),
+    /// The bus lets a host go, or has it back.
+    Link { host: usize, up: bool },
+}
+
+/// Through the wire and back: what a message can't say does not arrive.
+pub(super) fn wire<T: Serialize + DeserializeOwned>(message: &T) -> T {
+    let bytes = dvs_schemas::codec::encode(Format::MessagePack, message)
+        .unwrap_or_else(|e| panic!("a message can't be written: {e:?}"));
+    match dvs_schemas::codec::decode(&bytes) {
+        Ok((_, message)) => message,
+        Err(problem) => panic!("a message can't be read: {problem}"),
+    }
+}
+
+impl World {
+    /// After a random time of at most `ms`.
+    pub(super) fn later(&mut self, ms: u64, item: Item) {
+        let ms = self.random.u64(0..=ms);
+        self.at(ms, item);
+    }
+
+    /// Over the bus: perhaps lost, perhaps twice, at some time.
+    pub(super) fn send(&mut self, item: Item) {
+        // An operator's request repeated by the bus would undo later ones;
+        // NATS does not repeat, and hosts and services must not care.
+        let operators = matches!(&item, Item::ToPublisher { request, .. }
+            if !matches!(request, publisher::Request::Hello(_) | publisher::Request::Render(_)));
+        if self.random.f64() < self.weather.loss {
+            return;
+        }
+        if !operators && self.random.f64() < self.weather.repeat {
+            self.later(self.weather.delay, item.clone());
+        }
+        let delay = if operators {
+            self.weather.delay.min(50)
+        } else {
+            self.weather.delay
+        };
+        self.later(delay, item);
+    }
+
+    pub(super) fn open(&mut self, waiter: Waiter, within: Duration) -> u64 {
+        self.tokens += 1;
+        let token = self.tokens;
+        let life = waiter.place().map_or(0, |place| self.life(place));
+        self.slots.insert(token, Slot { waiter, life });
+        let ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        self.at(ms, Item::Deadline { token });
+        token
+    }
+
+    pub(super) fn deadline(&mut self, token: u64) {
+        let Some(slot) = self.slots.remove(&token) else {
+            return;
+        };
+        if slot
+            .waiter
+            .place()
+            .is_some_and(|place| self.life(place) != slot.life)
+        {
+            return;
+        }
+        let silence = "no answer in time".to_owned();
+        match slot.waiter {
+            Waiter::Push {
+                push,
+                call,
+                missing,
+            } => {
+                let outcomes = missing
+                    .into_iter()
+                    .map(|host| publisher::Outcome {
+                        host,
+                        call,
+                        answer: publisher::Answer::TimedOut,
+                    })
+                    .collect();
+                let event = publisher::Event::Outcomes { push, outcomes };
+                self.turn_publisher(Some(event));
+            }
+            Waiter::HandOver { number } => {
+                let event = publisher::Event::HandedOver {
+                    number,
+                    result: Err(silence),
+                };
+                self.turn_publisher(Some(event));
+            }
+            Waiter::Render { flight } => {
+                let event = retry::Event::Rendered {
+                    flight,
+                    result: Err(silence),
+                };
+                self.turn_retry(Some(event));
+            }
+            Waiter::Flight { flight, .. } => {
+                let event = retry::Event::Answered {
+                    flight,
+                    answer: RetryAnswer::TimedOut,
+                };
+                self.turn_retry(Some(event));
+            }
+            Waiter::Hello { host } => self.turn_host(host, Some(HostEvent::Greeted(Err(silence)))),
+            Waiter::Tell { host, seq } => self.turn_host(
+                host,
+                Some(HostEvent::Acknowledged {
+                    seq,
+                    outcome: Err(silence),
+                }),
+            ),
+            Waiter::Operator => {
+                self.told.insert(token, Told::Silence);
+            }
+        }
+    }
+}

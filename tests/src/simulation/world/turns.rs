@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Turns of the programs, and their power.
+
+use config_publisher::events as publisher;
+use host_agent::host::HostEvent;
+
+use super::traffic::Item;
+use super::{Place, World};
+use crate::simulation::node::PowerCut;
+use crate::simulation::start;
+
+impl World {
+    /// Lets the power of a program fail.
+    pub fn cut(&mut self, place: Place) {
+        self.note(&("cut", place));
+        match place {
+            Place::Publisher => self.publisher.cut(&mut self.random),
+            Place::Retry => self.retry.cut(&mut self.random),
+            Place::Host(n) => self.hosts[n].agent.cut(&mut self.random),
+        }
+        self.fell(place);
+    }
+
+    pub(super) fn life(&self, place: Place) -> u64 {
+        match place {
+            Place::Publisher => self.publisher.life,
+            Place::Retry => self.retry.life,
+            Place::Host(n) => self.hosts[n].agent.life,
+        }
+    }
+
+    pub(super) fn fell(&mut self, place: Place) {
+        self.cuts += 1;
+        self.slots
+            .retain(|_, slot| slot.waiter.place() != Some(place));
+        self.replies.retain(|(at, _), _| *at != place);
+        if let Place::Host(n) = place {
+            self.hosts[n].hears.clear();
+        }
+        self.later(400, Item::Start(place));
+    }
+
+    pub(super) fn start(&mut self, place: Place) {
+        let now = self.now;
+        let seed = self.random.u64(..);
+        match place {
+            Place::Publisher => {
+                self.publisher
+                    .start(|ledger| start::publisher(ledger, seed));
+                let event = publisher::Event::Connected {
+                    max_payload: 1_048_576,
+                };
+                self.turn_publisher(Some(event));
+            }
+            Place::Retry => {
+                self.retry.start(|ledger| start::retry(ledger, seed, now));
+                self.turn_retry(None);
+            }
+            Place::Host(n) => {
+                let name = self.hosts[n].name.clone();
+                self.hosts[n]
+                    .agent
+                    .start(|ledger| start::agent(ledger, &name, seed));
+                self.turn_host(n, None);
+                if self.hosts[n].connected {
+                    self.turn_host(n, Some(HostEvent::Connected));
+                }
+            }
+        }
+    }
+
+    pub(super) fn turn_publisher(&mut self, event: Option<publisher::Event>) {
+        let (ran, cut) = (self.publisher.runs(), self.draw_cut());
+        let effects = self.publisher.turn(self.now, event, cut, &mut self.random);
+        for effect in effects {
+            self.note(&effect);
+            self.publisher_wants(effect);
+        }
+        self.take_cut(Place::Publisher, ran, cut);
+    }
+
+    pub(super) fn turn_retry(&mut self, event: Option<retry::Event>) {
+        let (ran, cut) = (self.retry.runs(), self.draw_cut());
+        let effects = self.retry.turn(self.now, event, cut, &mut self.random);
+        for effect in effects {
+            self.note(&effect);
+            self.retry_wants(effect);
+        }
+        self.take_cut(Place::Retry, ran, cut);
+    }
+
+    pub(super) fn turn_host(&mut self, host: usize, event: Option<HostEvent>) {
+        let cut = self.draw_cut();
+        let machine = &mut self.hosts[host];
+        let ran = machine.agent.runs();
+        let event = event.map(|event| (machine.name.clone(), event));
+        let effects = machine.agent.turn(self.now, event, cut, &mut self.random);
+        for effect in effects {
+            self.note(&effect);
+            self.host_wants(host, effect.1);
+        }
+        self.take_cut(Place::Host(host), ran, cut);
+    }
+
+    /// Nothing happens to a program but that its time has come.
+    pub(super) fn wake(&mut self, place: Place) {
+        match place {
+            Place::Publisher => self.turn_publisher(None),
+            Place::Retry => self.turn_retry(None),
+            Place::Host(host) => self.turn_host(host, None),
+        }
+    }
+
+    fn draw_cut(&mut self) -> Option<PowerCut> {
+        (self.random.f64() < self.weather.cuts).then(|| {
+            [
+                PowerCut::BeforeCommit,
+                PowerCut::DuringCommit,
+                PowerCut::AfterCommit,
+                PowerCut::AmongEffects,
+            ][self.random.usize(0..4)]
+        })
+    }
+
+    /// Notes that a program which ran before its turn does so no more.
+    fn take_cut(&mut self, place: Place, ran: bool, cut: Option<PowerCut>) {
+        let runs = match place {
+            Place::Publisher => self.publisher.runs(),
+            Place::Retry => self.retry.runs(),
+            Place::Host(host) => self.hosts[host].agent.runs(),
+        };
+        if ran && !runs {
+            self.note(&("power", place, cut));
+            self.fell(place);
+        }
+    }
+}
