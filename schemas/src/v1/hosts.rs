@@ -123,7 +123,8 @@ pub struct HostStatus {
 pub enum Presence {
     /// Its heartbeats come.
     Present,
-    /// Three heartbeats are missing.
+    /// Three heartbeats are missing, or none came for three minutes after the
+    /// publisher's start.
     Absent,
     /// Not heard of since the publisher started, and it may still come.
     Unknown,

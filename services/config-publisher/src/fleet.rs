@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The hosts that ever said hello, and what is known of them. That they exist
 //! is durable; whether they are there and what they have applied is known anew
-//! within one heartbeat of a start.
+//! within one heartbeat of a start, and who is silent for long is absent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use crate::record::PushId;
 /// Heartbeats that may be missing before a host counts as absent.
 const MISSED: u32 = 3;
 
-/// The interval that is assumed between a hello and the first heartbeat. The
-/// hosts' own default is 10 s; one that is set slower is not to be taken for
-/// absent before it has said so.
+/// The interval that is assumed before the first heartbeat. The hosts' own
+/// default is 10 s; one that is set slower is not to be taken for absent before
+/// it has said so.
 const FIRST_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Longest interval that is believed: a host that names a longer one would
@@ -44,13 +44,22 @@ pub struct HostEntry {
 pub struct Host {
     /// What is stored of it.
     pub entry: HostEntry,
-    /// When it was last heard of.
-    pub heard: Option<Timestamp>,
     /// What it has applied, as far as it told.
     pub observed: BTreeMap<SwitchName, Revision>,
-    interval: Duration,
+    sign: Sign,
     /// The full push that answers its hello, while that is under way.
     greeting: Option<(Uuid, PushId)>,
+}
+
+/// The last sign of life of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    /// None, and the bus was not there yet to bring one.
+    None,
+    /// None since the bus is there.
+    Awaited { since: Timestamp },
+    /// It was heard of, and said how often it speaks.
+    Heard { at: Timestamp, interval: Duration },
 }
 
 /// All hosts.
@@ -91,11 +100,22 @@ impl Fleet {
         }
     }
 
+    /// The bus is there: from now on a host that lives is heard of.
+    pub fn listen(&mut self, now: Timestamp) {
+        self.roster = None;
+        for host in self.hosts.values_mut() {
+            match host.sign {
+                Sign::None => host.sign = Sign::Awaited { since: now },
+                Sign::Awaited { .. } | Sign::Heard { .. } => {}
+            }
+        }
+    }
+
     /// Everybody's name, ascending, if nobody is absent. What it finds holds
     /// until a host comes, or the first may have become absent.
     pub fn muster(&mut self, now: Timestamp) -> Option<Arc<[HostName]>> {
         if self.roster.as_ref().is_none_or(|roster| roster.until < now) {
-            let first = self.hosts.values().filter_map(Host::present_until).min();
+            let first = self.hosts.values().filter_map(Host::waited_until).min();
             let until = first.unwrap_or(now);
             self.roster = (until >= now).then(|| Roster {
                 names: self.hosts.keys().cloned().collect(),
@@ -156,13 +176,16 @@ impl Fleet {
         let host = self.hosts.entry(hello.host.clone());
         let host = host.or_insert_with(|| Host::unheard(entry.clone()));
         host.entry = entry;
-        host.heard = Some(now);
-        host.interval = host.interval.max(FIRST_INTERVAL);
+        let interval = match host.sign {
+            Sign::None | Sign::Awaited { .. } => FIRST_INTERVAL,
+            Sign::Heard { interval, .. } => interval.max(FIRST_INTERVAL),
+        };
+        host.sign = Sign::Heard { at: now, interval };
         host.observed = observed(&hello.observed);
         match greeted {
             Greeted::New => self.roster = None,
             Greeted::Changed | Greeted::Known => {
-                let until = host.present_until();
+                let until = host.waited_until();
                 self.hurry(until);
             }
         }
@@ -173,10 +196,10 @@ impl Fleet {
     /// comes, and says more.
     pub fn hear(&mut self, now: Timestamp, heartbeat: &Heartbeat) {
         if let Some(host) = self.hosts.get_mut(&heartbeat.host) {
-            host.heard = Some(now);
-            host.interval = Duration::from_millis(heartbeat.interval_ms).min(LONGEST_INTERVAL);
+            let interval = Duration::from_millis(heartbeat.interval_ms).min(LONGEST_INTERVAL);
+            host.sign = Sign::Heard { at: now, interval };
             host.observed = observed(&heartbeat.observed);
-            let until = host.present_until();
+            let until = host.waited_until();
             self.hurry(until);
         }
     }
@@ -192,8 +215,10 @@ impl Fleet {
         let Some(host) = self.hosts.get_mut(host) else {
             return;
         };
-        if host.heard.is_some() {
-            host.heard = Some(now);
+        match &mut host.sign {
+            Sign::None => {}
+            Sign::Awaited { since } => *since = now,
+            Sign::Heard { at, interval: _ } => *at = now,
         }
         match host.observed.get_mut(switch) {
             // A late answer tells of the past.
@@ -226,16 +251,31 @@ impl Host {
         let Some(host) = host else {
             return Presence::Never;
         };
-        match host.present_until() {
-            None => Presence::Unknown,
-            Some(until) if now > until => Presence::Absent,
-            Some(_) => Presence::Present,
+        if host.waited_until().is_some_and(|until| now > until) {
+            return Presence::Absent;
+        }
+        match host.sign {
+            Sign::None | Sign::Awaited { .. } => Presence::Unknown,
+            Sign::Heard { .. } => Presence::Present,
         }
     }
 
-    /// The last moment at which the host counts as present, if it was heard of.
-    fn present_until(&self) -> Option<Timestamp> {
-        self.heard.map(|heard| heard.after(self.interval * MISSED))
+    /// When the host was last heard of.
+    #[must_use]
+    pub fn heard(&self) -> Option<Timestamp> {
+        match self.sign {
+            Sign::None | Sign::Awaited { .. } => None,
+            Sign::Heard { at, .. } => Some(at),
+        }
+    }
+
+    /// The last moment at which the host is not absent, if there is one.
+    fn waited_until(&self) -> Option<Timestamp> {
+        match self.sign {
+            Sign::None => None,
+            Sign::Awaited { since } => Some(since.after(FIRST_INTERVAL * MISSED)),
+            Sign::Heard { at, interval } => Some(at.after(interval * MISSED)),
+        }
     }
 
     /// Why a push need not wait for a host; none if it must.
@@ -244,20 +284,21 @@ impl Host {
         match Self::presence(host, now) {
             Presence::Present | Presence::Unknown => None,
             Presence::Never => Some("absent: the host never said hello".to_owned()),
-            Presence::Absent => {
-                let heard = host.and_then(|host| host.heard).unwrap_or(now);
-                let silent = now.since(heard).as_secs();
-                Some(format!("absent: not heard of for {silent} s"))
-            }
+            Presence::Absent => Some(match host.and_then(Self::heard) {
+                Some(heard) => {
+                    let silent = now.since(heard).as_secs();
+                    format!("absent: not heard of for {silent} s")
+                }
+                None => "absent: not heard of since config-publisher started".to_owned(),
+            }),
         }
     }
 
     fn unheard(entry: HostEntry) -> Self {
         Self {
             entry,
-            heard: None,
             observed: BTreeMap::new(),
-            interval: Duration::ZERO,
+            sign: Sign::None,
             greeting: None,
         }
     }

@@ -287,7 +287,7 @@ fn status(config: &Config, fleet: &Fleet, name: &HostName, now: Timestamp) -> Ho
     HostStatus {
         host: name.clone(),
         presence: Host::presence(host, now),
-        heard: host.and_then(|host| host.heard),
+        heard: host.and_then(Host::heard),
         node: host.map(|host| host.entry.node.clone()),
         version: host.map(|host| host.entry.version.clone()),
         switches: switches.collect(),

@@ -246,6 +246,7 @@ impl Publisher {
     fn connected(&mut self, now: Timestamp, max_payload: usize, out: &mut Out) {
         // Nobody reads what is larger, whatever the bus takes.
         self.settings.max_payload = max_payload.min(REQUEST_MAX);
+        self.fleet.listen(now);
         for (push, record) in std::mem::take(&mut self.unsent) {
             self.send(now, push, &record, out);
             self.finish_if_over(now, push, out);

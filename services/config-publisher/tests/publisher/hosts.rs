@@ -10,7 +10,7 @@ use dvs_schemas::v1::{
 };
 use uuid::Uuid;
 
-use crate::desk::{Desk, SITE, hello, name, pushes, web};
+use crate::desk::{Desk, SITE, hello, hosts_of, name, pushes, web};
 
 fn list(desk: &mut Desk, request: HostListRequest) -> Vec<HostStatus> {
     match desk.ask(Request::Hosts(request)) {
@@ -102,13 +102,37 @@ fn presence_follows_the_heartbeats() {
         ..HostListRequest::default()
     };
     assert_eq!(list(&mut desk, unknown), [], "a heartbeat is no hello");
+}
+
+#[test]
+fn a_host_that_stays_silent_after_a_start_is_absent_in_the_end() {
+    let mut desk = Desk::of(2);
+    desk.apply(SITE);
     desk.restart();
-    desk.pass(Duration::from_secs(3600));
+    desk.pass(Duration::from_secs(180));
+    let unknown = status(&mut desk, "h1").presence;
+    assert_eq!(unknown, Presence::Unknown, "it may still come");
+    desk.heartbeat("h2");
+    desk.pass(Duration::from_millis(1));
+    assert_eq!(status(&mut desk, "h1").presence, Presence::Absent);
+    assert_eq!(status(&mut desk, "h2").presence, Presence::Present);
+    // It is not waited for, and is retry's at once.
+    desk.calls.clear();
+    desk.put.clear();
+    desk.apply(&web(200));
+    let asked: Vec<_> = desk.calls.iter().flat_map(hosts_of).collect();
+    assert_eq!(asked, [name("h2")]);
     assert_eq!(
-        status(&mut desk, "h1").presence,
-        Presence::Unknown,
-        "it may still come"
+        desk.put[0].repush[0].error,
+        "absent: not heard of since config-publisher started"
     );
+    // The bus that comes and goes changes nothing of it.
+    desk.hear(Event::Connected {
+        max_payload: 1_000_000,
+    });
+    assert_eq!(status(&mut desk, "h1").presence, Presence::Absent);
+    desk.heartbeat("h1");
+    assert_eq!(status(&mut desk, "h1").presence, Presence::Present);
 }
 
 #[test]
