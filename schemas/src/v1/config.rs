@@ -32,7 +32,8 @@ pub struct Options {
     /// True: ask the hosts what they would do, and write nothing anywhere.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dry_run: bool,
-    /// Refuse if any of the named objects was changed by a later commit.
+    /// Refuse if any of the named objects was changed by a later commit, or may
+    /// have been deleted by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_revision: Option<Revision>,
 }

@@ -66,6 +66,7 @@ pub struct Largest {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     revision: Revision,
+    deleted: Revision,
     switches: BTreeMap<SwitchName, Entry<SwitchDoc>>,
     groups: BTreeMap<SwitchName, BTreeMap<PortGroupName, Entry<PortGroupDoc>>>,
     mirrors: BTreeMap<SwitchName, BTreeMap<MirrorName, Entry<MirrorSessionDoc>>>,
@@ -89,6 +90,18 @@ impl Config {
     /// Sets the newest commit.
     pub(crate) fn set_revision(&mut self, revision: Revision) {
         self.revision = revision;
+    }
+
+    /// The newest commit that deleted something. What was deleted before it is
+    /// not remembered one by one.
+    #[must_use]
+    pub fn deleted(&self) -> Revision {
+        self.deleted
+    }
+
+    /// Sets the newest commit that deleted something.
+    pub(crate) fn set_deleted(&mut self, revision: Revision) {
+        self.deleted = revision;
     }
 
     /// A switch.

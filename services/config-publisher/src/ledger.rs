@@ -28,8 +28,11 @@ pub const HOSTS: Table = Table("hosts");
 /// [`crate::record::Record`] by push, big-endian, so that loading keeps their
 /// order.
 pub const PENDING: Table = Table("pending");
-/// The newest `Revision` under the empty key.
+/// The newest `Revision` under the empty key, and the newest that deleted
+/// something under [`DELETED`].
 pub const REVISION: Table = Table("revision");
+/// See [`REVISION`].
+pub const DELETED: &str = "deleted";
 
 /// The publisher's ledger.
 pub const SPEC: LedgerSpec = LedgerSpec {

@@ -13,7 +13,7 @@ use crate::changes::{Object, Placed};
 use crate::config::Config;
 use crate::fleet::{Fleet, HostEntry};
 use crate::ledger::{
-    GROUPS, HOSTS, MIRRORS, PENDING, PORTS, PortEntry, REVISION, SWITCHES, WANTED,
+    DELETED, GROUPS, HOSTS, MIRRORS, PENDING, PORTS, PortEntry, REVISION, SWITCHES, WANTED,
 };
 use crate::record::{PushId, Record};
 
@@ -84,8 +84,12 @@ pub fn load(ledger: &Ledger) -> Result<Loaded, LoadError> {
     for (key, revision) in ledger.load::<Revision>(WANTED)? {
         want(&mut config, &key, revision).ok_or_else(|| unreadable(WANTED, &key))?;
     }
-    for revision in values::<Revision>(ledger, REVISION)? {
-        config.set_revision(revision);
+    for (key, revision) in ledger.load::<Revision>(REVISION)? {
+        match text(&key) {
+            Some("") => config.set_revision(revision),
+            Some(DELETED) => config.set_deleted(revision),
+            Some(_) | None => return Err(unreadable(REVISION, &key)),
+        }
     }
     let mut hosts = Vec::new();
     for (key, entry) in ledger.load::<HostEntry>(HOSTS)? {

@@ -193,6 +193,9 @@ fn unique(keys: &[ObjectKey], list: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Whether all that a request names is as it was at `if_revision`. Which
+/// objects were deleted is not remembered, only when the last one was: what is
+/// not there may have been that one.
 fn unchanged_since(
     config: &Config,
     keys: &[ObjectKey],
@@ -202,12 +205,24 @@ fn unchanged_since(
     let Some(bound) = if_revision else {
         return Ok(());
     };
+    let newest = config.revision();
+    if bound > newest {
+        let message = format!("the newest revision is {newest}, and if_revision {bound} is ahead");
+        return Err(Problem::invalid(message)
+            .of(place(list, 0, keys))
+            .at("if_revision")
+            .allow(format!("0 to {newest}")));
+    }
     for (at, key) in keys.iter().enumerate() {
-        if let Some(revision) = config.revision_of(key)
-            && revision > bound
-        {
-            let message =
-                format!("{key} was changed at revision {revision}, after if_revision {bound}");
+        let (revision, what) = match config.revision_of(key) {
+            Some(revision) => (revision, format!("{key} was changed")),
+            None => (
+                config.deleted(),
+                format!("there is no {key}; objects were deleted"),
+            ),
+        };
+        if revision > bound {
+            let message = format!("{what} at revision {revision}, after if_revision {bound}");
             return Err(Problem::new(ProblemCode::Conflict, message)
                 .of(place(list, at, keys))
                 .at("if_revision")

@@ -12,7 +12,7 @@ use super::{Out, Publisher};
 use crate::changes::{Change, ChangeSet, Object};
 use crate::config::Largest;
 use crate::events::{Effect, Reply, ReplyToken};
-use crate::ledger::{self, PENDING, REVISION, WANTED, pending, within};
+use crate::ledger::{self, DELETED, PENDING, REVISION, WANTED, pending, within};
 use crate::pushes::{Begun, begin};
 use crate::record::{Owed, PushId, Record};
 use crate::render::View;
@@ -118,7 +118,10 @@ impl Publisher {
         for change in &changes.0 {
             match change.after() {
                 Some(object) => ledger::put(writes, revision, object),
-                None => ledger::delete(writes, &change.key()),
+                None => {
+                    ledger::delete(writes, &change.key());
+                    self.config.set_deleted(revision);
+                }
             }
             if let Change::Delete {
                 before: Object::Switch(doc),
@@ -129,6 +132,9 @@ impl Publisher {
             }
         }
         writes.put(REVISION, "", &revision);
+        if self.config.deleted() == revision {
+            writes.put(REVISION, DELETED, &revision);
+        }
     }
 
     /// Forgets what hosts wanted of a switch that is gone.

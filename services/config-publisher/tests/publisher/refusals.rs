@@ -292,6 +292,46 @@ fn a_lost_update() {
 }
 
 #[test]
+fn an_update_as_of_a_revision_to_come() {
+    apply(
+        r#"{"kind": "PortGroup", "name": "iso", "switch": "lab", "if_revision": 3}"#,
+        Invalid,
+        ("PortGroup lab/iso", "if_revision"),
+        &["the newest revision is 2", "allowed: 0 to 2"],
+    );
+}
+
+#[test]
+fn an_update_of_what_was_deleted_since_is_lost_too() {
+    let mut desk = desk();
+    let lab_1 = |bound: u64| {
+        format!(
+            r#"{{"kind": "Port", "name": "lab-1", "switch": "lab", "group": "iso",
+                "if_revision": {bound}}}"#
+        )
+    };
+    desk.delete(r#"{"kind": "Port", "name": "lab-1"}"#);
+    desk.apply(r#"{"kind": "PortGroup", "name": "db", "switch": "prod"}"#);
+    desk.restart();
+    desk.work();
+    for bound in [0, 2] {
+        let problem = refused(&mut desk, |desk| desk.try_apply(&lab_1(bound)).unwrap_err());
+        check(
+            Conflict,
+            ("Port lab-1", "if_revision"),
+            &[
+                "there is no Port lab-1",
+                "at revision 3",
+                "allowed: 3 or later",
+            ],
+            &problem,
+        );
+    }
+    // Whoever has seen the deletion may make it anew.
+    desk.apply(&lab_1(3));
+}
+
+#[test]
 fn an_update_of_what_has_not_changed_since_is_not_lost() {
     let mut desk = desk();
     let reply =
