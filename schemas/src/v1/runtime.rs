@@ -212,6 +212,9 @@ pub struct LiveRequest {
     /// All ports of this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostName>,
+    /// The `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<PortId>,
 }
 
 /// The collector's question to a host.
@@ -222,9 +225,22 @@ pub struct Live {
     /// Only this port; none: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<PortId>,
+    /// The `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<PortId>,
 }
 
-/// Runtime state as the host reads it now.
+impl Live {
+    /// Whether a port is asked for.
+    #[must_use]
+    pub fn wants(&self, port: &PortId) -> bool {
+        self.port.as_ref().is_none_or(|only| only == port)
+            && self.after.as_ref().is_none_or(|after| port > after)
+    }
+}
+
+/// Runtime state as the host reads it now; a page of it, by port. Each page is
+/// read when it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LiveReply {
     /// Version of the message.
@@ -237,4 +253,7 @@ pub struct LiveReply {
     pub ports: Vec<PortRuntime>,
     /// Counters.
     pub counters: Vec<CountersOf>,
+    /// Ask again with `after` set to this; none on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<PortId>,
 }

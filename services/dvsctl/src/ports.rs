@@ -97,8 +97,27 @@ pub async fn runtime(connector: Connector<'_>, args: RuntimeArgs) -> Result<Verd
 pub async fn live(connector: Connector<'_>, args: LiveArgs) -> Result<Verdict, Failure> {
     let session = connector.open().await?;
     let LiveArgs { port, host, format } = args;
-    let request = LiveRequest { port, host };
-    let reply: LiveReply = session.ask(subjects::RUNTIME_LIVE, &request).await?;
+    let mut request = LiveRequest {
+        port,
+        host,
+        after: None,
+    };
+    let mut reply: LiveReply = session.ask(subjects::RUNTIME_LIVE, &request).await?;
+    request.after = reply.next.take();
+    if request.after.is_some() {
+        session
+            .pages(
+                subjects::RUNTIME_LIVE,
+                request,
+                |request, page: LiveReply| {
+                    reply.ports.extend(page.ports);
+                    reply.counters.extend(page.counters);
+                    request.after = page.next;
+                    request.after.is_some()
+                },
+            )
+            .await?;
+    }
     let text = match format.output {
         OutputFormat::Json => json(&reply)?,
         OutputFormat::Yaml => yaml(&reply)?,
@@ -119,6 +138,7 @@ fn records(reply: LiveReply) -> Vec<RuntimeRecord> {
         at,
         ports,
         counters,
+        next: _,
     } = reply;
     let counters: BTreeMap<PortId, Counters> = counters
         .into_iter()

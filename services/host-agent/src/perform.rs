@@ -11,9 +11,9 @@ use bytes::Bytes;
 use dvs_daemon::Condition;
 use dvs_schemas::problem::ProblemBody;
 use dvs_schemas::subjects::{self, EventVerb};
-use dvs_schemas::v1::{ApplyOutcome, EventAck, Heartbeat};
+use dvs_schemas::v1::{ApplyOutcome, EventAck, Heartbeat, Live};
 use dvs_schemas::{Format, HostName, PortId, Problem, SwitchName, codec};
-use dvs_transport::Bus;
+use dvs_transport::{Bus, BusError};
 use futures_util::future::{BoxFuture, FutureExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -242,7 +242,7 @@ impl<D: Datapath> Performer<D> {
                 apply(datapath(), self.counts.clone(), number, steps).boxed()
             }
             HostEffect::Count(ports) => count(datapath(), ports).boxed(),
-            HostEffect::ReadLive { asker, port } => live(datapath(), asker, port).boxed(),
+            HostEffect::ReadLive { asker, question } => live(datapath(), asker, question).boxed(),
             HostEffect::Hello(hello) => {
                 let bus = station.line.bus.clone();
                 ask(bus, subjects::HOST_HELLO.to_owned(), hello)
@@ -332,12 +332,11 @@ async fn count<D: Datapath>(datapath: Arc<D>, ports: Vec<(SwitchName, PortId)>) 
     HostEvent::Counted(datapath.counters(ports).await)
 }
 
-async fn live<D: Datapath>(datapath: Arc<D>, asker: Arc<Asker>, port: Option<PortId>) -> HostEvent {
+async fn live<D: Datapath>(datapath: Arc<D>, asker: Arc<Asker>, question: Live) -> HostEvent {
     let outcome = async {
         let picture = datapath.read().await?;
-        let wanted = |id: &PortId| port.as_ref().is_none_or(|port| port == id);
         let ports = picture.iter().flat_map(|(switch, bridge)| {
-            let ports = bridge.ports.keys().filter(|id| wanted(id));
+            let ports = bridge.ports.keys().filter(|id| question.wants(id));
             ports.map(|id| (switch.clone(), id.clone()))
         });
         let counters = datapath.counters(ports.collect()).await?;
@@ -346,7 +345,7 @@ async fn live<D: Datapath>(datapath: Arc<D>, asker: Arc<Asker>, port: Option<Por
     let outcome = outcome.await;
     HostEvent::LiveRead {
         asker,
-        port,
+        question,
         outcome,
     }
 }
@@ -379,7 +378,12 @@ async fn ask<Q: Serialize, A: DeserializeOwned>(
         let message = bus
             .request(subject.clone(), payload, ANSWER)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| {
+                if let BusError::TooLarge { .. } = error {
+                    tracing::warn!(%error, "raise max_payload in the configuration of NATS");
+                }
+                error.to_string()
+            })?;
         understand(&message.payload)
     };
     let answer = answer.await;

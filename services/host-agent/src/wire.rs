@@ -256,6 +256,7 @@ mod tests {
             at: dvs_schemas::Timestamp(0),
             ports: Vec::new(),
             counters: Vec::new(),
+            next: None,
         });
         let (subject, whole) = answer(&host, &asker, &live, 1_000);
         assert_eq!(subject, "dvs.v1.reply.h1.pub7.42");

@@ -23,8 +23,8 @@ use crate::record::{Stamp, Standing, Told};
 use crate::store::Store;
 
 /// Most snapshots that are waited for at once. After the loss of the bus all
-/// hosts need one within a heartbeat; answers of 60 ports (some 15 kB) each
-/// then take 4 MB at most, and who finds no place asks at its next heartbeat.
+/// hosts need one within a heartbeat; pages of 64 KiB each then take 16 MiB at
+/// most, and who finds no place asks at its next heartbeat.
 pub const SNAPSHOTS: usize = 256;
 
 /// What may be set.
@@ -45,8 +45,12 @@ impl Default for Settings {
 /// Why a host was asked.
 #[derive(Debug)]
 enum Asked {
-    /// To fill a gap.
-    Snapshot { host: HostName, wanted: Wanted },
+    /// To fill a gap; for what follows a port, if pages came before.
+    Snapshot {
+        host: HostName,
+        wanted: Wanted,
+        after: Option<PortId>,
+    },
     /// For somebody else.
     PassThrough {
         host: HostName,
@@ -201,27 +205,37 @@ impl Collector {
         };
         host.asked();
         self.snapshots += 1;
-        let asked = Asked::Snapshot {
-            host: name.clone(),
-            wanted,
-        };
-        self.ask(name.clone(), None, asked, out);
+        self.ask_for_page(name.clone(), wanted, None, out);
     }
 
-    fn ask(
+    fn ask_for_page(
         &mut self,
         host: HostName,
-        port: Option<PortId>,
-        asked: Asked,
+        wanted: Wanted,
+        after: Option<PortId>,
         out: &mut Decision<Effect>,
     ) {
+        let request = Live {
+            v: V1,
+            port: None,
+            after: after.clone(),
+        };
+        let asked = Asked::Snapshot {
+            host: host.clone(),
+            wanted,
+            after,
+        };
+        self.ask(host, request, asked, out);
+    }
+
+    fn ask(&mut self, host: HostName, request: Live, asked: Asked, out: &mut Decision<Effect>) {
         let ask = AskId(self.next_ask);
         self.next_ask += 1;
         self.asked.insert(ask, asked);
         out.effect(Effect::Ask {
             ask,
             host,
-            request: Live { v: V1, port },
+            request,
             timeout: self.settings.live_timeout,
         });
     }
@@ -232,7 +246,12 @@ impl Collector {
         reply: ReplyToken,
         out: &mut Decision<Effect>,
     ) -> Result<(), Problem> {
-        let LiveRequest { port, host } = request;
+        let LiveRequest { port, host, after } = request;
+        if port.is_some() && after.is_some() {
+            return Err(Problem::invalid("one port has no pages")
+                .at("after")
+                .allow("after without port"));
+        }
         let host = match (host, &port) {
             (Some(host), _) => host,
             (None, Some(port)) => self.store.show(port).ok_or_else(|| unknown(port))?.host,
@@ -248,15 +267,20 @@ impl Collector {
             port: port.clone(),
             reply,
         };
-        self.ask(host, port, asked, out);
+        let request = Live { v: V1, port, after };
+        self.ask(host, request, asked, out);
         Ok(())
     }
 
     fn answered(&mut self, ask: AskId, answer: Answer, out: &mut Decision<Effect>) {
         match self.asked.remove(&ask) {
-            Some(Asked::Snapshot { host, wanted }) => {
+            Some(Asked::Snapshot {
+                host,
+                wanted,
+                after,
+            }) => {
                 self.snapshots -= 1;
-                self.snapshot(&host, wanted, answer, &mut out.writes);
+                self.snapshot(&host, wanted, after, answer, out);
             }
             Some(Asked::PassThrough { host, port, reply }) => {
                 let result = passed_through(&host, port.as_ref(), answer, self.settings);
@@ -269,13 +293,26 @@ impl Collector {
         }
     }
 
-    /// Stores all that a host has, as if its newest event had told it.
-    fn snapshot(&mut self, name: &HostName, wanted: Wanted, answer: Answer, writes: &mut Writes) {
+    /// Stores a page of what a host has, as if its newest event had told it,
+    /// and asks for the next one.
+    fn snapshot(
+        &mut self,
+        name: &HostName,
+        wanted: Wanted,
+        after: Option<PortId>,
+        answer: Answer,
+        out: &mut Decision<Effect>,
+    ) {
         let Some(host) = self.hosts.get_mut(name) else {
             return;
         };
         let reply = match answer {
-            Answer::Live(reply) if reply.host == *name => reply,
+            // Pages that don't get on would be asked for without end.
+            Answer::Live(reply)
+                if reply.host == *name && (reply.next.is_none() || reply.next > after) =>
+            {
+                reply
+            }
             // The gap stays, and the next heartbeat asks again.
             Answer::Live(_)
             | Answer::Refused(_)
@@ -283,16 +320,39 @@ impl Collector {
             | Answer::NoResponder
             | Answer::NotSent(_) => return host.not_answered(),
         };
-        if !host.answered(wanted) {
-            return;
+        if !host.is_of_present_run(wanted) {
+            return host.not_answered();
         }
-        host.write(name, writes);
+        let page = Page {
+            after,
+            upto: reply.next.clone(),
+        };
+        if page.upto.is_none() {
+            host.answered(wanted);
+            host.write(name, &mut out.writes);
+        }
+        self.store_page(name, wanted, &page, reply, &mut out.writes);
+        if page.upto.is_some() {
+            self.snapshots += 1;
+            self.ask_for_page(name.clone(), wanted, page.upto, out);
+        }
+    }
+
+    fn store_page(
+        &mut self,
+        name: &HostName,
+        wanted: Wanted,
+        page: &Page,
+        reply: LiveReply,
+        writes: &mut Writes,
+    ) {
         let LiveReply {
             v: V1,
             host: _,
             at,
             ports,
             counters,
+            next: _,
         } = reply;
         let by = Stamp {
             host: name.clone(),
@@ -302,7 +362,7 @@ impl Collector {
         };
         let found: BTreeSet<&PortId> = ports.iter().map(|state| &state.port).collect();
         for (port, epoch) in self.store.here(name) {
-            if !found.contains(&port) {
+            if page.covers(&port) && !found.contains(&port) {
                 self.gone(&by, &PortGone { port, epoch }, writes);
             }
         }
@@ -312,6 +372,20 @@ impl Collector {
         for of in &counters {
             self.count(&by, of, writes);
         }
+    }
+}
+
+/// The ports that a page speaks of: those after one, up to another.
+#[derive(Debug)]
+struct Page {
+    after: Option<PortId>,
+    upto: Option<PortId>,
+}
+
+impl Page {
+    fn covers(&self, port: &PortId) -> bool {
+        self.after.as_ref().is_none_or(|after| port > after)
+            && self.upto.as_ref().is_none_or(|upto| port <= upto)
     }
 }
 

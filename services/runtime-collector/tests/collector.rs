@@ -4,10 +4,20 @@
 
 mod harness;
 
-use dvs_schemas::v1::{Changed, Link, Live, LiveRequest, RuntimeListRequest, RuntimeRecord, V1};
+use dvs_schemas::v1::{
+    Changed, Link, Live, LiveReply, LiveRequest, RuntimeListRequest, RuntimeRecord, V1,
+};
 use dvs_schemas::{ProblemCode, Timestamp};
 use harness::{World, changed, counters, gone, host, live_reply, port, settled, state};
 use runtime_collector::{Answer, SNAPSHOTS};
+
+fn question(of: Option<&str>, after: Option<&str>) -> Live {
+    Live {
+        v: V1,
+        port: of.map(port),
+        after: after.map(port),
+    }
+}
 
 /// A run of host `h1` that begins with the snapshot of nothing.
 fn begun() -> World {
@@ -99,7 +109,7 @@ fn a_gap_is_filled_from_the_host() {
         "they may be on their way"
     );
     let ask = world.heartbeat("h1", 1, 3).unwrap();
-    assert_eq!(world.asked[&ask], (host("h1"), Live { v: V1, port: None }));
+    assert_eq!(world.asked[&ask], (host("h1"), question(None, None)));
     let found = live_reply(
         "h1",
         vec![state("web-1", 3, 8), state("web-3", 1, 1)],
@@ -121,6 +131,62 @@ fn a_gap_is_filled_from_the_host() {
         None,
         "a quiet host is left alone"
     );
+}
+
+#[test]
+fn a_snapshot_may_take_pages_and_covers_when_the_last_one_is_there() {
+    let mut world = begun();
+    let ports = ["a", "b", "c", "d"].map(|name| state(name, 3, 7));
+    world.changed(changed("h1", 1, 1, ports.to_vec()));
+    // Lost: b changed, and d went.
+    let first = LiveReply {
+        next: Some(port("b")),
+        ..live_reply("h1", vec![state("a", 3, 7), state("b", 3, 8)], vec![])
+    };
+    let last = live_reply("h1", vec![state("c", 3, 7)], vec![]);
+    let after_b = (host("h1"), question(None, Some("b")));
+    let stands = |world: &mut World| -> Vec<_> {
+        let records = world.list().into_iter();
+        records.map(|r| r.state.map(|s| s.revision.0)).collect()
+    };
+    world.heartbeat("h1", 1, 3);
+    let ask = world.heartbeat("h1", 1, 3).unwrap();
+    world.answer(ask, Answer::Live(first.clone()));
+    // What the page doesn't speak of stays as it was.
+    assert_eq!(stands(&mut world), [Some(7), Some(8), Some(7), Some(7)]);
+    assert_eq!(world.heartbeat("h1", 1, 3), None, "one question at a time");
+    let (ask, asked) = world.asked.pop_first().unwrap();
+    assert_eq!(asked, after_b);
+    world.asked.insert(ask, asked);
+    world.answer(ask, Answer::TimedOut);
+    assert_eq!(world.asked.len(), 0);
+
+    // It begins anew.
+    world.heartbeat("h1", 1, 3);
+    let ask = world.heartbeat("h1", 1, 3).unwrap();
+    assert_eq!(world.asked[&ask], (host("h1"), question(None, None)));
+    world.answer(ask, Answer::Live(first));
+    world.answer_all(|_, _| Answer::Live(last.clone()));
+    world.crash();
+    assert_eq!(stands(&mut world), [Some(7), Some(8), Some(7), None]);
+    world.heartbeat("h1", 1, 3);
+    assert_eq!(world.heartbeat("h1", 1, 3), None, "the gap is filled");
+}
+
+#[test]
+fn pages_that_do_not_get_on_end() {
+    let mut world = begun();
+    world.heartbeat("h1", 1, 3);
+    let ask = world.heartbeat("h1", 1, 3).unwrap();
+    let page = LiveReply {
+        next: Some(port("b")),
+        ..live_reply("h1", vec![state("b", 3, 8)], vec![])
+    };
+    world.answer(ask, Answer::Live(page.clone()));
+    world.answer_all(|_, _| Answer::Live(page.clone()));
+    world.heartbeat("h1", 1, 3);
+    let again = world.heartbeat("h1", 1, 3).unwrap();
+    assert_eq!(world.asked[&again], (host("h1"), question(None, None)));
 }
 
 #[test]
@@ -219,24 +285,25 @@ fn a_live_read_goes_past_the_store_and_leaves_it_as_it_was() {
     );
     let of_port = LiveRequest {
         port: Some(port("web-1")),
-        host: None,
+        ..LiveRequest::default()
     };
     let (asked, reply) = world.live(of_port, Answer::Live(now.clone()));
-    let question = |name: Option<&str>| Live {
-        v: V1,
-        port: name.map(port),
-    };
-    assert_eq!(asked, Some((host("h1"), question(Some("web-1")))));
+    assert_eq!(asked, Some((host("h1"), question(Some("web-1"), None))));
     assert_eq!(reply, Ok(now.clone()));
-    let of_host = LiveRequest {
-        port: None,
-        host: Some(host("h1")),
+    let page = LiveReply {
+        next: Some(port("web-1")),
+        ..now
     };
-    let (asked, reply) = world.live(of_host, Answer::Live(now.clone()));
-    assert_eq!(
-        (asked, reply),
-        (Some((host("h1"), question(None))), Ok(now))
-    );
+    for after in [None, Some("web-0")] {
+        let of_host = LiveRequest {
+            host: Some(host("h1")),
+            after: after.map(port),
+            ..LiveRequest::default()
+        };
+        let (asked, reply) = world.live(of_host, Answer::Live(page.clone()));
+        assert_eq!(asked, Some((host("h1"), question(None, after))));
+        assert_eq!(reply, Ok(page.clone()));
+    }
     assert_eq!(world.list(), before);
     world.crash();
     assert_eq!(world.list(), before);
@@ -248,7 +315,11 @@ fn a_live_read_that_cannot_be_says_why() {
     world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
     let of = |name: &str| LiveRequest {
         port: Some(port(name)),
-        host: None,
+        ..LiveRequest::default()
+    };
+    let of_and_after = LiveRequest {
+        after: Some(port("web-0")),
+        ..of("web-1")
     };
     let none = live_reply("h1", vec![], vec![]);
     let cases = [
@@ -257,6 +328,12 @@ fn a_live_read_that_cannot_be_says_why() {
             Answer::TimedOut,
             ProblemCode::Invalid,
             "neither a port nor a host",
+        ),
+        (
+            of_and_after,
+            Answer::TimedOut,
+            ProblemCode::Invalid,
+            "one port has no pages",
         ),
         (
             of("web-9"),

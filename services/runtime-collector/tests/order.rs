@@ -7,7 +7,7 @@ mod harness;
 
 use std::collections::BTreeMap;
 
-use dvs_schemas::v1::{Changed, CountersOf, PortRuntime};
+use dvs_schemas::v1::{Changed, CountersOf, Live, LiveReply, PortRuntime};
 use harness::{World, changed, counters, gone, live_reply, settled, state};
 use proptest::prelude::*;
 use runtime_collector::Answer;
@@ -123,18 +123,25 @@ impl Truth {
         }
     }
 
-    fn snapshot(&self, host: usize) -> Answer {
-        let here = |(owner, _, state, _): &&(usize, u64, Option<PortRuntime>, _)| {
+    /// What a host answers: one port on each page.
+    fn snapshot(&self, host: usize, question: &Live) -> Answer {
+        let mut here = (self.ports.iter()).filter(|(owner, _, state, _)| {
+            let state = state.as_ref().filter(|state| question.wants(&state.port));
             *owner == host && state.is_some()
-        };
-        let ports = self.ports.iter().filter(here);
-        let states = ports.clone().filter_map(|(_, _, state, _)| state.clone());
-        let counters = ports.filter_map(|(_, _, _, counted)| counted.clone());
-        Answer::Live(live_reply(
-            HOSTS[host],
-            states.collect(),
-            counters.collect(),
-        ))
+        });
+        let page = here.next();
+        let state = page.and_then(|(_, _, state, _)| state.clone());
+        let counters = page.and_then(|(_, _, _, counted)| counted.clone());
+        Answer::Live(LiveReply {
+            next: here
+                .next()
+                .and(state.as_ref().map(|state| state.port.clone())),
+            ..live_reply(
+                HOSTS[host],
+                state.into_iter().collect(),
+                counters.into_iter().collect(),
+            )
+        })
     }
 
     /// What must show; ports that never were are left out.
@@ -176,9 +183,9 @@ fn heartbeats(world: &mut World, truth: &Truth) {
     for round in 0.. {
         let mut asked = false;
         for (host, (run, seq)) in truth.runs.iter().enumerate() {
-            if let Some(ask) = world.heartbeat(HOSTS[host], *run, *seq) {
+            if world.heartbeat(HOSTS[host], *run, *seq).is_some() {
                 asked = true;
-                world.answer(ask, truth.snapshot(host));
+                world.answer_all(|_, question| truth.snapshot(host, question));
             }
         }
         assert!(round < 4, "snapshots are asked for again and again");

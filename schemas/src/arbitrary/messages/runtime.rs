@@ -123,6 +123,7 @@ record!(
     live_request: LiveRequest {
         port: option::of(name()),
         host: option::of(name()),
+        after: option::of(name()),
     }
 );
 record!(
@@ -130,6 +131,7 @@ record!(
     live: Live {
         v: v1(),
         port: option::of(name()),
+        after: option::of(name()),
     }
 );
 record!(
@@ -140,5 +142,6 @@ record!(
         at: timestamp(),
         ports: few(port_runtime()),
         counters: few(counters_of()),
+        next: option::of(name()),
     }
 );

@@ -432,16 +432,21 @@ async fn runtime_state_is_shown_as_stored_and_as_read_now() {
         })
         .on(subjects::RUNTIME_LIVE, |request: LiveRequest| {
             assert_eq!(request.host, Some("h1".parse().unwrap()));
+            let (port, next) = match &request.after {
+                None => ("web-1", Some("web-1".parse().unwrap())),
+                Some(_) => ("web-2", None),
+            };
             Ok(LiveReply {
                 v: V1,
                 host: "h1".parse().unwrap(),
                 at: Timestamp(5_000),
-                ports: vec![runtime("web-1")],
+                ports: vec![runtime(port)],
                 counters: vec![CountersOf {
-                    port: "web-1".parse().unwrap(),
+                    port: port.parse().unwrap(),
                     epoch: Epoch(2),
                     counters: counters(),
                 }],
+                next,
             })
         });
     let fake = script.start().await;
@@ -451,6 +456,8 @@ async fn runtime_state_is_shown_as_stored_and_as_read_now() {
         "PORT   HOST  LINK         VLAN        IN-PACKETS  OUT-PACKETS  AGE  SWITCH  GROUP  EPOCH  \
          REVISION  MIRRORED  IN-BYTES  IN-DROPS  OUT-BYTES  OUT-DROPS  ERRORS\n\
          web-1  h1    up, blocked  access 100  10          20           0ms  prod    web    2      \
+         9         tap       1000      1         2000       3          6\n\
+         web-2  h1    up, blocked  access 100  10          20           0ms  prod    web    2      \
          9         tap       1000      1         2000       3          6\n"
     );
     let ended = fake.ends(0, &["runtime", "web-1", "-o", "name"]).await;

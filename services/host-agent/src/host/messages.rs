@@ -78,8 +78,8 @@ pub enum HostEvent {
     LiveRead {
         /// Who asked.
         asker: Arc<Asker>,
-        /// The port asked for; none: all.
-        port: Option<PortId>,
+        /// What was asked.
+        question: Live,
         /// What is there.
         outcome: Result<LivePicture, DatapathError>,
     },
@@ -123,8 +123,8 @@ pub enum HostEffect {
     ReadLive {
         /// Who asks.
         asker: Arc<Asker>,
-        /// The port asked for; none: all.
-        port: Option<PortId>,
+        /// What is asked.
+        question: Live,
     },
     /// Hear a switch's subject, however long it takes; ends in
     /// [`HostEvent::Subscribed`].

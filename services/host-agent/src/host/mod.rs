@@ -11,6 +11,7 @@ mod cycle;
 mod greeting;
 mod messages;
 mod questions;
+mod room;
 mod switch;
 mod telling;
 mod waiter;
@@ -117,17 +118,17 @@ impl HostCore {
             HostEvent::Remove { message, asker } => self.remove(now, &message, asker, out),
             HostEvent::Plan { message, asker } => self.dry_run(&message, asker, out),
             HostEvent::Live { message, asker } => {
-                let port = message.port;
-                self.effect(HostEffect::ReadLive { asker, port }, out);
+                let question = message;
+                self.effect(HostEffect::ReadLive { asker, question }, out);
             }
             HostEvent::Read(picture) => self.read(now, picture, out),
             HostEvent::Applied { number, outcome } => self.applied(now, number, outcome, out),
             HostEvent::Counted(counted) => self.counted(now, counted),
             HostEvent::LiveRead {
                 asker,
-                port,
+                question,
                 outcome,
-            } => self.live_read(now, asker, port.as_ref(), outcome, out),
+            } => self.live_read(now, asker, &question, outcome, out),
             HostEvent::Noticed(notice) => self.noticed(now, notice, out),
             HostEvent::Greeted(answer) => {
                 self.greeting.answered(now, answer.ok(), &mut self.chance);

@@ -2,18 +2,30 @@
 //! Questions that change nothing: what would a clobber do, and what does the
 //! datapath say now; and counters that were read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dvs_ledger::Decision;
-use dvs_schemas::v1::{Clobber, CountersOf, FinalState, Link, LiveReply, Plan, PlanOutcome, V1};
+use dvs_schemas::v1::{
+    Clobber, CountersOf, FinalState, Link, Live, LiveReply, Plan, PlanOutcome, PortRuntime, V1,
+};
 use dvs_schemas::{PortId, Problem, ProblemCode, SwitchName, Timestamp};
 
 use super::admission::admitted_copy;
 use super::messages::{Answer, Asker, HostEffect, LivePicture};
+use super::room::Room;
 use super::{Effect, HostCore};
 use crate::changes::changes;
 use crate::datapath::DatapathError;
 use crate::plan::{MayRemove, Parts, plan};
+
+/// What was found of one port; on its way from one switch to another it may be
+/// there twice.
+#[derive(Debug, Default)]
+struct Found {
+    states: Vec<PortRuntime>,
+    counters: Vec<CountersOf>,
+}
 
 impl HostCore {
     /// What would a clobber change?
@@ -58,12 +70,12 @@ impl HostCore {
         &mut self,
         now: Timestamp,
         asker: Arc<Asker>,
-        port: Option<&PortId>,
+        question: &Live,
         outcome: Result<LivePicture, DatapathError>,
         out: &mut Decision<Effect>,
     ) {
         let answer = match outcome {
-            Ok(live) => self.live(now, port, live),
+            Ok(live) => self.live(now, question, live),
             Err(error) => Answer::Problem(
                 Problem::new(ProblemCode::Unavailable, error.to_string())
                     .of(format_args!("host {}", self.host)),
@@ -72,15 +84,14 @@ impl HostCore {
         self.effect(HostEffect::Answer { asker, answer }, out);
     }
 
-    fn live(&self, now: Timestamp, port: Option<&PortId>, live: LivePicture) -> Answer {
+    fn live(&self, now: Timestamp, question: &Live, live: LivePicture) -> Answer {
         let LivePicture { picture, counters } = live;
-        let wanted = |id: &PortId| port.is_none_or(|port| port == id);
-        let mut ports = Vec::new();
+        let mut found: BTreeMap<PortId, Found> = BTreeMap::new();
         for (name, there) in &picture {
             let Some(switch) = self.switches.get(name) else {
                 continue;
             };
-            for id in there.ports.keys().filter(|id| wanted(id)) {
+            for id in there.ports.keys().filter(|id| question.wants(id)) {
                 let Some(mut state) = switch.runtime(name, there, id) else {
                     continue;
                 };
@@ -89,10 +100,10 @@ impl HostCore {
                     state.group = newest.group.clone();
                     state.revision = newest.revision;
                 }
-                ports.push(state);
+                found.entry(id.clone()).or_default().states.push(state);
             }
         }
-        if let (Some(port), true) = (port, ports.is_empty()) {
+        if let (Some(port), true) = (&question.port, found.is_empty()) {
             return Answer::Problem(
                 Problem::new(
                     ProblemCode::NotFound,
@@ -101,13 +112,35 @@ impl HostCore {
                 .at("port"),
             );
         }
-        Answer::Live(LiveReply {
+        for (_, of) in counters {
+            let found = found.entry(of.port.clone()).or_default();
+            found.counters.push(of);
+        }
+        Answer::Live(self.page(now, found))
+    }
+
+    /// The ports found, as far as one message has room for them.
+    fn page(&self, now: Timestamp, found: BTreeMap<PortId, Found>) -> LiveReply {
+        let mut reply = LiveReply {
             v: V1,
             host: self.host.clone(),
             at: now,
-            ports,
-            counters: counters.into_iter().map(|(_, of)| of).collect(),
-        })
+            ports: Vec::new(),
+            counters: Vec::new(),
+            next: None,
+        };
+        let mut room = Room::new();
+        let mut last = None;
+        for (port, found) in found {
+            if !room.take(&(&found.states, &found.counters)) {
+                reply.next = last;
+                break;
+            }
+            reply.ports.extend(found.states);
+            reply.counters.extend(found.counters);
+            last = Some(port);
+        }
+        reply
     }
 
     /// Counters were read, or not.

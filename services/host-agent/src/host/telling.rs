@@ -14,6 +14,7 @@ use dvs_schemas::{Epoch, HostName, PortId, SwitchName, Timestamp};
 use uuid::Uuid;
 
 use super::messages::RuntimeEvent;
+use super::room::Room;
 use crate::backoff::Backoff;
 
 /// How long a change waits for others that go with it: what one apply changes
@@ -27,9 +28,6 @@ const UNACKNOWLEDGED: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(60),
 };
-
-/// Ports in one event: 512 × some 300 bytes stay far below 1 MiB.
-const PORTS_MAX: usize = 512;
 
 /// Runtime events of one host.
 #[derive(Debug)]
@@ -231,41 +229,74 @@ impl Telling {
             return None;
         }
         self.seq += 1;
+        let mut room = Room::new();
         if self.unsent.is_empty() && self.gone.is_empty() {
-            let counters = take(PORTS_MAX, || self.settled.pop_first())
-                .map(|((port, epoch), counters)| CountersOf {
-                    port,
-                    epoch,
-                    counters,
-                })
-                .collect();
             return Some(RuntimeEvent::Settled(Settled {
                 v: V1,
                 host: self.host.clone(),
                 session: self.session,
                 seq: self.seq,
                 at: now,
-                counters,
+                counters: self.settled_within(&mut room),
             }));
         }
-        let gone = take(PORTS_MAX, || self.gone.pop_first())
-            .map(|(port, epoch)| PortGone { port, epoch })
-            .collect();
-        let ports = take(PORTS_MAX, || self.unsent.pop_first())
-            .filter_map(|port| self.told.get(&port).cloned())
-            .collect();
         Some(RuntimeEvent::Changed(Changed {
             v: V1,
             host: self.host.clone(),
             session: self.session,
             seq: self.seq,
             at: now,
-            ports,
-            gone,
+            gone: self.gone_within(&mut room),
+            ports: self.unsent_within(&mut room),
         }))
     }
-}
 
-fn take<T>(most: usize, next: impl FnMut() -> Option<T>) -> impl Iterator<Item = T> {
-    std::iter::from_fn(next).take(most)
+    fn settled_within(&mut self, room: &mut Room) -> Vec<CountersOf> {
+        let mut taken = Vec::new();
+        while let Some(next) = self.settled.first_entry() {
+            let (port, epoch) = next.key().clone();
+            let of = CountersOf {
+                port,
+                epoch,
+                counters: *next.get(),
+            };
+            if !room.take(&of) {
+                break;
+            }
+            next.remove();
+            taken.push(of);
+        }
+        taken
+    }
+
+    fn gone_within(&mut self, room: &mut Room) -> Vec<PortGone> {
+        let mut taken = Vec::new();
+        while let Some(next) = self.gone.first_entry() {
+            let gone = PortGone {
+                port: next.key().clone(),
+                epoch: *next.get(),
+            };
+            if !room.take(&gone) {
+                break;
+            }
+            next.remove();
+            taken.push(gone);
+        }
+        taken
+    }
+
+    fn unsent_within(&mut self, room: &mut Room) -> Vec<PortRuntime> {
+        let mut taken = Vec::new();
+        while let Some(next) = self.unsent.pop_first() {
+            let Some(state) = self.told.get(&next) else {
+                continue;
+            };
+            if !room.take(state) {
+                self.unsent.insert(next);
+                break;
+            }
+            taken.push(state.clone());
+        }
+        taken
+    }
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_ledger::{InMemoryBackend, Ledger, StorageBackend, turn};
-use dvs_schemas::v1::{ApplyOutcome, Clobber, Heartbeat, Hello, Remove, RemoveOutcome};
-use dvs_schemas::{Format, HostName, SwitchName, Timestamp};
+use dvs_schemas::v1::{ApplyOutcome, Clobber, Heartbeat, Hello, Live, Remove, RemoveOutcome, V1};
+use dvs_schemas::{Format, HostName, PortId, SwitchName, Timestamp};
 use host_agent::core::Agent;
-use host_agent::datapath::{Behaviour, Emulated, Notice};
+use host_agent::datapath::{Behaviour, DatapathError, Emulated, Notice};
 use host_agent::held::HeldSwitch;
 use host_agent::host::{
     Answer, Asker, HostCore, HostEffect, HostEvent, HostSettings, LivePicture, RuntimeEvent,
@@ -207,17 +207,11 @@ impl Rig {
                 outcome: self.datapath.apply_now(&steps),
             }),
             HostEffect::Count(ports) => Some(HostEvent::Counted(self.datapath.counters_now(ports))),
-            HostEffect::ReadLive { asker, port } => {
-                let outcome = self.datapath.read_now().map(|picture| LivePicture {
-                    picture,
-                    counters: Vec::new(),
-                });
-                Some(HostEvent::LiveRead {
-                    asker,
-                    port,
-                    outcome,
-                })
-            }
+            HostEffect::ReadLive { asker, question } => Some(HostEvent::LiveRead {
+                asker,
+                outcome: self.read_live(&question),
+                question,
+            }),
             HostEffect::Subscribe(switch) => {
                 self.subscribed.insert(switch.clone());
                 Some(HostEvent::Subscribed(switch))
@@ -243,6 +237,16 @@ impl Rig {
                 None
             }
         }
+    }
+
+    fn read_live(&self, question: &Live) -> Result<LivePicture, DatapathError> {
+        let picture = self.datapath.read_now()?;
+        let ports = picture.iter().flat_map(|(switch, bridge)| {
+            let ports = bridge.ports.keys().filter(|port| question.wants(port));
+            ports.map(|port| (switch.clone(), port.clone()))
+        });
+        let counters = self.datapath.counters_now(ports.collect())?;
+        Ok(LivePicture { picture, counters })
     }
 
     fn asker(&mut self) -> Arc<Asker> {
@@ -283,10 +287,15 @@ impl Rig {
     }
 
     pub(crate) fn ask_live(&mut self, port: Option<&str>) -> Answer {
+        self.ask_live_after(port, None)
+    }
+
+    pub(crate) fn ask_live_after(&mut self, port: Option<&str>, after: Option<PortId>) -> Answer {
         let event = HostEvent::Live {
-            message: dvs_schemas::v1::Live {
-                v: dvs_schemas::v1::V1,
+            message: Live {
+                v: V1,
                 port: port.map(id),
+                after,
             },
             asker: self.asker(),
         };

@@ -7,12 +7,12 @@ use std::time::Duration;
 use dvs_schemas::v1::{
     Changed, Counters, CountersOf, EventAck, Link, PortGone, PortRuntime, Settled, V1,
 };
-use dvs_schemas::{Epoch, Policy, Revision};
+use dvs_schemas::{Epoch, Format, Policy, Revision, codec};
 use host_agent::host::{Answer, HostEvent, RuntimeEvent};
 
 use crate::history::{Commit, Message, Publisher};
 use crate::rig::{QUIET, Rig, id};
-use crate::versions::{access, one, site};
+use crate::versions::{access, one, settings, site};
 
 /// Longer than any event lingers.
 const SOON: Duration = Duration::from_secs(1);
@@ -82,6 +82,80 @@ fn what_one_apply_changes_is_one_event() {
     assert_eq!(event.seq, 1);
     assert_eq!(event.ports, [port("p1", 3), port("p2", 4)]);
     assert_eq!(event.gone, []);
+}
+
+/// A host whose 80 ports have a trunk of 1,300 ranges each, more than a
+/// message takes.
+fn with_wide_ports() -> Rig {
+    let ranges: Vec<String> = (0..1300)
+        .map(|n| format!("\"{}-{}\"", n * 3 + 1, n * 3 + 2))
+        .collect();
+    let trunk = format!(
+        r#"{{"vlan": {{"trunk": {{"vlans": [{}]}}}}}}"#,
+        ranges.join(",")
+    );
+    let mut publisher = Publisher::new(5);
+    publisher.commit(&Commit::Settings(settings(1500)));
+    let trunk: Policy = serde_json::from_str(&trunk).unwrap();
+    publisher.commit(&Commit::Group(id("g1"), trunk));
+    for n in 0..80 {
+        let port = id(&format!("p{n}"));
+        publisher.commit(&Commit::Port(port, id("g1"), Policy::default()));
+    }
+    let mut rig = Rig::new();
+    rig.event(HostEvent::Connected);
+    rig.send(&publisher.full());
+    rig
+}
+
+/// A message of these bytes also passes where `max_payload` is far below
+/// nats-server's default.
+fn passes(message: &impl serde::Serialize) {
+    for format in [Format::Json, Format::MessagePack] {
+        let size = codec::encode(format, message).unwrap().len();
+        assert!(size <= codec::REQUEST_MAX / 8, "{size} bytes");
+    }
+}
+
+#[test]
+fn every_port_is_told_however_large_all_of_them_are() {
+    let mut rig = with_wide_ports();
+    let mut told = Vec::new();
+    for n in 0.. {
+        rig.pass(SOON);
+        let Some(event) = rig.told.get(n).cloned() else {
+            break;
+        };
+        passes(changed(&event));
+        told.extend(changed(&event).ports.iter().map(|port| port.port.clone()));
+        acknowledge(&mut rig);
+    }
+    told.sort();
+    let picture = rig.datapath.picture();
+    assert!(told.iter().eq(picture["prod"].ports.keys()), "{told:?}");
+}
+
+#[test]
+fn pages_of_a_live_read_hold_every_port_once() {
+    let mut rig = with_wide_ports();
+    traffic(&mut rig, "p7", 100);
+    let (mut ports, mut counters) = (Vec::new(), Vec::new());
+    let mut after = None;
+    loop {
+        let Answer::Live(page) = rig.ask_live_after(None, after) else {
+            panic!("no live state");
+        };
+        passes(&page);
+        ports.extend(page.ports.into_iter().map(|state| state.port));
+        counters.extend(page.counters.into_iter().map(|of| of.port));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let picture = rig.datapath.picture();
+    assert!(ports.iter().eq(picture["prod"].ports.keys()), "{ports:?}");
+    assert_eq!(counters, ports);
 }
 
 #[test]

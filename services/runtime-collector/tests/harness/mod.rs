@@ -117,6 +117,7 @@ pub fn live_reply(from: &str, ports: Vec<PortRuntime>, counters: Vec<CountersOf>
         at: Timestamp(5_000),
         ports,
         counters,
+        next: None,
     }
 }
 
@@ -202,6 +203,14 @@ impl World {
     pub fn answer(&mut self, ask: AskId, answer: Answer) -> Vec<Result<ReplyBody, Problem>> {
         self.asked.remove(&ask).unwrap();
         self.turn([Event::Answered { ask, answer }])
+    }
+
+    /// Answers all questions to hosts, and those that follow from the answers.
+    pub fn answer_all(&mut self, answer: impl Fn(&HostName, &Live) -> Answer) {
+        while let Some((ask, (host, question))) = self.asked.first_key_value() {
+            let (ask, answer) = (*ask, answer(host, question));
+            assert_eq!(self.answer(ask, answer), []);
+        }
     }
 
     /// Asks a host through the collector; what it is to be answered is given.
