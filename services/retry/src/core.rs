@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dvs_ledger::{Core, Decision, Ledger, LoadError, Writes};
+use dvs_ledger::{Core, Decision, Ledger, LoadError};
 use dvs_schemas::v1::{
     EntrySelection, PutReply, RenderReply, RenderRequest, RepushKey, RetryListReply,
     RetryListRequest, RetryPut, RipKey, SelectionReply, Settlement, V1,
@@ -19,6 +19,7 @@ use fastrand::Rng;
 
 use crate::backoff::{Backoff, Pace};
 use crate::key::{Answer, HostCall, Key, Rendering};
+use crate::note::Note;
 use crate::queue::{FlightId, Landing, Queue};
 use crate::{ledger, list};
 
@@ -134,6 +135,8 @@ pub enum Effect {
         /// How long it may take.
         timeout: Duration,
     },
+    /// To be logged.
+    Note(Note),
 }
 
 /// What a request is answered with.
@@ -223,7 +226,7 @@ impl Retry {
         self.flights.len()
     }
 
-    fn put(&mut self, now: Timestamp, request: RetryPut, writes: &mut Writes) -> PutReply {
+    fn put(&mut self, now: Timestamp, request: RetryPut, out: &mut Decision<Effect>) -> PutReply {
         let RetryPut {
             v: V1,
             repush,
@@ -231,13 +234,16 @@ impl Retry {
             settled,
         } = request;
         for attempt in repush {
-            self.repush.put(now, attempt, &mut self.pace, writes);
+            self.repush.put(now, attempt, &mut self.pace, out);
         }
         for attempt in rip {
-            self.rip.put(now, attempt, &mut self.pace, writes);
+            self.rip.put(now, attempt, &mut self.pace, out);
         }
+        // A full state has no port that was removed before it, so removals are
+        // done with it as well.
         for settlement in &settled {
-            self.settle(settlement, writes);
+            self.repush.settle(settlement, out);
+            self.rip.settle(settlement, out);
         }
         PutReply {
             v: V1,
@@ -245,19 +251,12 @@ impl Retry {
         }
     }
 
-    /// A full state has no port that was removed before it, so removals are
-    /// done with it as well.
-    fn settle(&mut self, settlement: &Settlement, writes: &mut Writes) {
-        self.repush.settle(settlement, writes);
-        self.rip.settle(settlement, writes);
-    }
-
     fn act(
         &mut self,
         now: Timestamp,
         action: Action,
         selection: &EntrySelection,
-        writes: &mut Writes,
+        out: &mut Decision<Effect>,
     ) -> Result<SelectionReply, Problem> {
         if *selection == EntrySelection::default() {
             return Err(Problem::invalid("the request selects nothing")
@@ -265,9 +264,14 @@ impl Retry {
         }
         let (repush, rip) = (&mut self.repush, &mut self.rip);
         let entries = match action {
-            Action::Kick => repush.kick(now, selection, writes) + rip.kick(now, selection, writes),
-            Action::Park => repush.park(selection, writes) + rip.park(selection, writes),
-            Action::Cancel => repush.cancel(selection, writes) + rip.cancel(selection, writes),
+            Action::Kick => {
+                let writes = &mut out.writes;
+                repush.kick(now, selection, writes) + rip.kick(now, selection, writes)
+            }
+            Action::Park => {
+                repush.park(selection, &mut out.writes) + rip.park(selection, &mut out.writes)
+            }
+            Action::Cancel => repush.cancel(selection, out) + rip.cancel(selection, out),
         };
         Ok(SelectionReply { v: V1, entries })
     }
@@ -299,7 +303,7 @@ impl Retry {
             Ok(Rendering::Call(..) | Rendering::Cancelled) => Landing::Cancelled,
             Err(error) => Landing::Failed(error),
         };
-        self.land(now, id, landing, &mut out.writes);
+        self.land(now, id, landing, out);
     }
 
     fn call(&mut self, id: FlightId, call: HostCall, covers: Revision, out: &mut Decision<Effect>) {
@@ -318,7 +322,13 @@ impl Retry {
         });
     }
 
-    fn answered(&mut self, now: Timestamp, id: FlightId, answer: Answer, writes: &mut Writes) {
+    fn answered(
+        &mut self,
+        now: Timestamp,
+        id: FlightId,
+        answer: Answer,
+        out: &mut Decision<Effect>,
+    ) {
         let Some(Flight {
             key,
             leg: Leg::Calling { covers },
@@ -326,30 +336,40 @@ impl Retry {
         else {
             return;
         };
+        let covers = *covers;
         let verdict = match key {
-            AnyKey::Repush(key) => key.verdict(answer),
+            AnyKey::Repush(key) => {
+                let verdict = key.verdict(answer);
+                if verdict.is_ok() {
+                    // As a settlement by the publisher: the host has none of
+                    // the ports that were removed before.
+                    let RepushKey { host, switch } = key.clone();
+                    let applied = Settlement {
+                        host,
+                        switch,
+                        revision: covers,
+                    };
+                    self.rip.settle(&applied, out);
+                }
+                verdict
+            }
             AnyKey::Rip(key) => key.verdict(answer),
         };
         let landing = match verdict {
-            Ok(()) => Landing::Done { covers: *covers },
+            Ok(()) => Landing::Done { covers },
             Err(error) => Landing::Failed(error),
         };
-        self.land(now, id, landing, writes);
+        self.land(now, id, landing, out);
     }
 
-    fn land(&mut self, now: Timestamp, id: FlightId, landing: Landing, writes: &mut Writes) {
+    fn land(&mut self, now: Timestamp, id: FlightId, landing: Landing, out: &mut Decision<Effect>) {
         let Some(Flight { key, leg: _ }) = self.flights.remove(&id) else {
             return;
         };
+        let pace = &mut self.pace;
         match key {
-            AnyKey::Repush(key) => {
-                self.repush
-                    .land(now, &key, id, landing, &mut self.pace, writes);
-            }
-            AnyKey::Rip(key) => {
-                self.rip
-                    .land(now, &key, id, landing, &mut self.pace, writes);
-            }
+            AnyKey::Repush(key) => self.repush.land(now, &key, id, landing, pace, out),
+            AnyKey::Rip(key) => self.rip.land(now, &key, id, landing, pace, out),
         }
     }
 
@@ -390,7 +410,7 @@ impl Core for Retry {
     fn handle(&mut self, now: Timestamp, event: Event, out: &mut Decision<Effect>) {
         let (to, result) = match event {
             Event::Put { request, reply } => {
-                let put = self.put(now, request, &mut out.writes);
+                let put = self.put(now, request, out);
                 (reply, Ok(ReplyBody::Put(put)))
             }
             Event::List {
@@ -406,13 +426,11 @@ impl Core for Retry {
                 selection,
                 reply,
             } => {
-                let acted = self.act(now, action, &selection, &mut out.writes);
+                let acted = self.act(now, action, &selection, out);
                 (reply, acted.map(ReplyBody::Selection))
             }
             Event::Rendered { flight, result } => return self.rendered(now, flight, result, out),
-            Event::Answered { flight, answer } => {
-                return self.answered(now, flight, answer, &mut out.writes);
-            }
+            Event::Answered { flight, answer } => return self.answered(now, flight, answer, out),
         };
         out.effect(Effect::Reply { to, result });
     }

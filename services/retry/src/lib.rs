@@ -12,6 +12,7 @@ mod key;
 mod ledger;
 mod list;
 mod metrics;
+mod note;
 mod perform;
 mod queue;
 
@@ -21,5 +22,6 @@ pub use backoff::Backoff;
 pub use key::{Answer, HostCall};
 pub use ledger::SPEC;
 pub use metrics::{Shown, Tries};
+pub use note::{End, Fate, Note};
 pub use perform::Performer;
 pub use queue::FlightId;

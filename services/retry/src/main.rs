@@ -112,7 +112,7 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
     };
     let closing = bus.clone();
     daemon.spawn("effects", async move {
-        performer.run(to_perform).await;
+        performer.run(to_perform).await?;
         closing.close(CLOSE).await;
         Ok(())
     });

@@ -14,6 +14,7 @@ use dvs_schemas::{HostName, Problem};
 use dvs_transport::{Batch, Bus, Call, CallResult, Outcomes, Transport};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::api::Waiting;
 use crate::core::{Effect, Event};
@@ -48,19 +49,32 @@ enum Kind {
 }
 
 impl Performer {
-    /// Carries out effects, in order, until there are no more.
-    pub async fn run(self, mut effects: mpsc::Receiver<Vec<Effect>>) {
-        while let Some(batch) = effects.recv().await {
-            self.perform(batch).await;
+    /// Carries out effects, in order, until there are no more. What is under
+    /// way then is dropped: the ledger has its entries.
+    ///
+    /// # Errors
+    /// A task panicked; its flight would never come back.
+    pub async fn run(self, mut effects: mpsc::Receiver<Vec<Effect>>) -> Result<(), JoinError> {
+        let mut tasks = JoinSet::new();
+        loop {
+            // Both arms are cancel-safe.
+            tokio::select! {
+                batch = effects.recv() => match batch {
+                    Some(batch) => self.perform(batch, &mut tasks).await,
+                    None => return Ok(()),
+                },
+                Some(ended) = tasks.join_next() => ended?,
+            }
         }
     }
 
-    async fn perform(&self, effects: Vec<Effect>) {
+    async fn perform(&self, effects: Vec<Effect>, tasks: &mut JoinSet<()>) {
         let mut calls: BTreeMap<Duration, Vec<(FlightId, HostName, HostCall)>> = BTreeMap::new();
         for effect in effects {
             match effect {
                 Effect::Reply { to, result } => self.waiting.reply(to, result).await,
-                Effect::Render { flight, request } => self.render(flight, request),
+                Effect::Note(note) => note.log(),
+                Effect::Render { flight, request } => self.render(flight, request, tasks),
                 Effect::Call {
                     flight,
                     host,
@@ -70,17 +84,16 @@ impl Performer {
             }
         }
         for (timeout, calls) in calls {
-            self.call(timeout, calls);
+            self.call(timeout, calls, tasks);
         }
     }
 
-    fn render(&self, flight: FlightId, request: RenderRequest) {
+    fn render(&self, flight: FlightId, request: RenderRequest, tasks: &mut JoinSet<()>) {
         let (bus, inbox, tries) = (self.bus.clone(), self.inbox.clone(), self.tries.clone());
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             let result = ask_publisher(&bus, &request).await;
-            if let Err(error) = &result {
+            if result.is_err() {
                 tries.not_rendered();
-                tracing::debug!(?request, error, "config-publisher did not render");
             }
             // Nobody takes it: the service stops, and its ledger has the entry.
             let _ = inbox.send(Event::Rendered { flight, result }).await;
@@ -88,7 +101,12 @@ impl Performer {
     }
 
     /// Sends the calls of one turn as one batch.
-    fn call(&self, timeout: Duration, calls: Vec<(FlightId, HostName, HostCall)>) {
+    fn call(
+        &self,
+        timeout: Duration,
+        calls: Vec<(FlightId, HostName, HostCall)>,
+        tasks: &mut JoinSet<()>,
+    ) {
         let (asked, calls) = calls
             .into_iter()
             .map(|(flight, host, call)| {
@@ -123,7 +141,7 @@ impl Performer {
             deadline: timeout,
             calls,
         });
-        tokio::spawn(collect(
+        tasks.spawn(collect(
             asked,
             outcomes,
             self.inbox.clone(),

@@ -5,13 +5,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use dvs_ledger::Writes;
+use dvs_ledger::{Decision, Writes};
 use dvs_schemas::v1::{Attempt, EntrySelection, EntryState, Settlement};
 use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
 
 use crate::backoff::Pace;
+use crate::core::Effect;
 use crate::key::{Key, Path, under};
 use crate::ledger::{Plan, Stored};
+use crate::note::{End, Fate, Note};
+
+/// What a queue decided.
+type Out = Decision<Effect>;
 
 /// Longest error that an entry keeps, in characters: enough for a host's words
 /// about a few ports, while a page of the list still holds many entries.
@@ -85,6 +90,17 @@ impl<K: Key> Entry<K> {
                 Stage::Parked => None,
             },
         }
+    }
+
+    fn note(&self, fate: Fate) -> Effect {
+        Effect::Note(Note {
+            host: self.key.host().clone(),
+            switch: self.key.switch().clone(),
+            port: self.key.port().cloned(),
+            revision: self.revision,
+            attempts: self.attempts,
+            fate,
+        })
     }
 
     fn write(&self, path: &Path, writes: &mut Writes) {
@@ -164,7 +180,7 @@ impl<K: Key> Queue<K> {
         now: Timestamp,
         attempt: Attempt<K>,
         pace: &mut Pace,
-        writes: &mut Writes,
+        out: &mut Out,
     ) {
         let Attempt {
             key,
@@ -182,7 +198,8 @@ impl<K: Key> Queue<K> {
             entry.revision = revision;
             entry.attempts = entry.attempts.saturating_add(1);
             entry.last_error = clipped(&error);
-            entry.write(&path, writes);
+            entry.write(&path, &mut out.writes);
+            out.effect(entry.note(Fate::Failed(entry.last_error.clone())));
             return;
         }
         let entry = Entry {
@@ -193,14 +210,15 @@ impl<K: Key> Queue<K> {
             last_error: clipped(&error),
             stage: Stage::Parked,
         };
+        out.effect(entry.note(Fate::Begun(entry.last_error.clone())));
         self.entries.insert(path.clone(), entry);
         let due = pace.next(now, 1);
         self.turn_to(&path, Stage::Waiting { due });
-        self.write(&path, writes);
+        self.write(&path, &mut out.writes);
     }
 
     /// A host has applied a full state: what is not newer is done.
-    pub(crate) fn settle(&mut self, settlement: &Settlement, writes: &mut Writes) {
+    pub(crate) fn settle(&mut self, settlement: &Settlement, out: &mut Out) {
         let prefix = under(&settlement.host, Some(&settlement.switch));
         let done: Vec<Path> = self
             .entries(&prefix, None)
@@ -208,7 +226,7 @@ impl<K: Key> Queue<K> {
             .map(|(path, _)| path.clone())
             .collect();
         for path in done {
-            self.drop_entry(&path, writes);
+            self.drop_entry(&path, End::Settled, out);
         }
     }
 
@@ -251,7 +269,7 @@ impl<K: Key> Queue<K> {
         id: FlightId,
         landing: Landing,
         pace: &mut Pace,
-        writes: &mut Writes,
+        out: &mut Out,
     ) {
         let path = key.path();
         let Some(flight) = self.flight(&path, id) else {
@@ -266,8 +284,12 @@ impl<K: Key> Queue<K> {
             return;
         };
         let window = match landing {
-            Landing::Done { .. } | Landing::Cancelled if covered => {
-                self.drop_entry(&path, writes);
+            Landing::Done { .. } if covered => {
+                self.drop_entry(&path, End::Done, out);
+                return;
+            }
+            Landing::Cancelled if covered => {
+                self.drop_entry(&path, End::Unwanted, out);
                 return;
             }
             // The host answers, so what it missed meanwhile need not wait long.
@@ -275,12 +297,13 @@ impl<K: Key> Queue<K> {
             Landing::Failed(error) => {
                 entry.attempts = entry.attempts.saturating_add(1);
                 entry.last_error = clipped(&error);
+                out.effect(entry.note(Fate::Failed(entry.last_error.clone())));
                 entry.attempts
             }
         };
         let due = pace.next(now, window);
         self.turn_to(&path, Stage::Waiting { due });
-        self.write(&path, writes);
+        self.write(&path, &mut out.writes);
     }
 
     /// Tries the selected entries now; parked ones too.
@@ -313,8 +336,10 @@ impl<K: Key> Queue<K> {
     }
 
     /// Drops the selected entries.
-    pub(crate) fn cancel(&mut self, selection: &EntrySelection, writes: &mut Writes) -> u64 {
-        self.act(selection, |queue, path| queue.drop_entry(path, writes))
+    pub(crate) fn cancel(&mut self, selection: &EntrySelection, out: &mut Out) -> u64 {
+        self.act(selection, |queue, path| {
+            queue.drop_entry(path, End::Cancelled, out);
+        })
     }
 
     /// Does something to each selected entry; says to how many.
@@ -351,10 +376,12 @@ impl<K: Key> Queue<K> {
         entry.stage = stage;
     }
 
-    fn drop_entry(&mut self, path: &Path, writes: &mut Writes) {
+    fn drop_entry(&mut self, path: &Path, end: End, out: &mut Out) {
         self.turn_to(path, Stage::Parked);
-        self.entries.remove(path);
-        writes.delete(K::TABLE, path.as_bytes());
+        if let Some(entry) = self.entries.remove(path) {
+            out.effect(entry.note(Fate::Ended(end)));
+        }
+        out.writes.delete(K::TABLE, path.as_bytes());
     }
 
     fn write(&self, path: &Path, writes: &mut Writes) {

@@ -180,7 +180,14 @@ impl Run {
                 let Some((id, key)) = self.nth(nth, true) else {
                     return;
                 };
-                self.model.land(&key, id, Some(self.sent[&id]));
+                let covers = self.sent[&id];
+                self.model.land(&key, id, Some(covers));
+                if let AnyKey::Repush(_) = key {
+                    self.model.entries.retain(|other, entry| match other {
+                        AnyKey::Repush(_) => true,
+                        AnyKey::Rip(_) => host_of(other) != host_of(&key) || entry.newest > covers,
+                    });
+                }
                 self.world.apply(id);
             }
             Step::Failed { nth } => {

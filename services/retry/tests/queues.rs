@@ -10,11 +10,11 @@ use std::time::Duration;
 use dvs_ledger::Core;
 use dvs_schemas::v1::{
     ApplyOutcome, ApplyReport, EntrySelection, EntryState, PortFailure, Queue, RenderReply,
-    RetryListRequest, RetryPut, V1,
+    RetryPut, V1,
 };
 use dvs_schemas::{ProblemCode, Revision};
 use harness::{AnyKey, World, attempt, put_of, repush, rip, settled};
-use retry::{Action, Answer, Event, IN_FLIGHT};
+use retry::{Action, Answer, End, Event, Fate, IN_FLIGHT, Note};
 
 fn only(world: &mut World) -> EntryState {
     let mut all: Vec<_> = world.list().into_values().collect();
@@ -25,6 +25,13 @@ fn only(world: &mut World) -> EntryState {
 fn host(name: &str) -> EntrySelection {
     EntrySelection {
         host: Some(name.parse().unwrap()),
+        ..EntrySelection::default()
+    }
+}
+
+fn on(queue: Queue) -> EntrySelection {
+    EntrySelection {
+        queue: Some(queue),
         ..EntrySelection::default()
     }
 }
@@ -256,6 +263,90 @@ fn a_settlement_ends_what_it_covers_and_no_more() {
 }
 
 #[test]
+fn a_full_state_that_a_host_applied_ends_its_removals_up_to_there() {
+    let mut world = World::new(1);
+    world.put(RetryPut {
+        repush: vec![attempt(repush("h1", "prod"), 5)],
+        rip: vec![
+            attempt(rip("h1", "prod", "old"), 4),
+            attempt(rip("h1", "prod", "new"), 9),
+            attempt(rip("h1", "lab", "other"), 4),
+            attempt(rip("h2", "prod", "other"), 4),
+        ],
+        ..RetryPut::default()
+    });
+    world.act(Action::Park, on(Queue::Rip)).unwrap();
+    world.until_due();
+    let flight = world.only_flight();
+    world.render(flight, 8);
+    world.apply(flight);
+    let left: Vec<AnyKey> = world.list().into_keys().collect();
+    let expected = [
+        AnyKey::Rip(rip("h1", "lab", "other")),
+        AnyKey::Rip(rip("h1", "prod", "new")),
+        AnyKey::Rip(rip("h2", "prod", "other")),
+    ];
+    assert_eq!(left, expected);
+}
+
+/// One line when it begins, one per try in vain, one when it ends.
+#[test]
+fn the_log_tells_the_life_of_every_entry() {
+    let note = |port: Option<&str>, revision, attempts, fate| Note {
+        host: "h1".parse().unwrap(),
+        switch: "prod".parse().unwrap(),
+        port: port.map(|port| port.parse().unwrap()),
+        revision: Revision(revision),
+        attempts,
+        fate,
+    };
+    let failed = |revision| format!("push {revision} failed");
+    let mut world = World::new(1);
+    for revision in [5, 5, 9] {
+        world.put_repush("h1", revision);
+    }
+    world.until_due();
+    let flight = world.only_flight();
+    world.render(flight, 9);
+    world.answer(flight, Answer::TimedOut);
+    world.until_due();
+    let flight = world.only_flight();
+    world.render(flight, 9);
+    world.apply(flight);
+    let late = "the host did not answer in time".to_owned();
+    assert_eq!(
+        std::mem::take(&mut world.notes),
+        [
+            note(None, 5, 1, Fate::Begun(failed(5))),
+            note(None, 9, 2, Fate::Failed(failed(9))),
+            note(None, 9, 3, Fate::Failed(late)),
+            note(None, 9, 3, Fate::Ended(End::Done)),
+        ]
+    );
+
+    world.put(put_of(&AnyKey::Rip(rip("h1", "prod", "a")), 4));
+    world.put(settled("h1", "prod", 4));
+    world.put(put_of(&AnyKey::Rip(rip("h1", "prod", "b")), 5));
+    world.act(Action::Cancel, host("h1")).unwrap();
+    world.put(put_of(&AnyKey::Rip(rip("h1", "prod", "c")), 6));
+    world.until_due();
+    let flight = world.only_flight();
+    let result = Ok(RenderReply::Cancelled {});
+    world.come_back(Event::Rendered { flight, result });
+    assert_eq!(
+        world.notes,
+        [
+            note(Some("a"), 4, 1, Fate::Begun(failed(4))),
+            note(Some("a"), 4, 1, Fate::Ended(End::Settled)),
+            note(Some("b"), 5, 1, Fate::Begun(failed(5))),
+            note(Some("b"), 5, 1, Fate::Ended(End::Cancelled)),
+            note(Some("c"), 6, 1, Fate::Begun(failed(6))),
+            note(Some("c"), 6, 1, Fate::Ended(End::Unwanted)),
+        ]
+    );
+}
+
+#[test]
 fn an_answer_for_a_settled_entry_is_ignored() {
     let mut world = World::new(1);
     world.put_repush("h1", 5);
@@ -385,99 +476,4 @@ fn a_clock_that_was_ahead_delays_nobody_past_the_largest_window() {
     world.crash();
     let next = only(&mut world).next_try.unwrap();
     assert!(next <= right.after(world.settings.backoff.cap));
-}
-
-#[test]
-fn pages_hold_every_entry_once_and_stay_within_their_budget() {
-    let mut world = World::new(1);
-    world.put(RetryPut {
-        repush: (0..300)
-            .map(|n| attempt(repush(&format!("h{n}"), "prod"), 5))
-            .collect(),
-        rip: (0..300)
-            .map(|n| attempt(rip(&format!("h{}", n % 7), "prod", &format!("p{n}")), 5))
-            .collect(),
-        ..RetryPut::default()
-    });
-    for host in [None, Some("h1".parse().unwrap())] {
-        let mut seen = Vec::new();
-        let mut after = None;
-        loop {
-            let request = RetryListRequest {
-                host: host.clone(),
-                after,
-                ..RetryListRequest::default()
-            };
-            let page = world.page(request, 5_000).unwrap();
-            assert_eq!((page.repush_total, page.rip_total), (300, 300));
-            let size = dvs_schemas::codec::encode(dvs_schemas::Format::Json, &page).unwrap();
-            assert!(size.len() <= 5_000);
-            seen.extend(page.out_of_sync.into_iter().map(|e| AnyKey::Repush(e.key)));
-            seen.extend(page.rip.into_iter().map(|e| AnyKey::Rip(e.key)));
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        let expected: Vec<AnyKey> = world
-            .list()
-            .into_keys()
-            .filter(|key| {
-                let of = match key {
-                    AnyKey::Repush(key) => &key.host,
-                    AnyKey::Rip(key) => &key.host,
-                };
-                host.as_ref().is_none_or(|host| host == of)
-            })
-            .collect();
-        assert_eq!(seen, expected);
-    }
-}
-
-#[test]
-fn a_page_has_an_entry_even_if_it_is_too_large() {
-    let mut world = World::new(1);
-    let mut put = put_of(&AnyKey::Repush(repush("h1", "prod")), 5);
-    put.repush[0].error = "\u{1}".repeat(1_000_000);
-    world.put(put);
-    world.put_repush("h2", 5);
-    let page = world.page(RetryListRequest::default(), 10).unwrap();
-    assert_eq!(page.out_of_sync.len(), 1);
-    assert!(page.out_of_sync[0].state.last_error.chars().count() <= 500);
-    assert_eq!(page.next.as_deref(), Some("repush/h1/prod"));
-}
-
-#[test]
-fn a_place_that_is_none_is_refused() {
-    let mut world = World::new(1);
-    for after in [
-        "",
-        "h1",
-        "repush/h1",
-        "rip/h1/prod",
-        "repush/h.1/prod",
-        "rip/a/b/c/d",
-    ] {
-        let request = RetryListRequest {
-            after: Some(after.to_owned()),
-            ..RetryListRequest::default()
-        };
-        let problem = world.page(request, 1_000).unwrap_err();
-        assert_eq!(problem.field.as_deref(), Some("after"), "{after:?}");
-    }
-}
-
-#[test]
-fn one_queue_can_be_listed_alone() {
-    let mut world = World::new(1);
-    world.put_repush("h1", 5);
-    world.put(put_of(&AnyKey::Rip(rip("h1", "prod", "web-1")), 5));
-    for (queue, counts) in [(Queue::Repush, (1, 0)), (Queue::Rip, (0, 1))] {
-        let request = RetryListRequest {
-            queue: Some(queue),
-            ..RetryListRequest::default()
-        };
-        let page = world.page(request, 10_000).unwrap();
-        assert_eq!((page.out_of_sync.len(), page.rip.len()), counts);
-    }
 }

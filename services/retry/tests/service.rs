@@ -91,11 +91,13 @@ async fn host(bus: &Bus, name: &str) {
     bus.publish(to, report).await.unwrap();
 }
 
+/// The removal is newer than what the publisher renders: the full state has
+/// nothing to say about it.
 fn put() -> String {
     json!({
         "v": 1,
         "repush": [{"host": "h1", "switch": "prod", "revision": 7, "error": "h1 is away"}],
-        "rip": [{"host": "h1", "switch": "prod", "port": "web-1", "revision": 6, "error": "timed out"}],
+        "rip": [{"host": "h1", "switch": "prod", "port": "web-1", "revision": 10, "error": "timed out"}],
     })
     .to_string()
 }

@@ -16,7 +16,8 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Problem, Revision, StoreId, Timestamp};
 use retry::{
-    Action, Answer, Effect, Event, FlightId, HostCall, ReplyBody, ReplyToken, Retry, SPEC, Settings,
+    Action, Answer, Effect, Event, FlightId, HostCall, Note, ReplyBody, ReplyToken, Retry, SPEC,
+    Settings,
 };
 
 /// A key of either queue.
@@ -41,6 +42,8 @@ pub struct World {
     /// Effects that have not come back yet.
     pub air: BTreeMap<FlightId, (AnyKey, Leg)>,
     pub launches: usize,
+    /// What the log says, in order.
+    pub notes: Vec<Note>,
     seed: u64,
 }
 
@@ -144,6 +147,7 @@ impl World {
             now,
             air: BTreeMap::new(),
             launches: 0,
+            notes: Vec::new(),
             seed,
         }
     }
@@ -166,6 +170,7 @@ impl World {
         for effect in turned.effects {
             match effect {
                 Effect::Reply { to: _, result } => replies.push(result),
+                Effect::Note(note) => self.notes.push(note),
                 Effect::Render { flight, request } => {
                     let key = match &request {
                         RenderRequest::State { host, switch } => {
