@@ -118,17 +118,18 @@ fn as_it_would_be(present: Option<&Item>, written: &Document) -> Document {
 
 fn coloured(diff: &str) -> String {
     diff.lines()
-        .map(|line| {
-            let colour = match line.as_bytes() {
-                [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] => "1",
-                [b'+', ..] => "32",
-                [b'-', ..] => "31",
-                [b'@', ..] => "36",
-                _ => return format!("{line}\n"),
-            };
-            format!("\x1b[{colour}m{line}\x1b[0m\n")
+        .map(|line| match colour(line) {
+            Some(colour) => format!("\x1b[{colour}m{line}\x1b[0m\n"),
+            None => format!("{line}\n"),
         })
         .collect()
+}
+
+/// The colour of a line, as terminals number them; none for context.
+fn colour(line: &str) -> Option<u8> {
+    let colours = [("+++", 1), ("---", 1), ("+", 32), ("-", 31), ("@", 36)];
+    let of_line = colours.iter().find(|(begins, _)| line.starts_with(begins));
+    of_line.map(|(_, colour)| *colour)
 }
 
 #[cfg(test)]

@@ -197,18 +197,22 @@ fn of_type(kind: &Value, part: &Map<String, Value>) -> Option<String> {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
     };
     let bound = |word| part.get(word).map(ToString::to_string);
-    Some(match (kind, bound("minimum"), bound("maximum")) {
-        ("integer", Some(least), Some(most)) => format!("{least} to {most}"),
-        ("integer", Some(least), None) => format!("{least} or more"),
-        ("boolean", _, _) => "true or false".to_owned(),
-        ("array", _, _) => "a list".to_owned(),
-        ("object", _, _) => "fields as below".to_owned(),
-        ("null", _, _) => return None,
-        ("string", _, _) => match part.get("pattern").and_then(Value::as_str) {
+    Some(match kind {
+        "integer" => match (bound("minimum"), bound("maximum")) {
+            (Some(least), Some(most)) => format!("{least} to {most}"),
+            (Some(least), None) => format!("{least} or more"),
+            (None, Some(most)) => format!("{most} or less"),
+            (None, None) => "an integer".to_owned(),
+        },
+        "boolean" => "true or false".to_owned(),
+        "array" => "a list".to_owned(),
+        "object" => "fields as below".to_owned(),
+        "null" => return None,
+        "string" => match part.get("pattern").and_then(Value::as_str) {
             Some(pattern) => format!("text matching {pattern}"),
             None => "text".to_owned(),
         },
-        (other, _, _) => other.to_owned(),
+        other => other.to_owned(),
     })
 }
 
