@@ -2,6 +2,7 @@
 //! Effects to IO. What takes time runs in tasks of its own, whose results come
 //! back as events.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,10 @@ use bytes::Bytes;
 use dvs_schemas::codec::{self, Format};
 use dvs_schemas::problem::ProblemBody;
 use dvs_schemas::subjects::{self, AgentVerb};
-use dvs_schemas::v1::{Clobber, PutReply, RetryPut};
+use dvs_schemas::v1::{Clobber, PutReply, RepushKey, RetryPut, RipKey};
 use dvs_schemas::{HostName, Problem};
 use dvs_transport::{Batch, Bus, CallResult, Transport};
+use futures_util::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -85,8 +87,34 @@ impl Performer {
     }
 
     /// Makes calls, of which the first is number `first` of its push, and
-    /// brings their ends back.
+    /// brings their ends back: all of them, or the push would never be over.
     async fn call(self, push: PushId, first: usize, calls: Vec<Call>, within: Duration) {
+        let asked: Vec<Arc<[HostName]>> = calls.iter().map(hosts).collect();
+        let made = caught(self.make(push, first, calls, within)).await;
+        if let Err(why) = made {
+            // Those that have ended stay as they ended.
+            let asked = asked.iter().enumerate();
+            let outcomes = asked.flat_map(|(call, hosts)| {
+                let answer = Answer::NotSent(why.clone());
+                hosts.iter().map(move |host| Outcome {
+                    host: host.clone(),
+                    call: first + call,
+                    answer: answer.clone(),
+                })
+            });
+            let outcomes = outcomes.collect();
+            // Nobody takes it: the service stops, and its ledger has the push.
+            let _ = self.inbox.send(Event::Outcomes { push, outcomes }).await;
+        }
+    }
+
+    async fn make(
+        &self,
+        push: PushId,
+        first: usize,
+        calls: Vec<Call>,
+        within: Duration,
+    ) -> Result<(), String> {
         let began = Instant::now();
         let kinds: Vec<Kind> = calls.iter().map(kind).collect();
         let mut outcomes = self.transport.send(Batch {
@@ -110,30 +138,62 @@ impl Performer {
                 }
             });
             let outcomes = ended.collect();
-            // Nobody takes it: the service stops, and its ledger has the push.
+            // As above.
             if self
                 .inbox
                 .send(Event::Outcomes { push, outcomes })
                 .await
                 .is_err()
             {
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
+    /// Gives entries to retry. Whatever happens comes back, or nothing would
+    /// ever be handed over again.
     async fn hand_over(self, number: u64, put: RetryPut) {
-        let result = put_to_retry(&self.bus, &put).await;
-        let (repush, rip, settled) = (put.repush.len(), put.rip.len(), put.settled.len());
-        match &result {
-            Ok(_) if repush + rip > 0 => {
-                tracing::info!(repush, rip, settled, "handed over to retry");
-            }
-            Ok(_) => tracing::debug!(settled, "told retry which hosts are in sync"),
-            Err(error) => tracing::warn!(repush, rip, settled, error, "retry did not take over"),
-        }
+        let result = caught(put_to_retry(&self.bus, &put)).await;
+        log_hand_over(&put, &result);
         // As above.
         let _ = self.inbox.send(Event::HandedOver { number, result }).await;
+    }
+}
+
+/// How work ends, also where it panics.
+async fn caught<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err("config-publisher failed on it; its log says where".to_owned()))
+}
+
+/// Entries of one hand-over that are logged one by one. The retry queues list
+/// them all.
+const LOGGED: usize = 20;
+
+fn log_hand_over(put: &RetryPut, result: &Result<PutReply, String>) {
+    let (repush, rip, settled) = (put.repush.len(), put.rip.len(), put.settled.len());
+    match result {
+        Ok(_) if repush + rip > 0 => {
+            tracing::info!(repush, rip, settled, "handed over to retry");
+        }
+        Ok(_) => tracing::debug!(settled, "told retry which hosts are in sync"),
+        Err(error) => {
+            tracing::warn!(repush, rip, settled, error, "retry did not take over");
+            return;
+        }
+    }
+    for missed in put.repush.iter().take(LOGGED) {
+        let RepushKey { host, switch } = &missed.key;
+        let (revision, why) = (missed.revision.0, missed.error.as_str());
+        tracing::info!(%host, %switch, revision, why, "out of sync");
+    }
+    for missed in put.rip.iter().take(LOGGED) {
+        let RipKey { host, switch, port } = &missed.key;
+        let (revision, why) = (missed.revision.0, missed.error.as_str());
+        tracing::info!(%host, %switch, %port, revision, why, "port not removed");
     }
 }
 
@@ -154,6 +214,15 @@ enum Kind {
     Clobber,
     Remove,
     Plan,
+}
+
+fn hosts(call: &Call) -> Arc<[HostName]> {
+    match call {
+        Call::FanOut { hosts, .. } => hosts.clone(),
+        Call::Clobber { host, .. } | Call::Remove { host, .. } | Call::Plan { host, .. } => {
+            [host.clone()].into()
+        }
+    }
 }
 
 fn kind(call: &Call) -> Kind {
@@ -229,4 +298,17 @@ async fn put_to_retry(bus: &Bus, put: &RetryPut) -> Result<PutReply, String> {
         .await
         .map_err(|error| error.to_string())?;
     read(&reply.payload).map_err(|problem| format!("retry: {problem}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic)]
+    use super::caught;
+
+    #[tokio::test]
+    async fn what_panics_comes_back_as_an_error() {
+        let ended = caught::<()>(async { panic!("on purpose") }).await;
+        assert!(ended.is_err());
+        assert_eq!(caught(async { Ok(1) }).await, Ok(1));
+    }
 }

@@ -133,7 +133,7 @@ async fn the_service_is_listed_with_its_endpoints() {
 async fn hosts_hear_of_changes_and_the_asker_of_hosts() {
     let server = NatsServer::start().unwrap();
     let data = tempfile::tempdir().unwrap();
-    let _publisher = Publisher::start(&server.url(), data.path(), &["--push-timeout", "200ms"]);
+    let publisher = Publisher::start(&server.url(), data.path(), &["--push-timeout", "200ms"]);
     let bus = bus(&server, "test").await;
     let retry = Retry::start(&server).await;
     ask(&bus, subjects::CONFIG_APPLY, SWITCH).await;
@@ -167,6 +167,21 @@ async fn hosts_hear_of_changes_and_the_asker_of_hosts() {
     );
     let put = retry.until(|put| !put.repush.is_empty()).await;
     assert_eq!(put.repush[0].key.host.as_str(), "h2");
+    let entry = publisher.logs("out of sync");
+    assert_eq!(
+        [
+            &entry["host"],
+            &entry["switch"],
+            &entry["revision"],
+            &entry["why"]
+        ],
+        [
+            &json!("h2"),
+            &json!("prod"),
+            &json!(3),
+            &json!("no answer in time")
+        ]
+    );
 
     let hosts = ask(&bus, subjects::HOST_LIST, "").await;
     let observed: Vec<_> = hosts["hosts"]

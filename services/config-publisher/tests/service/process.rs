@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use async_nats::Message;
@@ -18,6 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Publisher {
     process: Child,
     listening: String,
+    log: mpsc::Receiver<Value>,
 }
 
 fn command(url: &str, data: &Path) -> Command {
@@ -55,14 +57,18 @@ impl Publisher {
             }
         }
         // Somebody has to read the log from here on, or a full pipe stops it.
+        let (entries, kept) = mpsc::channel();
         std::thread::spawn(move || {
             for line in log.lines().map_while(Result::ok) {
                 eprintln!("{line}");
+                // Nobody may read on.
+                let _ = entries.send(serde_json::from_str(&line).unwrap_or_default());
             }
         });
         Self {
             process,
             listening: listening.unwrap(),
+            log: kept,
         }
     }
 
@@ -77,6 +83,16 @@ impl Publisher {
             .read_to_string(&mut log)
             .unwrap();
         (process.wait().unwrap(), log)
+    }
+
+    /// The next entry of its log with this message.
+    pub(crate) fn logs(&self, message: &str) -> Value {
+        loop {
+            let entry = self.log.recv_timeout(PATIENCE).expect(message);
+            if entry["message"] == message {
+                return entry;
+            }
+        }
     }
 
     /// Kills it as a crash would.
