@@ -356,7 +356,8 @@ pub struct PushSummary {
     /// Hosts that have applied all of it.
     pub applied: u64,
     /// Every host with its outcome, those that lag first; beyond 1,000 hosts
-    /// only those that lag, and at most 1,000 of them.
+    /// only those that lag, and at most 1,000 of them; always as many as fit
+    /// into the message.
     pub outcomes: Vec<HostOutcome>,
 }
 

@@ -99,6 +99,8 @@ impl Held {
     /// The reply, with how the push went.
     #[must_use]
     pub fn finish(self, summary: impl FnOnce() -> PushSummary, room: usize) -> Reply {
+        // The other half is for what changed.
+        let summary = || fitting(summary(), room / 2);
         match self {
             Self::Apply(reply) => Reply::Applied(ApplyReply {
                 applied: Some(summary()),
@@ -111,6 +113,16 @@ impl Held {
             Self::DryRun(run) => Reply::DryRun(run.finish(room)),
         }
     }
+}
+
+/// As many hosts' outcomes as fit, from those that lag on; how many hosts there
+/// are is said besides.
+fn fitting(mut summary: PushSummary, room: usize) -> PushSummary {
+    let mut page = Page::new(room);
+    let fitting = summary.outcomes.iter();
+    let fitting = fitting.take_while(|outcome| page.takes(outcome)).count();
+    summary.outcomes.truncate(fitting);
+    summary
 }
 
 /// What changed, as far as it fits, and how much did not.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use config_publisher::core::Settings;
 use config_publisher::events::{Call, Event, Outcome, Reply, Request};
 use dvs_schemas::v1::{
     ApplyReply, ApplyRequest, ChangedObject, Clobber, FinalState, GlobalKey, HostOutcome,
@@ -321,6 +322,37 @@ fn a_waiting_request_hears_of_each_host_and_those_that_lag_first() {
         ],
     };
     assert_eq!(reply.applied, Some(expected));
+}
+
+#[test]
+fn outcomes_of_many_hosts_fit_into_the_reply() {
+    let mut desk = Desk::with(Settings {
+        max_payload: 8_192,
+        ..Settings::default()
+    });
+    for number in 0..300 {
+        desk.hello(&format!("host-{number}"));
+        desk.manner(&format!("host-{number}"), Manner::Gone);
+    }
+    desk.apply(r#"{"kind": "Switch", "name": "prod"}"#);
+    let group = |n| format!(r#"{{"kind": "PortGroup", "name": "group-{n}", "switch": "prod"}}"#);
+    let groups: Vec<String> = (0..100).map(group).collect();
+    let reply = applied(desk.ask(waiting(&format!("[{}]", groups.join(",")))));
+    assert!(serde_json::to_vec(&reply).unwrap().len() < 8_192);
+    let summary = reply.applied.unwrap();
+    assert_eq!((summary.hosts, summary.applied), (300, 0));
+    assert!((1..300).contains(&summary.outcomes.len()));
+
+    let resync = ResyncRequest {
+        wait: Some(Wait::Applied),
+        ..ResyncRequest::default()
+    };
+    let reply = desk.ask(Request::Resync(resync)).unwrap();
+    let Reply::Resynced(reply) = reply else {
+        panic!("{reply:?}");
+    };
+    assert!(serde_json::to_vec(&reply).unwrap().len() < 8_192);
+    assert_eq!(reply.applied.unwrap().hosts, 300);
 }
 
 #[test]
