@@ -44,11 +44,26 @@ pub struct HostEntry {
 pub struct Host {
     /// What is stored of it.
     pub entry: HostEntry,
-    /// What it has applied, as far as it told.
-    pub observed: BTreeMap<SwitchName, Revision>,
+    observed: BTreeMap<SwitchName, Told>,
     sign: Sign,
     /// The full push that answers its hello, while that is under way.
     greeting: Option<(Uuid, PushId)>,
+}
+
+/// What a host has applied of a switch, as far as it told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Told {
+    revision: Revision,
+    by: By,
+}
+
+/// How a host told what it has applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// By a hello or a heartbeat.
+    Itself,
+    /// By an answer to a push since then.
+    Answer,
 }
 
 /// The last sign of life of a host.
@@ -181,7 +196,7 @@ impl Fleet {
             Sign::Heard { interval, .. } => interval.max(FIRST_INTERVAL),
         };
         host.sign = Sign::Heard { at: now, interval };
-        host.observed = observed(&hello.observed);
+        host.observed = told(&hello.observed);
         match greeted {
             Greeted::New => self.roster = None,
             Greeted::Changed | Greeted::Known => {
@@ -198,7 +213,15 @@ impl Fleet {
         if let Some(host) = self.hosts.get_mut(&heartbeat.host) {
             let interval = Duration::from_millis(heartbeat.interval_ms).min(LONGEST_INTERVAL);
             host.sign = Sign::Heard { at: now, interval };
-            host.observed = observed(&heartbeat.observed);
+            let before = std::mem::replace(&mut host.observed, told(&heartbeat.observed));
+            // The heartbeat may have left before the answer. The next one has
+            // left after it, and says the last word.
+            let answered = before.into_iter().filter(|(_, told)| told.by == By::Answer);
+            for (switch, Told { revision, by: _ }) in answered {
+                let by = By::Itself;
+                let told = host.observed.entry(switch).or_insert(Told { revision, by });
+                told.revision = revision.max(told.revision);
+            }
             let until = host.waited_until();
             self.hurry(until);
         }
@@ -220,11 +243,13 @@ impl Fleet {
             Sign::Awaited { since } => *since = now,
             Sign::Heard { at, interval: _ } => *at = now,
         }
+        let by = By::Answer;
         match host.observed.get_mut(switch) {
             // A late answer tells of the past.
-            Some(known) => *known = revision.max(*known),
+            Some(known) if known.revision > revision => {}
+            Some(known) => *known = Told { revision, by },
             None => {
-                host.observed.insert(switch.clone(), revision);
+                host.observed.insert(switch.clone(), Told { revision, by });
             }
         }
     }
@@ -258,6 +283,12 @@ impl Host {
             Sign::None | Sign::Awaited { .. } => Presence::Unknown,
             Sign::Heard { .. } => Presence::Present,
         }
+    }
+
+    /// What the host has applied of a switch, as far as it told.
+    #[must_use]
+    pub fn observed(&self, switch: &SwitchName) -> Option<Revision> {
+        self.observed.get(switch).map(|told| told.revision)
     }
 
     /// When the host was last heard of.
@@ -304,8 +335,14 @@ impl Host {
     }
 }
 
-fn observed(list: &[Observed]) -> BTreeMap<SwitchName, Revision> {
-    let pairs = list.iter();
-    let pairs = pairs.map(|observed| (observed.switch.clone(), observed.revision));
+fn told(list: &[Observed]) -> BTreeMap<SwitchName, Told> {
+    let pairs = list.iter().map(|observed| {
+        let Observed { switch, revision } = observed;
+        let told = Told {
+            revision: *revision,
+            by: By::Itself,
+        };
+        (switch.clone(), told)
+    });
     pairs.collect()
 }

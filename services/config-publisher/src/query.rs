@@ -279,7 +279,7 @@ fn status(config: &Config, fleet: &Fleet, name: &HostName, now: Timestamp) -> Ho
     let switches = switches.map(|(switch, _)| SwitchOnHost {
         switch: switch.clone(),
         wanted: config.wanted(switch, name),
-        observed: host.and_then(|host| host.observed.get(switch).copied()),
+        observed: host.and_then(|host| host.observed(switch)),
         ports: config
             .on_host(switch, name)
             .map_or(0, |on| on.ports.len() as u64),

@@ -27,6 +27,18 @@ fn status(desk: &mut Desk, host: &str) -> HostStatus {
     list(desk, request).remove(0)
 }
 
+/// Of h1.
+fn heartbeat(observed: Vec<Observed>) -> Heartbeat {
+    Heartbeat {
+        v: V1,
+        host: name("h1"),
+        session: Uuid::from_u128(1),
+        seq: 0,
+        interval_ms: 1_000,
+        observed,
+    }
+}
+
 #[test]
 fn a_hello_is_durable_and_is_answered_with_the_switches_whose_state_follows() {
     let mut desk = Desk::of(1);
@@ -165,18 +177,32 @@ fn a_host_is_in_sync_when_it_has_observed_what_is_wanted() {
     let before = wanted(&mut desk);
     desk.restart();
     assert_eq!(wanted(&mut desk), before);
-    desk.hear(Event::Heartbeat(Heartbeat {
-        v: V1,
-        host: name("h1"),
-        session: Uuid::from_u128(1),
-        seq: 0,
-        interval_ms: 1_000,
-        observed: vec![Observed {
-            switch: name("prod"),
-            revision: Revision(4),
-        }],
-    }));
+    desk.hear(Event::Heartbeat(heartbeat(vec![Observed {
+        switch: name("prod"),
+        revision: Revision(4),
+    }])));
     assert_eq!(status(&mut desk, "h1").switches, [on(4, 4, 0)]);
+}
+
+#[test]
+fn a_heartbeat_that_left_before_an_answer_does_not_take_it_back() {
+    let mut desk = Desk::of(1);
+    desk.apply(SITE);
+    desk.apply(&web(200));
+    let observed = |desk: &mut Desk| status(desk, "h1").switches[0].observed;
+    let told = |at| Observed {
+        switch: name("prod"),
+        revision: Revision(at),
+    };
+    // Also the first word of the switch may be an answer.
+    for before in [vec![told(1)], Vec::new()] {
+        desk.ask(Request::Hello(hello("h1", 1))).unwrap();
+        desk.hear(Event::Heartbeat(heartbeat(before)));
+        assert_eq!(observed(&mut desk), Some(Revision(2)));
+        // What it says after that is what it has: it may have lost its disk.
+        desk.hear(Event::Heartbeat(heartbeat(vec![told(1)])));
+        assert_eq!(observed(&mut desk), Some(Revision(1)));
+    }
 }
 
 #[test]
