@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Subjects to events. What can't be read is refused here; the rest waits in a
-//! table for the core's reply.
+//! Subjects to events. What can't be read is refused here; the rest waits for
+//! the core's reply.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use dvs_schemas::codec::{self, Format};
+use dvs_schemas::codec;
 use dvs_schemas::v1::{ApplyRequest, DeleteRequest, Heartbeat};
 use dvs_schemas::{Problem, ProblemCode, subjects};
-use dvs_transport::endpoint::{self, Description, Requests, Responder, Service};
+pub use dvs_transport::endpoint::Waiting;
+use dvs_transport::endpoint::{self, Description, Requests, Service};
 use dvs_transport::{Bus, BusError};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::events::{Event, Reply, ReplyToken, Request};
+use crate::events::{Event, Request};
 
 /// What this service can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,111 +99,24 @@ pub async fn start(bus: &Bus) -> Result<(Service, Requests<Endpoint>), BusError>
     Service::start(bus, description, endpoints.into()).await
 }
 
-/// Requests that the core has and has not answered yet.
-#[derive(Debug, Clone, Default)]
-pub struct Waiting {
-    table: Arc<Mutex<Table>>,
-}
-
-/// Bounded by the inbox, and by the replies that the core holds.
-#[derive(Debug, Default)]
-struct Table {
-    next: u64,
-    responders: HashMap<ReplyToken, Responder>,
-}
-
-impl Waiting {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Whole after any panic between two of its changes.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, responder: Responder) -> ReplyToken {
-        let mut table = self.table();
-        let token = ReplyToken(table.next);
-        table.next += 1;
-        table.responders.insert(token, responder);
-        token
-    }
-
-    fn take(&self, token: ReplyToken) -> Option<Responder> {
-        self.table().responders.remove(&token)
-    }
-
-    /// Answers those that the core will not answer any more: it held their
-    /// replies until hosts had answered, and the service stops.
-    pub(crate) async fn abandon(&self) {
-        let left = std::mem::take(&mut self.table().responders);
-        for responder in left.into_values() {
-            let problem = Problem::new(
-                ProblemCode::Unavailable,
-                "config-publisher stops before all hosts have answered; \
-                 what was committed is pushed when it is back",
-            );
-            let problem = problem.allow("a look at dvs.v1.config.get and dvs.v1.host.list");
-            respond(responder, Err(problem)).await;
-        }
-    }
-
-    /// Sends the core's reply, in the request's format.
-    pub(crate) async fn reply(&self, to: ReplyToken, result: Result<Reply, Problem>) {
-        let Some(responder) = self.take(to) else {
-            return;
-        };
-        let format = responder.format;
-        let answer = result.and_then(|reply| encode(format, &reply));
-        respond(responder, answer).await;
-    }
-}
-
-async fn respond(responder: Responder, answer: Result<Bytes, Problem>) {
-    if let Err(error) = responder.respond(answer).await {
-        tracing::warn!(%error, "a reply was not sent");
-    }
-}
-
-fn encode(format: Format, reply: &Reply) -> Result<Bytes, Problem> {
-    match reply {
-        Reply::Applied(reply) => codec::encode(format, reply),
-        Reply::DryRun(reply) => codec::encode(format, reply),
-        Reply::Objects(reply) => codec::encode(format, reply),
-        Reply::Rendered(reply) => codec::encode(format, reply),
-        Reply::Resynced(reply) => codec::encode(format, reply),
-        Reply::Disconnected(reply) => codec::encode(format, reply),
-        Reply::Hello(reply) => codec::encode(format, reply),
-        Reply::Hosts(reply) => codec::encode(format, reply),
-    }
-    .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))
+/// To those that the core will not answer any more: it held their replies until
+/// hosts had answered, and the service stops.
+pub(crate) fn abandoned() -> Problem {
+    let problem = Problem::new(
+        ProblemCode::Unavailable,
+        "config-publisher stops before all hosts have answered; \
+         what was committed is pushed when it is back",
+    );
+    problem.allow("a look at dvs.v1.config.get and dvs.v1.host.list")
 }
 
 /// Turns requests into events until the service is stopped.
-pub async fn run(mut requests: Requests<Endpoint>, waiting: Waiting, inbox: mpsc::Sender<Event>) {
-    while let Some(request) = requests.next().await {
-        let endpoint::Request {
-            endpoint,
-            payload,
-            responder,
-        } = request;
-        let to = waiting.add(responder);
-        let refused = match read(endpoint, &payload) {
-            Ok(request) => inbox
-                .send(Event::Request { to, request })
-                .await
-                .err()
-                .map(|_| stopping()),
-            Err(problem) => {
-                tracing::debug!(%problem, ?endpoint, "a request was refused");
-                Some(problem)
-            }
-        };
-        if let Some(problem) = refused {
-            waiting.reply(to, Err(problem)).await;
-        }
-    }
-}
-
-fn stopping() -> Problem {
-    Problem::new(ProblemCode::Unavailable, "config-publisher is stopping").allow("repeat later")
+pub async fn run(requests: Requests<Endpoint>, waiting: Waiting, inbox: mpsc::Sender<Event>) {
+    let read = |endpoint, payload: &[u8], to| {
+        let request = read(endpoint, payload)?;
+        Ok(Event::Request { to, request })
+    };
+    requests.feed(waiting, inbox, read).await;
 }
 
 fn read(endpoint: Endpoint, payload: &[u8]) -> Result<Request, Problem> {

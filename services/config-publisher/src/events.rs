@@ -12,12 +12,10 @@ use dvs_schemas::v1::{
     RenderRequest, ResyncReply, ResyncRequest, RetryPut,
 };
 use dvs_schemas::{HostName, Problem};
+pub use dvs_transport::endpoint::ReplyToken;
+use serde::Serialize;
 
 pub use crate::record::PushId;
-
-/// Names a request that waits for its reply. Given by whoever took it in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplyToken(pub u64);
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +135,8 @@ pub enum Call {
 }
 
 /// What a request gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum Reply {
     /// To an apply or a delete.
     Applied(ApplyReply),

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use crate::api::Waiting;
+use crate::api::{Waiting, abandoned};
 use crate::events::{Answer, Call, Effect, Event, Outcome, PushId, Reply};
 use crate::metrics::Pushes;
 
@@ -67,7 +67,7 @@ impl Performer {
                 }
             }
         }
-        self.waiting.abandon().await;
+        self.waiting.abandon(&abandoned()).await;
     }
 
     /// Makes the calls of a push, many at a time.

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Subjects to events. What can't be read is refused here; the rest waits in a
-//! table for the core's reply.
+//! Subjects to events. What can't be read is refused here; the rest waits for
+//! the core's reply.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use dvs_schemas::codec::{self, Format};
-use dvs_schemas::{Problem, ProblemCode, subjects};
+use dvs_schemas::codec;
+use dvs_schemas::{Problem, subjects};
 use dvs_transport::Bus;
-use dvs_transport::endpoint::{self, Description, Requests, Responder, Service};
+use dvs_transport::endpoint::{self, Description, ReplyToken, Requests, Service, Waiting};
 use tokio::sync::mpsc;
 
-use crate::core::{Action, Event, ReplyBody, ReplyToken};
+use crate::core::{Action, Event};
 
 /// What this service can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,92 +70,20 @@ pub async fn start(bus: &Bus) -> Result<(Service, Requests<Endpoint>), dvs_trans
     Service::start(bus, description, endpoints.into()).await
 }
 
-/// Requests that the core has and has not answered yet.
-#[derive(Debug, Clone, Default)]
-pub struct Waiting {
-    table: Arc<Mutex<Table>>,
-}
-
-/// Bounded by the inbox: each waits there or in the turn that is going on.
-#[derive(Debug, Default)]
-struct Table {
-    next: u64,
-    responders: HashMap<ReplyToken, Responder>,
-}
-
-impl Waiting {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Whole after any panic between two of its changes.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, responder: Responder) -> ReplyToken {
-        let mut table = self.table();
-        let token = ReplyToken(table.next);
-        table.next += 1;
-        table.responders.insert(token, responder);
-        token
-    }
-
-    fn take(&self, token: ReplyToken) -> Option<Responder> {
-        self.table().responders.remove(&token)
-    }
-
-    /// Sends the core's reply, in the request's format.
-    pub(crate) async fn reply(&self, to: ReplyToken, result: Result<ReplyBody, Problem>) {
-        let Some(responder) = self.take(to) else {
-            return;
-        };
-        let format = responder.format;
-        respond(responder, result.and_then(|body| encode(format, &body))).await;
-    }
-}
-
-async fn respond(responder: Responder, answer: Result<Bytes, Problem>) {
-    if let Err(error) = responder.respond(answer).await {
-        tracing::warn!(%error, "a reply was not sent");
-    }
-}
-
-fn encode(format: Format, body: &ReplyBody) -> Result<Bytes, Problem> {
-    match body {
-        ReplyBody::Put(reply) => codec::encode(format, reply),
-        ReplyBody::List(reply) => codec::encode(format, reply),
-        ReplyBody::Selection(reply) => codec::encode(format, reply),
-    }
-    .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))
-}
-
 /// Turns requests into events until the service is stopped.
 pub async fn run(
-    mut requests: Requests<Endpoint>,
+    requests: Requests<Endpoint>,
     bus: Bus,
     waiting: Waiting,
     inbox: mpsc::Sender<Event>,
 ) {
-    while let Some(request) = requests.next().await {
-        let endpoint::Request {
-            endpoint,
-            payload,
-            responder,
-        } = request;
+    let read = |endpoint, payload: &[u8], reply| {
         // A quarter of the largest message is left for what a page can't
         // foresee: headers, and a format that takes more than the one measured.
         let budget = bus.max_payload() / 4 * 3;
-        let reply = waiting.add(responder);
-        let refused = match read(endpoint, &payload, budget, reply) {
-            Ok(event) => inbox.send(event).await.err().map(|_| {
-                Problem::new(ProblemCode::Unavailable, "retry is stopping").allow("repeat later")
-            }),
-            Err(problem) => {
-                tracing::debug!(%problem, ?endpoint, "a request was refused");
-                Some(problem)
-            }
-        };
-        if let Some(problem) = refused {
-            waiting.reply(reply, Err(problem)).await;
-        }
-    }
+        read(endpoint, payload, budget, reply)
+    };
+    requests.feed(waiting, inbox, read).await;
 }
 
 fn read(

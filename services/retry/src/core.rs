@@ -15,7 +15,9 @@ use dvs_schemas::v1::{
     RetryListRequest, RetryPut, RipKey, SelectionReply, Settlement, V1,
 };
 use dvs_schemas::{HostName, Problem, Revision, Timestamp};
+pub use dvs_transport::endpoint::ReplyToken;
 use fastrand::Rng;
+use serde::Serialize;
 
 use crate::backoff::{Backoff, Pace};
 use crate::key::{Answer, HostCall, Key, Rendering};
@@ -46,11 +48,6 @@ impl Default for Settings {
         }
     }
 }
-
-/// Names a request that waits for its reply. The request itself stays with
-/// whoever took it in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplyToken(pub u64);
 
 /// What happens to the core.
 #[derive(Debug, Clone)]
@@ -140,7 +137,8 @@ pub enum Effect {
 }
 
 /// What a request is answered with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum ReplyBody {
     /// To a put.
     Put(PutReply),

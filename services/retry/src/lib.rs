@@ -17,7 +17,6 @@ mod perform;
 mod queue;
 
 pub use self::core::{Action, Effect, Event, IN_FLIGHT, ReplyBody, ReplyToken, Retry, Settings};
-pub use api::Waiting;
 pub use backoff::Backoff;
 pub use key::{Answer, HostCall};
 pub use ledger::SPEC;

@@ -8,8 +8,9 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use dvs_daemon::{Command, Daemon};
 use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
+use dvs_transport::endpoint::Waiting;
 use dvs_transport::{ConnectArgs, Identity, Transport, connect};
-use retry::{Backoff, Performer, Retry, SPEC, Settings, Shown, Tries, Waiting, api};
+use retry::{Backoff, Performer, Retry, SPEC, Settings, Shown, Tries, api};
 use tokio::sync::mpsc;
 
 /// How long the connection may take to send what is queued at the stop.

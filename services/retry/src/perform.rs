@@ -11,12 +11,12 @@ use dvs_schemas::problem::ProblemBody;
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::{RenderReply, RenderRequest};
 use dvs_schemas::{HostName, Problem};
+use dvs_transport::endpoint::Waiting;
 use dvs_transport::{Batch, Bus, Call, CallResult, Outcomes, Transport};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::api::Waiting;
 use crate::core::{Effect, Event};
 use crate::key::{Answer, HostCall};
 use crate::metrics::Tries;

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Subjects to events. What can't be read is refused here; the rest waits in a
-//! table for the core's reply.
+//! Subjects to events. What can't be read is refused here; the rest waits for
+//! the core's reply.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_nats::{Message, Subject};
-use bytes::Bytes;
-use dvs_schemas::codec::{self, Format};
+use async_nats::Message;
+use dvs_schemas::codec;
 use dvs_schemas::subjects::{self, EventVerb};
 use dvs_schemas::v1::{Changed, Heartbeat, Settled};
-use dvs_schemas::{HostName, Problem, ProblemCode};
-use dvs_transport::endpoint::{self, Description, Requests, Responder, Service};
+use dvs_schemas::{HostName, Problem};
+use dvs_transport::endpoint::{
+    self, Description, ReplyToken, Requests, Responder, Service, Waiting,
+};
 use dvs_transport::{Bus, BusError};
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, select_all};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::events::{Event, ReplyBody, ReplyToken};
+use crate::events::Event;
 use crate::metrics::Heard;
 
 /// What this service can be asked.
@@ -96,125 +96,20 @@ pub async fn listen(bus: &Bus) -> Result<Events, BusError> {
     Ok(select_all(streams).boxed())
 }
 
-/// What the core has and has not answered yet.
-#[derive(Debug, Clone)]
-pub struct Waiting {
-    bus: Bus,
-    table: Arc<Mutex<Table>>,
-}
-
-/// Bounded by the inbox and by the live reads that operators make: each entry
-/// is there, in the turn that is going on, or with a host for a bounded time.
-#[derive(Debug, Default)]
-struct Table {
-    next: u64,
-    askers: HashMap<ReplyToken, Asker>,
-}
-
-#[derive(Debug)]
-enum Asker {
-    /// Of the service.
-    Request(Responder),
-    /// A host that told something; it may not want to know.
-    Event {
-        reply: Option<Subject>,
-        format: Format,
-    },
-}
-
-impl Waiting {
-    /// An empty table for a connection.
-    #[must_use]
-    pub fn new(bus: Bus) -> Self {
-        Self {
-            bus,
-            table: Arc::default(),
-        }
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // Whole after any panic between two of its changes.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, asker: Asker) -> ReplyToken {
-        let mut table = self.table();
-        let token = ReplyToken(table.next);
-        table.next += 1;
-        table.askers.insert(token, asker);
-        token
-    }
-
-    /// Sends the core's reply, in the format of what it answers.
-    pub(crate) async fn reply(&self, to: ReplyToken, result: Result<ReplyBody, Problem>) {
-        let asker = self.table().askers.remove(&to);
-        let sent = match asker {
-            None => return,
-            Some(Asker::Request(responder)) => {
-                let format = responder.format;
-                let body = result.and_then(|body| encode(format, &body));
-                responder.respond(body).await
-            }
-            Some(Asker::Event { reply: None, .. }) => return,
-            Some(Asker::Event {
-                reply: Some(reply),
-                format,
-            }) => {
-                let body = result.and_then(|body| encode(format, &body));
-                let body = body.unwrap_or_else(|problem| codec::encode_problem(format, &problem));
-                self.bus.publish(reply, body).await
-            }
-        };
-        // A host tells again; others run into their timeout.
-        if let Err(error) = sent {
-            tracing::warn!(%error, "a reply was not sent");
-        }
-    }
-}
-
-fn encode(format: Format, body: &ReplyBody) -> Result<Bytes, Problem> {
-    match body {
-        ReplyBody::Ack(reply) => codec::encode(format, reply),
-        ReplyBody::Record(reply) => codec::encode(format, reply),
-        ReplyBody::List(reply) => codec::encode(format, reply),
-        ReplyBody::Live(reply) => codec::encode(format, reply),
-    }
-    .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))
-}
-
 /// Turns requests into events until the service is stopped.
 pub async fn run(
-    mut requests: Requests<Endpoint>,
+    requests: Requests<Endpoint>,
     bus: Bus,
     waiting: Waiting,
     inbox: mpsc::Sender<Event>,
 ) {
-    while let Some(request) = requests.next().await {
-        let endpoint::Request {
-            endpoint,
-            payload,
-            responder,
-        } = request;
+    let read = |endpoint, payload: &[u8], reply| {
         // A quarter of the largest message is left for what a page can't
         // foresee: headers, and a format that takes more than the one measured.
         let budget = bus.max_payload() / 4 * 3;
-        let reply = waiting.add(Asker::Request(responder));
-        let refused = match read_request(endpoint, &payload, budget, reply) {
-            Ok(event) => inbox.send(event).await.err().map(|_| stopping()),
-            Err(problem) => {
-                tracing::debug!(%problem, ?endpoint, "a request was refused");
-                Some(problem)
-            }
-        };
-        if let Some(problem) = refused {
-            waiting.reply(reply, Err(problem)).await;
-        }
-    }
-}
-
-fn stopping() -> Problem {
-    let text = "runtime-collector is stopping";
-    Problem::new(ProblemCode::Unavailable, text).allow("repeat later")
+        read_request(endpoint, payload, budget, reply)
+    };
+    requests.feed(waiting, inbox, read).await;
 }
 
 fn read_request(
@@ -243,6 +138,7 @@ fn read_request(
 /// Hands the hosts' events to the core until `stop`. What is on its way then
 /// is told again to whoever comes next.
 pub async fn hear(
+    bus: Bus,
     mut events: Events,
     waiting: Waiting,
     inbox: mpsc::Sender<Event>,
@@ -250,24 +146,22 @@ pub async fn hear(
     stop: CancellationToken,
 ) {
     while let Some(Some((verb, message))) = stop.run_until_cancelled(events.next()).await {
-        let asker = Asker::Event {
-            reply: message.reply,
-            format: Format::of(&message.payload).unwrap_or(Format::Json),
-        };
+        let responder = Responder::to_message(&bus, &message);
         let event = match read_event(verb, &message.subject, &message.payload) {
             Ok(Told::Changed(event)) => Event::Changed {
                 event,
-                reply: waiting.add(asker),
+                reply: waiting.add(responder),
             },
             Ok(Told::Settled(event)) => Event::Settled {
                 event,
-                reply: waiting.add(asker),
+                reply: waiting.add(responder),
             },
             Ok(Told::Heartbeat(heartbeat)) => Event::Heartbeat(heartbeat),
             Err(problem) => {
                 heard.refused();
                 tracing::warn!(subject = %message.subject, %problem, "an event was refused");
-                waiting.reply(waiting.add(asker), Err(problem)).await;
+                let to = waiting.add(responder);
+                waiting.reply::<()>(to, Err(problem)).await;
                 continue;
             }
         };

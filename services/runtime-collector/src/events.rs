@@ -8,11 +8,8 @@ use dvs_schemas::v1::{
     RuntimeListReply, RuntimeListRequest, RuntimeRecord, Settled,
 };
 use dvs_schemas::{HostName, Problem};
-
-/// Names a request or event that waits for its reply. The message itself stays
-/// with whoever took it in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReplyToken(pub u64);
+pub use dvs_transport::endpoint::ReplyToken;
+use serde::Serialize;
 
 /// Names a question to a host. Never used twice by one core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,7 +106,8 @@ pub enum Effect {
 }
 
 /// What a request or event is answered with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub enum ReplyBody {
     /// To an event: it is durable.
     Ack(EventAck),

@@ -18,7 +18,6 @@ mod record;
 mod store;
 
 pub use self::core::{Collector, SNAPSHOTS, Settings};
-pub use api::Waiting;
 pub use events::{Answer, AskId, Effect, Event, ReplyBody, ReplyToken};
 pub use ledger::SPEC;
 pub use metrics::{Heard, Shown};

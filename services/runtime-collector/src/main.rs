@@ -9,8 +9,9 @@ use anyhow::Context;
 use clap::Parser;
 use dvs_daemon::{Command, Daemon};
 use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
+use dvs_transport::endpoint::Waiting;
 use dvs_transport::{ConnectArgs, Identity, Transport, connect};
-use runtime_collector::{Collector, Heard, Performer, SPEC, Settings, Shown, Waiting, api};
+use runtime_collector::{Collector, Heard, Performer, SPEC, Settings, Shown, api};
 use tokio::sync::mpsc;
 
 /// How long the connection may take to send what is queued at the stop.
@@ -64,7 +65,7 @@ async fn serve(daemon: Daemon, args: ConnectArgs) -> anyhow::Result<()> {
     daemon.spawn("loop", async move { Ok(end.await??) });
 
     let heard = Heard::new(daemon.metrics());
-    let waiting = Waiting::new(bus.clone());
+    let waiting = Waiting::default();
     let performer = Performer {
         transport,
         waiting: waiting.clone(),
@@ -80,6 +81,7 @@ async fn serve(daemon: Daemon, args: ConnectArgs) -> anyhow::Result<()> {
 
     let events = api::listen(&bus).await?;
     let hearing = api::hear(
+        bus.clone(),
         events,
         waiting.clone(),
         inbox.clone(),

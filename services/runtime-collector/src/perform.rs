@@ -11,10 +11,10 @@ use dvs_schemas::codec::{self, Format};
 use dvs_schemas::problem::ProblemBody;
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::Live;
+use dvs_transport::endpoint::Waiting;
 use dvs_transport::{Batch, Call, CallResult, Outcomes, Transport};
 use tokio::sync::mpsc;
 
-use crate::api::Waiting;
 use crate::events::{Answer, AskId, Effect, Event};
 use crate::metrics::Heard;
 

@@ -7,6 +7,7 @@
 
 mod intake;
 mod responder;
+mod waiting;
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -27,6 +28,7 @@ use crate::micro::{Micro, QUEUE_GROUP, Verb, endpoint_info};
 
 use intake::Intake;
 pub use responder::Responder;
+pub use waiting::{ReplyToken, Waiting};
 
 /// A service, as `nats service ls` shows it.
 #[derive(Debug, Clone)]
@@ -76,7 +78,7 @@ impl Service {
         } = description;
         let micro = Arc::new(Micro::new(Info {
             kind: String::new(),
-            name,
+            name: name.clone(),
             id: uuid::Uuid::new_v4().simple().to_string(),
             description,
             version,
@@ -109,7 +111,10 @@ impl Service {
         let ids = endpoints.into_iter().map(|endpoint| endpoint.id).collect();
         let streams = select_all(subscribers);
         tokio::spawn(Intake::new(bus.clone(), micro, ids, streams, requests).run(stop.clone()));
-        let requests = Requests { taken };
+        let requests = Requests {
+            service: name,
+            taken,
+        };
         Ok((Self { stop }, requests))
     }
 
@@ -180,6 +185,7 @@ impl<T: Copy + Unpin> Stream for Tagged<T> {
 /// The requests of a service, of all endpoints, as they came.
 #[derive(Debug)]
 pub struct Requests<E> {
+    service: String,
     taken: mpsc::UnboundedReceiver<Request<E>>,
 }
 

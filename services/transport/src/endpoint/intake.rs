@@ -104,7 +104,7 @@ impl<E: Clone> Intake<E> {
             index,
             received: Instant::now(),
         };
-        let responder = Responder::new(self.bus.clone(), &message, counted, share);
+        let responder = Responder::new(self.bus.clone(), &message, Some(counted), share);
         if busy {
             refuse(responder);
             return;

@@ -33,7 +33,8 @@ pub struct Responder {
     pub format: Format,
     bus: Bus,
     reply: Option<async_nats::Subject>,
-    counted: Counted,
+    /// None for what is no request of a service.
+    counted: Option<Counted>,
     /// The request's part of what the service holds, given back with the
     /// answer; none if there was no room for it.
     share: Option<OwnedSemaphorePermit>,
@@ -47,11 +48,29 @@ pub(super) struct Counted {
     pub(super) received: Instant,
 }
 
+impl Counted {
+    fn count(self, error: Option<LastError>) {
+        let Self {
+            micro,
+            index,
+            received,
+        } = self;
+        micro.count(index, received.elapsed(), error);
+    }
+}
+
 impl Responder {
+    /// Answers a message that is no request of a service: an event whose
+    /// sender wants to know what became of it.
+    #[must_use]
+    pub fn to_message(bus: &Bus, message: &Message) -> Self {
+        Self::new(bus.clone(), message, None, None)
+    }
+
     pub(super) fn new(
         bus: Bus,
         message: &Message,
-        counted: Counted,
+        counted: Option<Counted>,
         share: Option<OwnedSemaphorePermit>,
     ) -> Self {
         Self {
@@ -75,12 +94,7 @@ impl Responder {
             format,
             bus,
             reply,
-            counted:
-                Counted {
-                    micro,
-                    index,
-                    received,
-                },
+            counted,
             share: _until_sent,
         } = self;
         let max = bus.max_payload().saturating_sub(HEADROOM);
@@ -95,7 +109,9 @@ impl Responder {
             code: problem.code.number().into(),
             status: header_text(problem),
         });
-        micro.count(index, received.elapsed(), error.clone());
+        if let Some(counted) = counted {
+            counted.count(error.clone());
+        }
         // A request published without a reply subject wants no answer.
         let Some(reply) = reply else { return Ok(()) };
         let (body, headers) = match answer {
