@@ -159,6 +159,20 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<(Format, T), Problem>
     }
 }
 
+/// Reads an answer.
+///
+/// # Errors
+/// The problem that came in its stead; else as [`decode`].
+pub fn decode_answer<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    match decode(bytes) {
+        Ok((_, answer)) => Ok(answer),
+        Err(unreadable) => Err(match decode::<ProblemBody>(bytes) {
+            Ok((_, body)) => body.error,
+            Err(_) => unreadable,
+        }),
+    }
+}
+
 /// A value that can't be written. Only a fault in this program leads here:
 /// every message type can be written in both formats, which a test proves.
 #[derive(Debug, thiserror::Error)]
@@ -218,6 +232,19 @@ mod tests {
         let problem = decode::<Policy>(&packed).unwrap_err();
         assert_eq!(problem.field.as_deref(), Some("vlan.access"));
         assert!(problem.message.contains("1 to 4094"), "{}", problem.message);
+    }
+
+    #[test]
+    fn what_comes_in_place_of_an_answer_says_why_there_is_none() {
+        let answer = decode_answer::<Policy>(br#"{"vlan":{"access":5}}"#);
+        assert!(answer.is_ok());
+        let problem = Problem::invalid("not today").allow("tomorrow");
+        for format in [Format::Json, Format::MessagePack] {
+            let refused = decode_answer::<Policy>(&encode_problem(format, &problem));
+            assert_eq!(refused.unwrap_err(), problem);
+        }
+        let unreadable = decode_answer::<Policy>(br#"{"vlan":{"access":5000}}"#).unwrap_err();
+        assert_eq!(unreadable.field.as_deref(), Some("vlan.access"));
     }
 
     #[test]

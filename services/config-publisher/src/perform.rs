@@ -8,14 +8,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dvs_schemas::codec::{self, Format};
-use dvs_schemas::problem::ProblemBody;
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::{Clobber, PutReply, RepushKey, RetryPut, RipKey};
 use dvs_schemas::{HostName, Problem};
 use dvs_transport::{Batch, Bus, CallResult, Transport};
 use futures_util::FutureExt;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::api::{Waiting, abandoned};
@@ -273,22 +271,12 @@ fn written<T: Serialize>(message: &T) -> Bytes {
 
 fn answer(kind: Option<&Kind>, payload: &[u8]) -> Answer {
     let read = match kind {
-        Some(Kind::Clobber) => read(payload).map(Answer::Applied),
-        Some(Kind::Remove) => read(payload).map(Answer::Removed),
-        Some(Kind::Plan) => read(payload).map(Answer::Planned),
+        Some(Kind::Clobber) => codec::decode_answer(payload).map(Answer::Applied),
+        Some(Kind::Remove) => codec::decode_answer(payload).map(Answer::Removed),
+        Some(Kind::Plan) => codec::decode_answer(payload).map(Answer::Planned),
         None => Ok(Answer::Unreadable("it was not asked".to_owned())),
     };
     read.unwrap_or_else(|problem| Answer::Unreadable(problem.to_string()))
-}
-
-/// Reads an answer; where a problem came in its stead, that is the error.
-fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Problem> {
-    codec::decode(payload)
-        .map(|(_, value)| value)
-        .map_err(|unreadable| match codec::decode::<ProblemBody>(payload) {
-            Ok((_, body)) => body.error,
-            Err(_) => unreadable,
-        })
 }
 
 async fn put_to_retry(bus: &Bus, put: &RetryPut) -> Result<PutReply, String> {
@@ -297,7 +285,7 @@ async fn put_to_retry(bus: &Bus, put: &RetryPut) -> Result<PutReply, String> {
         .request(subjects::RETRY_PUT, payload, HAND_OVER_TIMEOUT)
         .await
         .map_err(|error| error.to_string())?;
-    read(&reply.payload).map_err(|problem| format!("retry: {problem}"))
+    codec::decode_answer(&reply.payload).map_err(|problem| format!("retry: {problem}"))
 }
 
 #[cfg(test)]

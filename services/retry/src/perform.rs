@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dvs_schemas::HostName;
 use dvs_schemas::codec::{self, Format};
-use dvs_schemas::problem::ProblemBody;
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::{RenderReply, RenderRequest};
-use dvs_schemas::{HostName, Problem};
 use dvs_transport::endpoint::Waiting;
 use dvs_transport::{Batch, Bus, Call, CallResult, Outcomes, Transport};
 use serde::de::DeserializeOwned;
@@ -184,20 +183,10 @@ async fn collect(
 }
 
 fn answer<T: DeserializeOwned>(payload: &[u8], of: impl Fn(T) -> Answer) -> Answer {
-    match read(payload) {
+    match codec::decode_answer(payload) {
         Ok(report) => of(report),
         Err(problem) => Answer::Unreadable(problem.to_string()),
     }
-}
-
-/// Reads an answer; where a problem came in its stead, that is the error.
-fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Problem> {
-    codec::decode(payload)
-        .map(|(_, value)| value)
-        .map_err(|unreadable| match codec::decode::<ProblemBody>(payload) {
-            Ok((_, body)) => body.error,
-            Err(_) => unreadable,
-        })
 }
 
 async fn ask_publisher(bus: &Bus, request: &RenderRequest) -> Result<RenderReply, String> {
@@ -206,5 +195,6 @@ async fn ask_publisher(bus: &Bus, request: &RenderRequest) -> Result<RenderReply
         .request(subjects::CONFIG_RENDER, payload, RENDER_TIMEOUT)
         .await
         .map_err(|error| format!("not tried, config-publisher was not reached: {error}"))?;
-    read(&reply.payload).map_err(|problem| format!("not tried, config-publisher said: {problem}"))
+    codec::decode_answer(&reply.payload)
+        .map_err(|problem| format!("not tried, config-publisher said: {problem}"))
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use dvs_schemas::HostName;
 use dvs_schemas::codec::{self, Format};
-use dvs_schemas::problem::ProblemBody;
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::Live;
 use dvs_transport::endpoint::Waiting;
@@ -119,11 +118,8 @@ async fn collect(
 
 /// Reads an answer; where a problem came in its stead, that is the reason.
 fn read(payload: &[u8]) -> Answer {
-    match codec::decode(payload) {
-        Ok((_, reply)) => Answer::Live(reply),
-        Err(unreadable) => Answer::Refused(match codec::decode::<ProblemBody>(payload) {
-            Ok((_, body)) => body.error.to_string(),
-            Err(_) => format!("the answer is not readable: {unreadable}"),
-        }),
+    match codec::decode_answer(payload) {
+        Ok(reply) => Answer::Live(reply),
+        Err(problem) => Answer::Refused(problem.to_string()),
     }
 }
