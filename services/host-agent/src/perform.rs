@@ -7,9 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use dvs_daemon::Condition;
-use dvs_schemas::problem::ProblemBody;
 use dvs_schemas::subjects::{self, EventVerb};
 use dvs_schemas::v1::{ApplyOutcome, EventAck, Heartbeat, Live};
 use dvs_schemas::{Format, HostName, PortId, Problem, SwitchName, codec};
@@ -384,20 +382,11 @@ async fn ask<Q: Serialize, A: DeserializeOwned>(
                 }
                 error.to_string()
             })?;
-        understand(&message.payload)
+        codec::decode_answer(&message.payload).map_err(|problem| problem.to_string())
     };
     let answer = answer.await;
     if let Err(why) = &answer {
         tracing::debug!(subject, why, "not answered; it is asked again");
     }
     answer
-}
-
-fn understand<A: DeserializeOwned>(payload: &Bytes) -> Result<A, String> {
-    codec::decode(payload)
-        .map(|(_, answer)| answer)
-        .map_err(|unreadable| match codec::decode::<ProblemBody>(payload) {
-            Ok((_, body)) => body.error.to_string(),
-            Err(_) => unreadable.to_string(),
-        })
 }
