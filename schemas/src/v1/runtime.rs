@@ -187,6 +187,9 @@ pub struct RuntimeRecord {
     /// When the counters settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<Timestamp>,
+    /// Counters over all epochs, the newest included. They never go down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<Counters>,
 }
 
 /// A page of runtime states, by port.

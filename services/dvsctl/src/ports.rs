@@ -161,6 +161,7 @@ fn records(reply: LiveReply) -> Vec<RuntimeRecord> {
                 state: Some(state),
                 counters,
                 settled: counters.map(|_| at),
+                total: None,
             }
         })
         .collect()
@@ -239,8 +240,11 @@ fn row(record: &RuntimeRecord, now: Timestamp) -> Vec<String> {
         state,
         counters,
         settled: _,
+        total,
     } = record;
-    let of = |field: fn(&Counters) -> u64| or_dash(counters.as_ref().map(field));
+    // A host that is read now knows of its own placement only.
+    let counters = total.as_ref().or(counters.as_ref());
+    let of = |field: fn(&Counters) -> u64| or_dash(counters.map(field));
     let state = state.as_ref();
     let mirrored = state
         .map(|s| {

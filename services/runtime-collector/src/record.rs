@@ -8,6 +8,11 @@ use dvs_schemas::v1::{Counters, PortRuntime, RuntimeRecord};
 use dvs_schemas::{Epoch, HostName, PortId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+/// Placements whose counters are kept apart, so that a late report lands in its
+/// own. A host repeats its report until it is acknowledged, so one is only
+/// later than that if the port moved 16 times while its host was away.
+pub(crate) const APART: usize = 16;
+
 /// Who told something, and when in that host's own order. Clocks of hosts are
 /// shown to people and decide nothing between tellings of one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +60,21 @@ pub(crate) struct Record {
     epoch: Epoch,
     /// How the port stands in it; none while only counters were told.
     standing: Option<Told<Standing>>,
-    /// Of every placement, as a late report of an old host belongs to its own.
+    /// Of the newest placements that were counted, [`APART`] at most.
     counters: BTreeMap<Epoch, Told<Counters>>,
+    /// Of those before, if there were more.
+    #[serde(default)]
+    closed: Option<Closed>,
+}
+
+/// Placements whose reports are no longer taken: which part of one is in the
+/// sum already is not known any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Closed {
+    /// The newest of them.
+    upto: Epoch,
+    /// Their sum.
+    counters: Counters,
 }
 
 impl Record {
@@ -66,6 +84,7 @@ impl Record {
             epoch,
             standing: None,
             counters: BTreeMap::new(),
+            closed: None,
         }
     }
 
@@ -86,6 +105,13 @@ impl Record {
     /// Takes counters in; true if they are news. Within a placement they only
     /// grow, so of each the largest is kept, whoever tells it again and when.
     pub(crate) fn count(&mut self, epoch: Epoch, told: Told<Counters>) -> bool {
+        if self
+            .closed
+            .as_ref()
+            .is_some_and(|closed| epoch <= closed.upto)
+        {
+            return false;
+        }
         let newest = match self.counters.get(&epoch) {
             None => told,
             Some(known) => {
@@ -96,7 +122,7 @@ impl Record {
                 };
                 let merged = Told {
                     by,
-                    value: largest(known.value, told.value),
+                    value: each(known.value, told.value, u64::max),
                 };
                 if merged == *known {
                     return false;
@@ -109,7 +135,29 @@ impl Record {
             self.epoch = epoch;
             self.standing = None;
         }
+        self.close();
         true
+    }
+
+    /// Adds up the oldest placements that are one too many to keep apart. The
+    /// newest is never among them.
+    fn close(&mut self) {
+        while self.counters.len() > APART
+            && let Some((upto, told)) = self.counters.pop_first()
+        {
+            let before = self.closed.take().map(|closed| closed.counters);
+            let counters = sum([before.unwrap_or_default(), told.value]);
+            self.closed = Some(Closed { upto, counters });
+        }
+    }
+
+    /// Counters over all placements: each report is in it once, by its
+    /// placement, and a placement's counters only grow.
+    fn total(&self) -> Option<Counters> {
+        let closed = self.closed.iter().map(|closed| closed.counters);
+        let apart = self.counters.values().map(|told| told.value);
+        let mut all = closed.chain(apart).peekable();
+        all.peek().is_some().then(|| sum(all))
     }
 
     /// Who told last of the newest placement.
@@ -147,20 +195,118 @@ impl Record {
             state: self.here().cloned(),
             counters: counters.map(|told| told.value),
             settled: counters.map(|told| told.by.at),
+            total: self.total(),
         })
     }
 }
 
-/// Of each counter the larger one.
-fn largest(a: Counters, b: Counters) -> Counters {
+/// The counters added up. They stay at the highest number instead of wrapping.
+fn sum(all: impl IntoIterator<Item = Counters>) -> Counters {
+    let nothing = Counters::default();
+    all.into_iter()
+        .fold(nothing, |sum, more| each(sum, more, u64::saturating_add))
+}
+
+/// Each counter of two made into one.
+fn each(a: Counters, b: Counters, of: fn(u64, u64) -> u64) -> Counters {
     Counters {
-        ingress_packets: a.ingress_packets.max(b.ingress_packets),
-        ingress_bytes: a.ingress_bytes.max(b.ingress_bytes),
-        ingress_drops: a.ingress_drops.max(b.ingress_drops),
-        ingress_errors: a.ingress_errors.max(b.ingress_errors),
-        egress_packets: a.egress_packets.max(b.egress_packets),
-        egress_bytes: a.egress_bytes.max(b.egress_bytes),
-        egress_drops: a.egress_drops.max(b.egress_drops),
-        egress_errors: a.egress_errors.max(b.egress_errors),
+        ingress_packets: of(a.ingress_packets, b.ingress_packets),
+        ingress_bytes: of(a.ingress_bytes, b.ingress_bytes),
+        ingress_drops: of(a.ingress_drops, b.ingress_drops),
+        ingress_errors: of(a.ingress_errors, b.ingress_errors),
+        egress_packets: of(a.egress_packets, b.egress_packets),
+        egress_bytes: of(a.egress_bytes, b.egress_bytes),
+        egress_drops: of(a.egress_drops, b.egress_drops),
+        egress_errors: of(a.egress_errors, b.egress_errors),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use dvs_schemas::{Format, codec};
+    use proptest::prelude::*;
+
+    /// A report of a placement; larger ones are later.
+    fn report(record: &mut Record, epoch: u64, packets: u64) -> u64 {
+        let told = Told {
+            by: Stamp {
+                host: format!("h{epoch}").parse().unwrap(),
+                run: 1,
+                seq: packets,
+                at: Timestamp(packets),
+            },
+            value: Counters {
+                ingress_packets: packets,
+                ..Counters::default()
+            },
+        };
+        record.count(Epoch(epoch), told);
+        // As after a restart.
+        let kept = codec::encode(Format::MessagePack, record).unwrap();
+        *record = codec::decode(&kept).unwrap().1;
+        total(record)
+    }
+
+    fn total(record: &Record) -> u64 {
+        record.total().unwrap().ingress_packets
+    }
+
+    fn reports(epochs: u64) -> impl Strategy<Value = Vec<(u64, u64)>> {
+        prop::collection::vec((1..=epochs, 0..1_000_u64), 1..50)
+    }
+
+    /// Each placement's newest report, once.
+    fn true_total(reports: &[(u64, u64)]) -> u64 {
+        let mut newest = BTreeMap::new();
+        for (epoch, packets) in reports {
+            let of = newest.entry(*epoch).or_insert(0);
+            *of = u64::max(*of, *packets);
+        }
+        newest.values().sum()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_late_report_lands_in_its_own_placement_and_once(reports in reports(APART as u64)) {
+            let mut record = Record::new(Epoch(1));
+            for (nth, (epoch, packets)) in reports.iter().enumerate() {
+                let total = report(&mut record, *epoch, *packets);
+                prop_assert_eq!(total, true_total(&reports[..=nth]));
+                prop_assert_eq!(report(&mut record, *epoch, *packets), total);
+            }
+        }
+
+        #[test]
+        fn a_total_never_goes_down_and_counts_nothing_twice_however_late_a_report_is(
+            reports in reports(5 * APART as u64),
+        ) {
+            let mut record = Record::new(Epoch(1));
+            let mut before = 0;
+            for (nth, (epoch, packets)) in reports.iter().enumerate() {
+                let total = report(&mut record, *epoch, *packets);
+                prop_assert!((before..=true_total(&reports[..=nth])).contains(&total));
+                before = total;
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_that_moves_on_and_on_keeps_its_total_and_its_record_stays_small() {
+        let mut record = Record::new(Epoch(1));
+        for epoch in 1..=100 {
+            report(&mut record, epoch, 1);
+            // The one before tells its last.
+            let total = if epoch > 1 {
+                report(&mut record, epoch - 1, 10)
+            } else {
+                total(&record)
+            };
+            assert_eq!(total, 10 * (epoch - 1) + 1);
+            assert!(record.counters.len() <= APART);
+        }
     }
 }

@@ -40,22 +40,32 @@ fn an_event_is_acknowledged_when_it_is_there_for_good() {
         state: Some(state("web-1", 3, 7)),
         counters: Some(counters("web-1", 3, 50).counters),
         settled: Some(Timestamp(1_002)),
+        total: Some(counters("web-1", 3, 50).counters),
     };
     assert_eq!(world.get("web-1"), Ok(expected));
 }
 
 #[test]
-fn an_older_placement_never_shows() {
+fn of_an_older_placement_nothing_shows_but_its_part_of_the_total() {
     let mut world = World::new();
     world.changed(changed("h2", 1, 1, vec![state("web-1", 4, 8)]));
-    let now = world.get("web-1");
-    world.changed(changed("h1", 1, 9, vec![state("web-1", 3, 7)]));
-    world.settled(settled("h1", 1, 10, vec![counters("web-1", 3, 50)]));
+    world.settled(settled("h2", 1, 2, vec![counters("web-1", 4, 7)]));
+    let now = world.get("web-1").unwrap();
+    assert_eq!(now.total, now.counters);
+    for _ in 0..2 {
+        world.changed(changed("h1", 1, 9, vec![state("web-1", 3, 7)]));
+        world.settled(settled("h1", 1, 10, vec![counters("web-1", 3, 50)]));
+    }
     world.changed(Changed {
         gone: vec![gone("web-1", 3)],
         ..changed("h1", 1, 11, vec![])
     });
-    assert_eq!(world.get("web-1"), now);
+    world.crash();
+    let expected = RuntimeRecord {
+        total: Some(counters("web-1", 4, 57).counters),
+        ..now
+    };
+    assert_eq!(world.get("web-1"), Ok(expected));
 }
 
 #[test]
@@ -73,6 +83,7 @@ fn a_port_that_is_gone_keeps_its_counters_and_does_not_come_back_by_a_late_event
         state: None,
         counters: Some(counters("web-1", 3, 50).counters),
         settled: Some(Timestamp(1_002)),
+        total: Some(counters("web-1", 3, 50).counters),
     };
     assert_eq!(world.get("web-1"), Ok(expected.clone()));
     world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));

@@ -108,6 +108,7 @@ record!(
         state: option::of(port_runtime()),
         counters: option::of(counters()),
         settled: option::of(timestamp()),
+        total: option::of(counters()),
     }
 );
 record!(

@@ -413,6 +413,10 @@ fn record(port: &str, there: bool) -> RuntimeRecord {
         state: there.then(|| runtime(port)),
         counters: there.then(counters),
         settled: None,
+        total: Some(Counters {
+            ingress_packets: 70,
+            ..counters()
+        }),
     }
 }
 
@@ -469,7 +473,8 @@ async fn runtime_state_is_shown_as_stored_and_as_read_now() {
     assert_eq!(records[1].state, None);
     let args = ["runtime", "--link", "down", "--no-headings"];
     let ended = fake.ends(0, &args).await;
-    let gone = "web-2  h1  gone         -           -   -   ";
+    // Its counters over all its placements stay.
+    let gone = "web-2  h1  gone         -           70  20  ";
     assert!(
         ended.stdout.lines().nth(1).unwrap().starts_with(gone),
         "{ended:?}"
