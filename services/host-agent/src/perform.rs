@@ -16,6 +16,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::api::{Event, Wish};
 use crate::datapath::{Datapath, DatapathError, Done, Step, StepFailure};
@@ -193,26 +194,53 @@ impl<D: Datapath> Performer<D> {
     }
 
     /// Carries out effects, in order, until there are no more.
-    pub async fn run(self, mut effects: mpsc::Receiver<Vec<Effect>>) {
-        while let Some(batch) = effects.recv().await {
-            let mut ready = Vec::new();
-            for (host, effect) in batch {
-                self.perform(host, effect, &mut ready);
+    ///
+    /// # Errors
+    /// Something panicked: what it was to end in never comes, so the host
+    /// would wait for it without end.
+    pub async fn run(self, mut effects: mpsc::Receiver<Vec<Effect>>) -> Result<(), JoinError> {
+        let mut tasks = JoinSet::new();
+        loop {
+            // Both arms are cancel-safe.
+            tokio::select! {
+                batch = effects.recv() => {
+                    let Some(batch) = batch else {
+                        break;
+                    };
+                    self.perform_all(batch, &mut tasks);
+                }
+                Some(ended) = tasks.join_next() => ended?,
             }
-            if !ready.is_empty() {
-                let inbox = self.inbox.clone();
-                tokio::spawn(async move {
-                    for event in ready {
-                        if inbox.send(event).await.is_err() {
-                            return;
-                        }
+        }
+        // Nobody waits for these any more, but what they began may end.
+        tasks.detach_all();
+        Ok(())
+    }
+
+    fn perform_all(&self, batch: Vec<Effect>, tasks: &mut JoinSet<()>) {
+        let mut ready = Vec::new();
+        for (host, effect) in batch {
+            self.perform(host, effect, &mut ready, tasks);
+        }
+        if !ready.is_empty() {
+            let inbox = self.inbox.clone();
+            tasks.spawn(async move {
+                for event in ready {
+                    if inbox.send(event).await.is_err() {
+                        return;
                     }
-                });
-            }
+                }
+            });
         }
     }
 
-    fn perform(&self, host: HostName, effect: HostEffect, ready: &mut Vec<Event>) {
+    fn perform(
+        &self,
+        host: HostName,
+        effect: HostEffect,
+        ready: &mut Vec<Event>,
+        tasks: &mut JoinSet<()>,
+    ) {
         let Some(station) = self.stations.get(&host) else {
             return;
         };
@@ -249,7 +277,7 @@ impl<D: Datapath> Performer<D> {
             }
             HostEffect::Tell(event) => tell(station.line.bus.clone(), host.clone(), event).boxed(),
         };
-        self.begin(host, work, ready);
+        self.begin(host, work, ready, tasks);
     }
 
     /// Begins work. What is done at once, as with an emulated datapath without
@@ -259,13 +287,14 @@ impl<D: Datapath> Performer<D> {
         host: HostName,
         mut work: BoxFuture<'static, HostEvent>,
         ready: &mut Vec<Event>,
+        tasks: &mut JoinSet<()>,
     ) {
         if let Some(event) = (&mut work).now_or_never() {
             ready.push((host, event));
             return;
         }
         let inbox = self.inbox.clone();
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             let event = work.await;
             // Nobody takes it: the process stops.
             let _ = inbox.send((host, event)).await;

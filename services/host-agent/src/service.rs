@@ -13,6 +13,7 @@ use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
 use dvs_schemas::HostName;
 use dvs_transport::{Bus, ConnectArgs, Identity, connect};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Ears, Event};
@@ -101,13 +102,15 @@ pub async fn serve<D: Datapath>(daemon: Daemon, service: Service<D>) -> anyhow::
         }
     }
     let performer = Performer::new(stations, inbox.events.clone(), counts, read);
-    daemon.spawn("effects", async move {
-        performer.run(to_perform).await;
-        Ok(())
-    });
+    daemon.spawn(
+        "effects",
+        async move { Ok(performer.run(to_perform).await?) },
+    );
+    let mut listening = JoinSet::new();
     for (host, datapath) in hosts {
-        tokio::spawn(listen(host, datapath, inbox.events.clone()));
+        listening.spawn(listen(host, datapath, inbox.events.clone()));
     }
+    daemon.spawn("notices", all_ended(listening));
     let end = dvs_ledger::spawn(core, ledger, to_decide, effects, clock, stop, observer);
     daemon.spawn("loop", async move { Ok(end.await??) });
     hear(&daemon, ears, &hearing, inbox);
@@ -139,14 +142,20 @@ async fn line_bus<D>(
 fn hear(daemon: &Daemon, ears: Vec<Ears>, hearing: &CancellationToken, inbox: Inbox) {
     let hearing = hearing.clone();
     daemon.spawn("ears", async move {
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut tasks = JoinSet::new();
         for ears in ears {
             tasks.spawn(ears.run(hearing.clone()));
         }
-        while let Some(ended) = tasks.join_next().await {
-            ended?;
-        }
+        all_ended(tasks).await?;
         inbox.stop.cancel();
         Ok(())
     });
+}
+
+/// Waits for tasks; one that panics ends the wait at once.
+async fn all_ended(mut tasks: JoinSet<()>) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended?;
+    }
+    Ok(())
 }
