@@ -71,10 +71,9 @@ pub struct Courier {
 }
 
 impl Courier {
-    /// Takes what a push that is over left for retry, and the record that
-    /// waits for it. False: there is nothing to hand over, the record is done.
-    #[must_use]
-    pub fn take(&mut self, record: PushId, push: &Push) -> bool {
+    /// Takes what a push that is over left for retry, and the records that wait
+    /// for it. Returns those that are done, as there is nothing to hand over.
+    pub fn take(&mut self, records: BTreeSet<PushId>, push: &Push) -> BTreeSet<PushId> {
         let mut any = false;
         for settled in &push.settled {
             if !self.clean.contains(&settled.key) {
@@ -85,21 +84,22 @@ impl Courier {
         for (key, lag) in &push.repush {
             any = true;
             self.clean.remove(key);
-            self.queued.miss(key, push.revision, &lag.why);
+            self.queued.miss(key, lag.revision, &lag.why);
         }
         for (key, lag) in &push.rip {
             any = true;
             self.clean.remove(&over(key));
             let missed = Missed {
-                revision: push.revision,
+                revision: lag.revision,
                 error: lag.why.clone(),
             };
             keep_newest(&mut self.queued.rip, key, missed);
         }
-        if any {
-            self.queued.records.push(record);
+        if !any {
+            return records;
         }
-        any
+        self.queued.records.extend(records);
+        BTreeSet::new()
     }
 
     /// The hand-over to make now, if any.
@@ -159,13 +159,6 @@ impl Courier {
             sending.tries = 0;
             sending.state = State::NotBefore(now);
         }
-    }
-
-    /// Records that wait for retry.
-    #[must_use]
-    pub fn records(&self) -> usize {
-        let sending = self.sending.as_ref();
-        self.queued.records.len() + sending.map_or(0, |sending| sending.records.len())
     }
 
     /// When [`Self::next`] has something, if that is known.

@@ -3,8 +3,8 @@
 //! and where they are placed), and pushes final state to the hosts.
 //!
 //! Reading order: [`config`] (what there is), [`admission`] (what may change),
-//! [`record`] and [`pushes`] (what a change owes the hosts, and how it goes),
-//! [`handover`] (what becomes of hosts that did not acknowledge), [`core`]
+//! [`record`], [`outbox`] and [`pushes`] (what a change owes the hosts, when it
+//! goes and how), [`handover`] (what becomes of hosts that did not acknowledge), [`core`]
 //! (all of it as one state). None of these does IO; [`api`] turns subjects into
 //! events, [`perform`] effects into messages.
 
@@ -20,6 +20,7 @@ pub mod handover;
 pub mod ledger;
 pub mod load;
 pub mod metrics;
+pub mod outbox;
 pub mod perform;
 pub mod pushes;
 pub mod query;

@@ -3,26 +3,25 @@
 //! is retry's. An outcome costs a search among the hosts of its call and no
 //! allocation, unless the host failed.
 
+mod judge;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dvs_schemas::v1::{
-    ApplyOutcome, Clobber, FinalState, HostOutcome, HostVerdict, PortFailure, PushSummary, Remove,
-    RemoveOutcome, RepushKey, RipKey,
+    Clobber, FinalState, HostOutcome, HostVerdict, PushSummary, Remove, RemovedPort, RepushKey,
+    RipKey,
 };
-use dvs_schemas::{HostName, Hosts, PortId, Revision, SwitchDoc, SwitchName, Timestamp};
+use dvs_schemas::{HostName, Hosts, Revision, SwitchDoc, SwitchName, Timestamp};
 
 use crate::events::{Answer, Call, Outcome};
 use crate::fleet::{Fleet, Host};
 use crate::record::{Owed, Record};
 use crate::render::{Parts, View, members};
+use judge::judge;
 
 /// Hosts that a summary names at most.
 const NAMED: usize = 1_000;
-
-/// Longest reason that is passed on, in characters. A thousand of them stay
-/// far below one message.
-const WHY: usize = 240;
 
 /// What a call is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +48,8 @@ struct Flight {
 /// Why a host lags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lag {
+    /// The commit that it lags behind.
+    pub revision: Revision,
     /// How the call ended.
     pub verdict: HostVerdict,
     /// In words.
@@ -67,8 +68,8 @@ pub struct Settled {
 /// A push under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
-    /// The commit that caused it.
-    pub revision: Revision,
+    /// The newest commit that caused it.
+    revision: Revision,
     flights: Vec<Flight>,
     open: usize,
     /// Pushes that are not acknowledged.
@@ -128,7 +129,7 @@ pub fn begin(
     for (switch, owed) in &record.switches {
         builder.globals(switch, owed);
         builder.ports(switch, owed);
-        builder.removals(switch, owed, record.revision);
+        builder.removals(switch, owed);
         builder.wholes(switch, owed);
     }
     let push = &builder.begun.push;
@@ -170,9 +171,9 @@ impl Builder<'_> {
             if owed.whole.contains(name) {
                 continue;
             }
-            match away(host, self.now) {
+            match Host::away(host, self.now) {
                 None => waited.push(name.clone()),
-                Some(lag) => self.lags(name, switch, lag),
+                Some(why) => self.lags(name, switch, why),
             }
         }
         waited.into()
@@ -180,9 +181,10 @@ impl Builder<'_> {
 
     fn ports(&mut self, switch: &SwitchName, owed: &Owed) {
         for (host, ports) in &owed.ports {
+            // What all hosts get, this one gets too.
             let parts = Parts {
-                settings: owed.settings,
-                globals: &owed.globals,
+                settings: false,
+                globals: &BTreeSet::new(),
                 placed: Some((host, ports)),
             };
             let Some(clobber) = self.view.partial(switch, &parts) else {
@@ -190,24 +192,25 @@ impl Builder<'_> {
             };
             match self.away(host) {
                 None => self.clobber(switch, About::Parts, clobber, host),
-                Some(lag) => self.lags(host, switch, lag),
+                Some(why) => self.lags(host, switch, why),
             }
         }
     }
 
-    fn removals(&mut self, switch: &SwitchName, owed: &Owed, revision: Revision) {
+    fn removals(&mut self, switch: &SwitchName, owed: &Owed) {
         for (host, ports) in &owed.removals {
-            let Some(remove) = self.view.removal(switch, host, ports, revision) else {
+            let Some(remove) = self.view.removal(switch, host, ports) else {
                 continue;
             };
-            if let Some(lag) = self.away(host) {
-                for removed in remove.ports {
+            if let Some(why) = self.away(host) {
+                for RemovedPort { port, revision } in remove.ports {
                     let key = RipKey {
                         host: host.clone(),
                         switch: switch.clone(),
-                        port: removed.port,
+                        port,
                     };
-                    self.begun.push.rip.insert(key, lag.clone());
+                    let lag = absent(revision, why.clone());
+                    self.begun.push.rip.insert(key, lag);
                 }
                 continue;
             }
@@ -235,7 +238,7 @@ impl Builder<'_> {
             match self.away(host) {
                 // A host that never was has nothing to take away.
                 Some(_) if nothing && never => self.settles(host, switch),
-                Some(lag) => self.lags(host, switch, lag),
+                Some(why) => self.lags(host, switch, why),
                 None if globals.is_none() => to_forget.push(host.clone()),
                 None => self.clobber(switch, about.clone(), clobber, host),
             }
@@ -246,11 +249,13 @@ impl Builder<'_> {
         }
     }
 
-    fn away(&self, host: &HostName) -> Option<Lag> {
-        away(self.view.fleet.get(host), self.now)
+    /// Why the push need not wait for a host.
+    fn away(&self, host: &HostName) -> Option<String> {
+        Host::away(self.view.fleet.get(host), self.now)
     }
 
-    fn lags(&mut self, host: &HostName, switch: &SwitchName, lag: Lag) {
+    fn lags(&mut self, host: &HostName, switch: &SwitchName, why: String) {
+        let lag = absent(self.begun.push.revision, why);
         self.begun.push.repush.insert(key(host, switch), lag);
     }
 
@@ -301,13 +306,12 @@ fn key(host: &HostName, switch: &SwitchName) -> RepushKey {
     }
 }
 
-/// Why a push need not wait for a host.
-fn away(host: Option<&Host>, now: Timestamp) -> Option<Lag> {
-    let why = Host::away(host, now)?;
-    Some(Lag {
+fn absent(revision: Revision, why: String) -> Lag {
+    Lag {
+        revision,
         verdict: HostVerdict::NoResponder,
         why,
-    })
+    }
 }
 
 impl Push {
@@ -315,6 +319,12 @@ impl Push {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.open == 0
+    }
+
+    /// Answers that are still to come.
+    #[must_use]
+    pub fn awaited(&self) -> usize {
+        self.open
     }
 
     /// Takes in the end of a call; the second end of the same call, or the end
@@ -344,7 +354,8 @@ impl Push {
                 revision: *revision,
             }),
             (About::Parts | About::Whole(_), Err(lagging)) => {
-                self.repush.insert(key(&host, switch), lagging.lag);
+                let lag = lagging.behind(self.revision);
+                self.repush.insert(key(&host, switch), lag);
             }
             (About::Removal(remove), Err(lagging)) => {
                 for removed in &remove.ports {
@@ -358,7 +369,7 @@ impl Push {
                             switch: switch.clone(),
                             port: removed.port.clone(),
                         };
-                        self.rip.insert(key, lagging.lag.clone());
+                        self.rip.insert(key, lagging.behind(removed.revision));
                     }
                 }
             }
@@ -414,85 +425,4 @@ fn summarize(hosts: &BTreeMap<&HostName, (HostVerdict, Option<&str>)>) -> PushSu
         applied: done as u64,
         outcomes: outcomes.collect(),
     }
-}
-
-/// A call that did not succeed.
-struct Lagging {
-    lag: Lag,
-    /// The ports concerned, if not all of the call.
-    ports: Option<BTreeSet<PortId>>,
-}
-
-fn lagging(verdict: HostVerdict, why: impl AsRef<str>) -> Lagging {
-    Lagging {
-        lag: Lag {
-            verdict,
-            why: why.as_ref().chars().take(WHY).collect(),
-        },
-        ports: None,
-    }
-}
-
-fn judge(answer: Answer, flight: &Flight) -> Result<(), Lagging> {
-    let failed = |why: String| Err(lagging(HostVerdict::Failed, why));
-    match answer {
-        Answer::Applied(report) => match (&flight.about, report.outcome) {
-            (About::Removal(_), _) => failed("answered a removal with a clobber's report".into()),
-            (About::Parts | About::Whole(_), _) if report.switch != flight.switch => {
-                failed(format!("answered about switch {}", report.switch))
-            }
-            (About::Parts | About::Whole(_), ApplyOutcome::Applied { writes: _ }) => Ok(()),
-            (About::Parts | About::Whole(_), ApplyOutcome::Failed { message, ports }) => {
-                failed(words(&message, &ports))
-            }
-        },
-        Answer::Removed(report) => match (&flight.about, report.outcome) {
-            (About::Parts | About::Whole(_), _) => {
-                failed("answered a clobber with a removal's report".into())
-            }
-            (About::Removal(_), RemoveOutcome::Removed) => Ok(()),
-            (About::Removal(_), RemoveOutcome::Failed { ports }) => {
-                let named: BTreeSet<_> = ports.iter().map(|failure| failure.port.clone()).collect();
-                let mut lagging = lagging(HostVerdict::Failed, words("", &ports));
-                lagging.ports = (!named.is_empty()).then_some(named);
-                Err(lagging)
-            }
-        },
-        Answer::Planned(_) => failed("answered a push with a plan".into()),
-        Answer::Unreadable(why) => failed(format!("its answer can't be read: {why}")),
-        Answer::TimedOut => Err(lagging(HostVerdict::TimedOut, "no answer in time")),
-        Answer::NoResponder => Err(lagging(
-            HostVerdict::NoResponder,
-            "nobody listens for the host: its agent or its connection is down",
-        )),
-        Answer::NotSent(why) => Err(lagging(
-            HostVerdict::NoResponder,
-            format!("not sent: {why}"),
-        )),
-    }
-}
-
-/// What a host said went wrong, in one line.
-fn words(message: &str, ports: &[PortFailure]) -> String {
-    let mut text = message.to_owned();
-    for failure in ports {
-        if text.chars().count() > WHY {
-            break;
-        }
-        if !text.is_empty() {
-            text.push_str("; ");
-        }
-        text.push_str("port ");
-        text.push_str(failure.port.as_str());
-        if let Some(field) = &failure.field {
-            text.push(' ');
-            text.push_str(field);
-        }
-        text.push_str(": ");
-        text.push_str(&failure.message);
-    }
-    if text.is_empty() {
-        text.push_str("the host gave no reason");
-    }
-    text
 }

@@ -28,7 +28,7 @@ pub struct PushId(pub u64);
 /// What a change still owes the hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The commit that caused it.
+    /// The commit that caused it; the newest, of several records in one.
     pub revision: Revision,
     /// By switch.
     pub switches: BTreeMap<SwitchName, Owed>,
@@ -44,8 +44,9 @@ pub struct Owed {
     pub globals: BTreeSet<GlobalKey>,
     /// Ports, each to its host.
     pub ports: BTreeMap<HostName, BTreeSet<PortId>>,
-    /// Removals of ports, each to the host that it was on.
-    pub removals: BTreeMap<HostName, BTreeSet<PortId>>,
+    /// Removals of ports, each to the host that it was on, with the commit that
+    /// took it away.
+    pub removals: BTreeMap<HostName, BTreeMap<PortId, Revision>>,
     /// Hosts that are owed everything, or the word that nothing is to stay.
     /// They are in neither of the two above.
     pub whole: BTreeSet<HostName>,
@@ -54,6 +55,33 @@ pub struct Owed {
 impl Owed {
     fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Adds what is owed besides. A host that is owed everything needs no parts.
+    fn join(&mut self, other: Self) {
+        let Self {
+            settings,
+            globals,
+            ports,
+            removals,
+            whole,
+        } = other;
+        self.settings |= settings;
+        self.globals.extend(globals);
+        self.whole.extend(whole);
+        for (host, ids) in ports {
+            self.ports.entry(host).or_default().extend(ids);
+        }
+        for (host, taken) in removals {
+            let known = self.removals.entry(host).or_default();
+            for (id, revision) in taken {
+                let newest = known.entry(id).or_default();
+                *newest = revision.max(*newest);
+            }
+        }
+        let whole = &self.whole;
+        self.ports.retain(|host, _| !whole.contains(host));
+        self.removals.retain(|host, _| !whole.contains(host));
     }
 
     /// True if something is owed to every host of the switch.
@@ -83,10 +111,24 @@ impl Record {
         Self { revision, switches }
     }
 
+    /// Adds what another change owes. What is pushed is the present state of all
+    /// that either names, so one push does for both.
+    pub fn join(&mut self, other: Self) {
+        let Self { revision, switches } = other;
+        self.revision = self.revision.max(revision);
+        for (switch, owed) in switches {
+            self.switches.entry(switch).or_default().join(owed);
+        }
+    }
+
     /// What changes owe, once they are carried out.
     #[must_use]
     pub fn of(revision: Revision, changes: &ChangeSet, fleet: &Fleet) -> Self {
-        let mut owing = Owing::default();
+        let mut owing = Owing {
+            revision,
+            switches: BTreeMap::new(),
+            entire: BTreeSet::new(),
+        };
         // Switches first: who is owed the whole needs no parts.
         for change in &changes.0 {
             owing.switch(change, fleet);
@@ -127,8 +169,8 @@ impl Record {
 }
 
 /// A record in the making.
-#[derive(Default)]
 struct Owing {
+    revision: Revision,
     switches: BTreeMap<SwitchName, Owed>,
     /// Switches that come or go: their hosts are owed the whole, or nothing.
     entire: BTreeSet<SwitchName>,
@@ -200,11 +242,12 @@ impl Owing {
         };
         let host = |port: Option<&Placed>| port.and_then(|port| port.document.host.clone());
         let (from, to) = (host(before), host(after));
+        let revision = self.revision;
         let owed = self.owed(&document.switch);
         let left = from.filter(|from| to.as_ref() != Some(from));
         if let Some(left) = left.filter(|left| !owed.whole.contains(left)) {
             let ports = owed.removals.entry(left).or_default();
-            ports.insert(document.name.clone());
+            ports.insert(document.name.clone(), revision);
         }
         if let Some(to) = to.filter(|to| !owed.whole.contains(to)) {
             let ports = owed.ports.entry(to).or_default();

@@ -2,7 +2,7 @@
 //! From the configuration to what hosts are sent: always the present state of
 //! what is named, never what it was when the change was made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_schemas::v1::{
     Clobber, FinalState, GlobalKey, MirrorState, PortGroupState, PortState, Remove, Removed,
@@ -268,22 +268,21 @@ impl<'a> View<'a> {
         there.then(|| port_of(entry.revision, &entry.value))
     }
 
-    /// The removal of ports that a commit took from a host; none if all of
-    /// them are there again.
+    /// The removal of ports that commits took from a host; none if all of them
+    /// are there again.
     #[must_use]
     pub fn removal(
         &self,
         switch: &SwitchName,
         host: &HostName,
-        ports: impl IntoIterator<Item = &'a PortId>,
-        revision: Revision,
+        ports: &BTreeMap<PortId, Revision>,
     ) -> Option<Remove> {
-        let gone = ports.into_iter();
-        let gone = gone.filter(|id| self.port_on(switch, host, id).is_none());
+        let gone = ports.iter();
+        let gone = gone.filter(|(id, _)| self.port_on(switch, host, id).is_none());
         let ports: Vec<_> = gone
-            .map(|id| RemovedPort {
+            .map(|(id, revision)| RemovedPort {
                 port: id.clone(),
-                revision,
+                revision: *revision,
             })
             .collect();
         (!ports.is_empty()).then(|| Remove {

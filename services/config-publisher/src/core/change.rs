@@ -8,13 +8,13 @@ use dvs_ledger::Writes;
 use dvs_schemas::v1::{DisconnectReply, DisconnectRequest, DryRunReply, Options, V1, Wait};
 use dvs_schemas::{Problem, Revision, SwitchName, Timestamp};
 
+use super::sending::Asker;
 use super::{Out, Publisher};
 use crate::changes::{Change, ChangeSet, Object};
 use crate::config::Largest;
 use crate::events::{Effect, Reply, ReplyToken};
-use crate::ledger::{self, DELETED, PENDING, REVISION, WANTED, pending, within};
-use crate::pushes::{Begun, begin};
-use crate::record::{Owed, PushId, Record};
+use crate::ledger::{self, DELETED, REVISION, WANTED, within};
+use crate::record::Record;
 use crate::render::View;
 use crate::replies::{self, Held};
 use crate::{admission, dryrun};
@@ -37,24 +37,19 @@ impl Publisher {
         if options.dry_run {
             return self.dry_run(now, to, changes, options, out);
         }
-        let push = self.make(now, changes, out)?;
+        let record = self.make(changes, out)?;
         let mut reply = replies::applied(self.config.revision(), changes, self.room() / 2);
-        match push {
-            Some(push) if wait => {
-                let held = Held::Apply(reply);
-                self.waits.hold(push, to, until, held);
-                self.finish_if_over(now, push, out);
-                Ok(None)
-            }
-            Some(push) => {
-                self.finish_if_over(now, push, out);
-                Ok(Some(Reply::Applied(reply)))
-            }
-            None => {
-                reply.applied = wait.then(replies::nobody);
-                Ok(Some(Reply::Applied(reply)))
-            }
+        if record.is_empty() {
+            reply.applied = wait.then(replies::nobody);
+            return Ok(Some(Reply::Applied(reply)));
         }
+        if wait {
+            let held = Held::Apply(reply);
+            self.owe(now, record, Asker::Waits { to, until, held }, out);
+            return Ok(None);
+        }
+        self.owe(now, record, Asker::Leaves, out);
+        Ok(Some(Reply::Applied(reply)))
     }
 
     pub(super) fn disconnect(
@@ -64,8 +59,9 @@ impl Publisher {
         out: &mut Out,
     ) -> Result<Option<Reply>, Problem> {
         let (changes, vnic) = admission::disconnect(&self.config, request)?;
-        if let Some(push) = self.make(now, &changes, out)? {
-            self.finish_if_over(now, push, out);
+        let record = self.make(&changes, out)?;
+        if !record.is_empty() {
+            self.owe(now, record, Asker::Leaves, out);
         }
         Ok(Some(Reply::Disconnected(DisconnectReply {
             v: V1,
@@ -74,16 +70,11 @@ impl Publisher {
         })))
     }
 
-    /// Makes changes durable and starts their push; none if nothing is to be
-    /// pushed. Whoever calls also calls [`Self::finish_if_over`].
-    fn make(
-        &mut self,
-        now: Timestamp,
-        changes: &ChangeSet,
-        out: &mut Out,
-    ) -> Result<Option<PushId>, Problem> {
+    /// Makes changes durable. Returns what they owe, which the same commit has
+    /// to hold.
+    fn make(&mut self, changes: &ChangeSet, out: &mut Out) -> Result<Record, Problem> {
         if changes.is_empty() {
-            return Ok(None);
+            return Ok(Record::default());
         }
         let revision = self.config.revision().next();
         self.try_out(changes, revision)?;
@@ -91,7 +82,7 @@ impl Publisher {
         self.write(changes, revision, &mut out.writes);
         let record = Record::of(revision, changes, &self.fleet);
         record.want(&mut self.config, &self.fleet, &mut out.writes);
-        Ok(self.owe(now, record, out))
+        Ok(record)
     }
 
     /// Carries changes out in memory, unless a host's full state would become
@@ -145,36 +136,6 @@ impl Publisher {
         }
         writes.delete(WANTED, switch.as_str());
         self.config.forget(switch);
-    }
-
-    /// Writes a record down and starts its push.
-    pub(super) fn owe(&mut self, now: Timestamp, record: Record, out: &mut Out) -> Option<PushId> {
-        if record.is_empty() {
-            return None;
-        }
-        let push = self.next_push();
-        out.writes.put(PENDING, pending(push), &record);
-        self.send(now, push, &record, out);
-        Some(push)
-    }
-
-    pub(super) fn send(&mut self, now: Timestamp, push: PushId, record: &Record, out: &mut Out) {
-        let to_all = record.switches.values().any(Owed::to_all);
-        let roster = if to_all { self.fleet.muster(now) } else { None };
-        let Begun {
-            push: state,
-            calls,
-            away,
-        } = begin(self.view(), record, roster.as_ref(), now);
-        self.away += away as u64;
-        self.pushes.insert(push, state);
-        if !calls.is_empty() {
-            out.effect(Effect::Push {
-                push,
-                calls,
-                within: self.settings.push_timeout,
-            });
-        }
     }
 
     fn dry_run(

@@ -3,6 +3,7 @@
 //! ledger writes, pushes and replies out.
 
 mod change;
+mod sending;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -10,22 +11,22 @@ use std::time::Duration;
 
 use dvs_ledger::{Core, Decision, Ledger};
 use dvs_schemas::codec::REQUEST_MAX;
-use dvs_schemas::v1::PutReply;
 use dvs_schemas::{Problem, StoreId, Timestamp};
 use fastrand::Rng;
 
 use crate::admission;
 use crate::config::Config;
-use crate::events::{Effect, Event, Outcome, Reply, ReplyToken, Request};
+use crate::events::{Effect, Event, Reply, ReplyToken, Request};
 use crate::fleet::Fleet;
 use crate::handover::Courier;
-use crate::ledger::{PENDING, pending};
 use crate::load::{LoadError, Loaded, load};
-use crate::pushes::Push;
+use crate::outbox::Outbox;
 use crate::query::{self, page_bytes};
-use crate::record::{PushId, Record};
+use crate::record::PushId;
 use crate::render::View;
-use crate::replies::{self, Waits};
+use crate::replies::Waits;
+
+use sending::UnderWay;
 
 type Out = Decision<Effect>;
 
@@ -37,6 +38,9 @@ pub struct Settings {
     /// Bytes that one message may have, until [`Event::Connected`] says what
     /// the bus takes.
     pub max_payload: usize,
+    /// Answers of hosts that may be awaited when one more push begins. Whatever
+    /// is owed meanwhile waits.
+    pub awaited: usize,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -46,6 +50,10 @@ impl Default for Settings {
         Self {
             push_timeout: Duration::from_secs(5),
             max_payload: REQUEST_MAX,
+            // Ten thousand hosts may be at one push and most of the way through
+            // the one before. An answer that is awaited takes some 200 bytes,
+            // so that is 5 MB.
+            awaited: 16_384,
             seed: 0,
         }
     }
@@ -58,9 +66,12 @@ pub struct Publisher {
     settings: Settings,
     config: Config,
     fleet: Fleet,
-    /// Records of before the start; they leave when the bus is there.
-    unsent: BTreeMap<PushId, Record>,
-    pushes: BTreeMap<PushId, Push>,
+    /// Records in the ledger.
+    records: usize,
+    outbox: Outbox,
+    pushes: BTreeMap<PushId, UnderWay>,
+    /// Answers that `pushes` wait for.
+    awaited: usize,
     next_push: PushId,
     courier: Courier,
     waits: Waits,
@@ -87,7 +98,9 @@ impl Publisher {
             settings,
             config,
             fleet,
-            unsent: pending,
+            records: pending.len(),
+            outbox: Outbox::load(pending),
+            awaited: 0,
             pushes: BTreeMap::new(),
             next_push,
             courier: Courier::default(),
@@ -113,7 +126,7 @@ impl Publisher {
     /// would repeat them.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.pushes.len() + self.unsent.len() + self.courier.records()
+        self.records
     }
 
     /// Calls since the start that were not made, as their hosts were away.
@@ -178,79 +191,11 @@ impl Publisher {
         }
     }
 
-    fn outcomes(&mut self, now: Timestamp, push: PushId, outcomes: Vec<Outcome>, out: &mut Out) {
-        if let Some(state) = self.pushes.get_mut(&push) {
-            for outcome in outcomes {
-                state.end(outcome, &mut self.fleet, now);
-            }
-            self.finish_if_over(now, push, out);
-        } else if let Some(run) = self.waits.dry_run(push) {
-            for outcome in outcomes {
-                run.end(outcome);
-            }
-            if run.is_over() {
-                self.release(push, out);
-            }
-        }
-    }
-
-    /// Ends a push of which every call has ended: its record goes, or waits
-    /// for retry.
-    fn finish_if_over(&mut self, now: Timestamp, push: PushId, out: &mut Out) {
-        if !self.pushes.get(&push).is_some_and(Push::is_over) {
-            return;
-        }
-        self.release(push, out);
-        if let Some(state) = self.pushes.remove(&push)
-            && !self.courier.take(push, &state)
-        {
-            out.writes.delete(PENDING, pending(push));
-        }
-        self.hand_over(now, out);
-    }
-
-    /// Lets a held reply go, with how things stand.
-    fn release(&mut self, push: PushId, out: &mut Out) {
-        if let Some((to, held)) = self.waits.release(push) {
-            let state = self.pushes.get(&push);
-            let summary = || state.map_or_else(replies::nobody, Push::summary);
-            let reply = held.finish(summary, self.room());
-            answer(out, to, Ok(reply));
-        }
-    }
-
-    fn hand_over(&mut self, now: Timestamp, out: &mut Out) {
-        if let Some((number, put)) = self.courier.next(now, self.settings.max_payload) {
-            out.effect(Effect::HandOver { number, put });
-        }
-    }
-
-    fn handed_over(
-        &mut self,
-        now: Timestamp,
-        number: u64,
-        result: &Result<PutReply, String>,
-        out: &mut Out,
-    ) {
-        match result {
-            Ok(_) => {
-                for push in self.courier.acknowledged(number, now) {
-                    out.writes.delete(PENDING, pending(push));
-                }
-            }
-            Err(_) => self.courier.failed(number, now, &mut self.rng),
-        }
-        self.hand_over(now, out);
-    }
-
     fn connected(&mut self, now: Timestamp, max_payload: usize, out: &mut Out) {
         // Nobody reads what is larger, whatever the bus takes.
         self.settings.max_payload = max_payload.min(REQUEST_MAX);
         self.fleet.listen(now);
-        for (push, record) in std::mem::take(&mut self.unsent) {
-            self.send(now, push, &record, out);
-            self.finish_if_over(now, push, out);
-        }
+        self.launch(now, out);
         self.courier.hurry(now);
         self.hand_over(now, out);
     }
@@ -282,7 +227,8 @@ impl Core for Publisher {
 
     fn wake(&mut self, now: Timestamp, out: &mut Out) {
         while let Some(push) = self.waits.overdue(now) {
-            self.release(push, out);
+            self.release(now, push, out);
+            self.outbox.join(push);
         }
         self.hand_over(now, out);
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use dvs_schemas::v1::{Hello, HelloReply, ResyncReply, ResyncRequest, V1, Wait};
 use dvs_schemas::{HostName, Problem, ProblemCode, SwitchName, Timestamp};
 
+use super::sending::Asker;
 use super::{Out, Publisher};
 use crate::events::{Reply, ReplyToken};
 use crate::fleet::Greeted;
@@ -41,17 +42,18 @@ impl Publisher {
             hosts: hosts.len() as u64,
             applied: None,
         };
-        let Some(push) = self.owe(now, Record::whole(revision, pairs), out) else {
+        let record = Record::whole(revision, pairs);
+        if record.is_empty() {
             reply.applied = wait.then(replies::nobody);
             return Ok(Some(Reply::Resynced(reply)));
-        };
+        }
         if wait {
             let until = now.after(timeout.unwrap_or_default().get());
-            self.waits.hold(push, to, until, Held::Resync(reply));
-            self.finish_if_over(now, push, out);
+            let held = Held::Resync(reply);
+            self.owe(now, record, Asker::Waits { to, until, held }, out);
             return Ok(None);
         }
-        self.finish_if_over(now, push, out);
+        self.owe(now, record, Asker::Leaves, out);
         Ok(Some(Reply::Resynced(reply)))
     }
 
@@ -110,13 +112,13 @@ impl Publisher {
         let mine = mine.filter(|(_, entry)| is_member(&entry.value, &self.fleet, &hello.host));
         let switches: BTreeSet<SwitchName> =
             mine.map(|(name, _)| name).chain(held).cloned().collect();
-        let under_way = self.fleet.greeting(&hello.host, hello.session);
-        if !under_way.is_some_and(|push| self.pushes.contains_key(&push)) {
+        let greeting = self.fleet.greeting(&hello.host, hello.session);
+        if !greeting.is_some_and(|record| self.is_on_its_way(record)) {
             let pairs = switches.iter().map(|s| (s.clone(), hello.host.clone()));
             let record = Record::whole(self.config.revision(), pairs);
-            if let Some(push) = self.owe(now, record, out) {
-                self.fleet.greeted_by(&hello.host, hello.session, push);
-                self.finish_if_over(now, push, out);
+            if !record.is_empty() {
+                let record = self.owe(now, record, Asker::Leaves, out);
+                self.fleet.greeted_by(&hello.host, hello.session, record);
             }
         }
         HelloReply {

@@ -87,7 +87,11 @@ impl Desk {
 
     /// A publisher with hosts h1 to h`hosts` that said hello.
     pub(crate) fn of(hosts: usize) -> Self {
-        let mut desk = Self::new();
+        Self::of_with(hosts, Settings::default())
+    }
+
+    pub(crate) fn of_with(hosts: usize, settings: Settings) -> Self {
+        let mut desk = Self::with(settings);
         for number in 1..=hosts {
             desk.hello(&format!("h{number}"));
         }

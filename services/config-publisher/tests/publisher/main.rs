@@ -12,3 +12,4 @@ mod pushes;
 mod queries;
 mod refusals;
 mod restarts;
+mod rushes;

@@ -2,6 +2,7 @@
 //! Random histories: whatever is asked, applied or refused, the state in
 //! memory is what the ledger says, and nothing owed is lost.
 
+use config_publisher::core::Settings;
 use config_publisher::events::{Reply, Request};
 use config_publisher::load::load;
 use dvs_schemas::arbitrary::{document, site};
@@ -142,8 +143,10 @@ proptest! {
     fn any_history_leaves_memory_as_the_ledger_has_it(
         site in site().boxed(),
         steps in proptest::collection::vec(step(), 1..40),
+        awaited in prop_oneof![Just(0), Just(2), Just(1_000)],
     ) {
-        let mut desk = Desk::of(site.hosts.len());
+        let settings = Settings { awaited, ..Settings::default() };
+        let mut desk = Desk::of_with(site.hosts.len(), settings);
         for step in steps {
             take(&mut desk, &site.documents, step);
             check(&desk);

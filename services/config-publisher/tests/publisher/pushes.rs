@@ -165,6 +165,32 @@ fn a_changed_port_goes_to_its_host_alone_with_what_it_needs() {
 }
 
 #[test]
+fn a_port_s_message_has_what_it_needs_and_not_what_all_hosts_get() {
+    let mut desk = Desk::of(2);
+    desk.apply(SITE);
+    sent(&mut desk);
+    desk.apply(
+        r#"[{"kind": "PortGroup", "name": "db", "switch": "prod"},
+            {"kind": "Port", "name": "web-2", "switch": "prod", "group": "web", "host": "h2"}]"#,
+    );
+    let partial = |settings, group: &str, ports| Sent::Partial {
+        at: 2,
+        settings,
+        groups: vec![group.to_owned()],
+        ports,
+        removed: Vec::new(),
+    };
+    let expected = [
+        (hosts(["h1", "h2"]), partial(false, "db", vec![])),
+        (
+            hosts(["h2"]),
+            partial(true, "web", vec![(name("web-2"), Epoch(2))]),
+        ),
+    ];
+    assert_eq!(sent(&mut desk), expected);
+}
+
+#[test]
 fn a_move_raises_the_epoch_and_removes_the_port_from_where_it_was() {
     let mut desk = Desk::of(2);
     desk.apply(SITE);

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From what is owed to pushes, and from their ends to retry or to the end of
+//! the record.
+
+use std::collections::BTreeSet;
+
+use dvs_schemas::Timestamp;
+use dvs_schemas::v1::{PushSummary, PutReply};
+
+use super::{Out, Publisher, answer};
+use crate::events::{Effect, Outcome, ReplyToken};
+use crate::ledger::{PENDING, pending};
+use crate::outbox::Parcel;
+use crate::pushes::{Begun, Push, begin};
+use crate::record::{Owed, PushId, Record};
+use crate::replies::{self, Held};
+
+/// A push under way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    push: Push,
+    /// The records that it is for.
+    records: BTreeSet<PushId>,
+}
+
+/// Whether a reply depends on how the push goes.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// It does.
+    Waits {
+        /// Who waits.
+        to: ReplyToken,
+        /// Until when at the latest.
+        until: Timestamp,
+        /// The reply, as far as it is known.
+        held: Held,
+    },
+    /// It does not.
+    Leaves,
+}
+
+impl Publisher {
+    /// Writes a record down, which is not empty, and pushes it as soon as hosts
+    /// are not too busy.
+    pub(super) fn owe(
+        &mut self,
+        now: Timestamp,
+        record: Record,
+        asker: Asker,
+        out: &mut Out,
+    ) -> PushId {
+        let push = self.next_push();
+        out.writes.put(PENDING, pending(push), &record);
+        self.records += 1;
+        match asker {
+            Asker::Waits { to, until, held } => {
+                self.waits.hold(push, to, until, held);
+                self.outbox.put_alone(push, record);
+            }
+            Asker::Leaves => self.outbox.put(push, record),
+        }
+        self.launch(now, out);
+        push
+    }
+
+    /// Whether a record's push is yet to begin, or not over.
+    pub(super) fn is_on_its_way(&self, record: PushId) -> bool {
+        self.outbox.holds(record)
+            || self.pushes.contains_key(&record)
+            || self
+                .pushes
+                .values()
+                .any(|under_way| under_way.records.contains(&record))
+    }
+
+    /// Starts pushes as long as hosts are not too busy.
+    pub(super) fn launch(&mut self, now: Timestamp, out: &mut Out) {
+        while self.awaited <= self.settings.awaited
+            && let Some(parcel) = self.outbox.take()
+        {
+            let push = parcel.push;
+            self.send(now, parcel, out);
+            self.finish_if_over(now, push, out);
+        }
+    }
+
+    fn send(&mut self, now: Timestamp, parcel: Parcel, out: &mut Out) {
+        let Parcel {
+            push: id,
+            records,
+            owed,
+        } = parcel;
+        let to_all = owed.switches.values().any(Owed::to_all);
+        let roster = if to_all { self.fleet.muster(now) } else { None };
+        let Begun { push, calls, away } = begin(self.view(), &owed, roster.as_ref(), now);
+        self.away += away as u64;
+        self.awaited += push.awaited();
+        self.pushes.insert(id, UnderWay { push, records });
+        if !calls.is_empty() {
+            out.effect(Effect::Push {
+                push: id,
+                calls,
+                within: self.settings.push_timeout,
+            });
+        }
+    }
+
+    pub(super) fn outcomes(
+        &mut self,
+        now: Timestamp,
+        push: PushId,
+        outcomes: Vec<Outcome>,
+        out: &mut Out,
+    ) {
+        if let Some(UnderWay { push: state, .. }) = self.pushes.get_mut(&push) {
+            self.awaited -= state.awaited();
+            for outcome in outcomes {
+                state.end(outcome, &mut self.fleet, now);
+            }
+            self.awaited += state.awaited();
+            self.finish_if_over(now, push, out);
+            self.launch(now, out);
+        } else if let Some(run) = self.waits.dry_run(push) {
+            for outcome in outcomes {
+                run.end(outcome);
+            }
+            if run.is_over() {
+                self.release(now, push, out);
+            }
+        }
+    }
+
+    /// Ends a push of which every call has ended: its records go, or wait for
+    /// retry.
+    fn finish_if_over(&mut self, now: Timestamp, push: PushId, out: &mut Out) {
+        let over = |under_way: &UnderWay| under_way.push.is_over();
+        if !self.pushes.get(&push).is_some_and(over) {
+            return;
+        }
+        self.release(now, push, out);
+        if let Some(UnderWay {
+            push: state,
+            records,
+        }) = self.pushes.remove(&push)
+        {
+            let done = self.courier.take(records, &state);
+            self.forget_records(done, out);
+        }
+        self.hand_over(now, out);
+    }
+
+    fn forget_records(&mut self, done: impl IntoIterator<Item = PushId>, out: &mut Out) {
+        for record in done {
+            out.writes.delete(PENDING, pending(record));
+            self.records -= 1;
+        }
+    }
+
+    /// Lets a held reply go, with how things stand.
+    pub(super) fn release(&mut self, now: Timestamp, push: PushId, out: &mut Out) {
+        if let Some((to, held)) = self.waits.release(push) {
+            let reply = held.finish(|| self.summary(now, push), self.room());
+            answer(out, to, Ok(reply));
+        }
+    }
+
+    fn summary(&self, now: Timestamp, push: PushId) -> PushSummary {
+        if let Some(under_way) = self.pushes.get(&push) {
+            return under_way.push.summary();
+        }
+        match self.outbox.alone(push) {
+            // How it would stand if it began now.
+            Some(record) => begin(self.view(), record, None, now).push.summary(),
+            None => replies::nobody(),
+        }
+    }
+
+    pub(super) fn hand_over(&mut self, now: Timestamp, out: &mut Out) {
+        if let Some((number, put)) = self.courier.next(now, self.settings.max_payload) {
+            out.effect(Effect::HandOver { number, put });
+        }
+    }
+
+    pub(super) fn handed_over(
+        &mut self,
+        now: Timestamp,
+        number: u64,
+        result: &Result<PutReply, String>,
+        out: &mut Out,
+    ) {
+        match result {
+            Ok(_) => {
+                let done = self.courier.acknowledged(number, now);
+                self.forget_records(done, out);
+            }
+            Err(_) => self.courier.failed(number, now, &mut self.rng),
+        }
+        self.hand_over(now, out);
+    }
+}
