@@ -51,7 +51,7 @@ pub(super) fn check(config: &Config, keys: &[ObjectKey]) -> Result<(), (usize, P
 fn needed(key: &ObjectKey, users: &[ObjectKey]) -> Problem {
     let (verb, thing) = match users {
         [_] => ("needs", "object"),
-        _ => ("need", "objects"),
+        [] | [_, _, ..] => ("need", "objects"),
     };
     let message = format!("{} {thing} {verb} {key}: {}", users.len(), some(users));
     Problem::new(ProblemCode::Conflict, message)

@@ -60,9 +60,9 @@ pub fn delete(
 ) -> Result<ChangeSet, Problem> {
     let mut keys = Vec::with_capacity(objects.len());
     for (at, object) in objects.iter().enumerate() {
-        let key = object.key().map_err(|problem| match objects.len() {
-            1 => problem,
-            _ => {
+        let key = object.key().map_err(|problem| match objects {
+            [_] => problem,
+            [] | [_, _, ..] => {
                 let named = problem.document.clone().unwrap_or_default();
                 Problem {
                     document: Some(format!("objects[{at}] {named}")),

@@ -66,7 +66,7 @@ pub(super) fn same_vnic(before: &PortDoc, doc: &PortDoc) -> Result<(), Problem> 
                 "{connected}, or disconnect it first (dvs.v1.port.disconnect)"
             )))
         }
-        (_, _) => Ok(()),
+        (Some(_) | None, Some(_) | None) => Ok(()),
     }
 }
 
