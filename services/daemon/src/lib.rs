@@ -9,6 +9,8 @@ mod healthcheck;
 mod http;
 mod logs;
 mod metrics;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use args::{Args, Command, LogFormat, Settings};
 pub use daemon::{Daemon, STOP_LIMIT, run};

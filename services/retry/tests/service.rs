@@ -3,8 +3,7 @@
 //! by the test.
 #![allow(clippy::unwrap_used)]
 
-mod process;
-
+use dvs_daemon::testing::{PATIENCE, Service, ask, bus};
 use dvs_schemas::codec::{self, Format};
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::{
@@ -15,7 +14,6 @@ use dvs_schemas::{HostName, Revision, StoreId};
 use dvs_transport::testing::NatsServer;
 use dvs_transport::{Bus, answer_subject};
 use futures_util::StreamExt;
-use process::{PATIENCE, Service, ask, bus};
 use serde_json::{Value, json};
 
 const RETRY: &str = env!("CARGO_BIN_EXE_retry");
@@ -216,8 +214,8 @@ fn a_file_that_is_no_ledger_is_named_and_left_untouched() {
     let file = data.path().join("retry.redb");
     let text = b"this is not a ledger\n".repeat(500);
     std::fs::write(&file, &text).unwrap();
-    let mut service = Service::spawn(RETRY, "nats://127.0.0.1:1", data.path(), &[]);
-    let error = service.until("stopped on an error")["error"].to_string();
+    let service = Service::spawn(RETRY, "nats://127.0.0.1:1", data.path(), &[]);
+    let error = service.says("stopped on an error")["error"].to_string();
     assert!(error.contains("retry.redb"), "{error}");
     assert_eq!(service.end().code(), Some(1));
     assert_eq!(std::fs::read(&file).unwrap(), text);

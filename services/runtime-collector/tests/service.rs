@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod harness;
-mod process;
 
+use dvs_daemon::testing::{PATIENCE, Service, ask, bus};
 use dvs_schemas::codec::{self, Format};
 use dvs_schemas::subjects::{self, AgentVerb, EventVerb};
 use dvs_schemas::v1::{CountersOf, Live, PortRuntime};
@@ -12,7 +12,6 @@ use dvs_transport::testing::NatsServer;
 use dvs_transport::{Bus, answer_subject};
 use futures_util::StreamExt;
 use harness::{changed, counters, host, live_reply, settled, state};
-use process::{PATIENCE, Service, ask, bus};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -187,8 +186,8 @@ fn a_file_that_is_no_ledger_is_named_and_left_untouched() {
     let file = data.path().join("runtime-collector.redb");
     let text = b"this is not a ledger\n".repeat(500);
     std::fs::write(&file, &text).unwrap();
-    let mut service = Service::spawn(COLLECTOR, "nats://127.0.0.1:1", data.path(), &[]);
-    let error = service.until("stopped on an error")["error"].to_string();
+    let service = Service::spawn(COLLECTOR, "nats://127.0.0.1:1", data.path(), &[]);
+    let error = service.says("stopped on an error")["error"].to_string();
     assert!(error.contains("runtime-collector.redb"), "{error}");
     assert_eq!(service.end().code(), Some(1));
     assert_eq!(std::fs::read(&file).unwrap(), text);

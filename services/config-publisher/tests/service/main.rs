@@ -3,15 +3,18 @@
 //! played by the test.
 #![allow(clippy::unwrap_used)]
 
+mod asking;
 mod peers;
-mod process;
 
+use asking::{ask, headers};
+use dvs_daemon::testing::{PATIENCE, Service, bus};
 use dvs_schemas::codec::Format;
 use dvs_schemas::subjects;
 use dvs_transport::testing::NatsServer;
-use peers::{Host, Retry, bus};
-use process::{PATIENCE, Publisher, ask, headers};
+use peers::{Host, Retry};
 use serde_json::{Value, json};
+
+const PUBLISHER: &str = env!("CARGO_BIN_EXE_config-publisher");
 
 const SWITCH: &str = r#"[{"kind":"Switch","name":"prod"},
     {"kind":"PortGroup","name":"web","switch":"prod","policy":{"vlan":{"access":100}}}]"#;
@@ -22,7 +25,7 @@ const WEB: &str = r#"{"kind":"PortGroup","name":"web","switch":"prod","policy":{
 async fn requests_are_answered_in_kind() {
     let server = NatsServer::start().unwrap();
     let data = tempfile::tempdir().unwrap();
-    let _publisher = Publisher::start(&server.url(), data.path(), &[]);
+    let _publisher = Service::start(PUBLISHER, &server, data.path(), &[]);
     let bus = bus(&server, "test").await;
 
     let reply = ask(&bus, subjects::CONFIG_APPLY, SWITCH).await;
@@ -56,7 +59,7 @@ async fn requests_are_answered_in_kind() {
 async fn what_is_refused_says_where_and_changes_nothing() {
     let server = NatsServer::start().unwrap();
     let data = tempfile::tempdir().unwrap();
-    let _publisher = Publisher::start(&server.url(), data.path(), &[]);
+    let _publisher = Service::start(PUBLISHER, &server, data.path(), &[]);
     let bus = bus(&server, "test").await;
     ask(&bus, subjects::CONFIG_APPLY, SWITCH).await;
     for (text, code, field) in [
@@ -106,7 +109,7 @@ async fn what_is_refused_says_where_and_changes_nothing() {
 async fn the_service_is_listed_with_its_endpoints() {
     let server = NatsServer::start().unwrap();
     let data = tempfile::tempdir().unwrap();
-    let _publisher = Publisher::start(&server.url(), data.path(), &[]);
+    let _publisher = Service::start(PUBLISHER, &server, data.path(), &[]);
     let bus = bus(&server, "test").await;
     let info = ask(&bus, "$SRV.INFO.config-publisher", "").await;
     assert_eq!(info["name"], "config-publisher");
@@ -133,7 +136,12 @@ async fn the_service_is_listed_with_its_endpoints() {
 async fn hosts_hear_of_changes_and_the_asker_of_hosts() {
     let server = NatsServer::start().unwrap();
     let data = tempfile::tempdir().unwrap();
-    let publisher = Publisher::start(&server.url(), data.path(), &["--push-timeout", "200ms"]);
+    let publisher = Service::start(
+        PUBLISHER,
+        &server,
+        data.path(),
+        &["--push-timeout", "200ms"],
+    );
     let bus = bus(&server, "test").await;
     let retry = Retry::start(&server).await;
     ask(&bus, subjects::CONFIG_APPLY, SWITCH).await;
@@ -167,7 +175,7 @@ async fn hosts_hear_of_changes_and_the_asker_of_hosts() {
     );
     let put = retry.until(|put| !put.repush.is_empty()).await;
     assert_eq!(put.repush[0].key.host.as_str(), "h2");
-    let entry = publisher.logs("out of sync");
+    let entry = publisher.says("out of sync");
     assert_eq!(
         [
             &entry["host"],
@@ -202,7 +210,7 @@ async fn hosts_hear_of_changes_and_the_asker_of_hosts() {
 async fn a_kill_in_the_middle_of_a_push_loses_nothing() {
     let server = NatsServer::start().unwrap();
     let data = tempfile::tempdir().unwrap();
-    let publisher = Publisher::start(&server.url(), data.path(), &["--push-timeout", "60s"]);
+    let publisher = Service::start(PUBLISHER, &server, data.path(), &["--push-timeout", "60s"]);
     let bus = bus(&server, "test").await;
     let retry = Retry::start(&server).await;
     ask(&bus, subjects::CONFIG_APPLY, SWITCH).await;
@@ -216,7 +224,7 @@ async fn a_kill_in_the_middle_of_a_push_loses_nothing() {
     publisher.kill();
     // The push comes again; that the host fails now must reach retry.
     host.fail();
-    let _publisher = Publisher::start(&server.url(), data.path(), &["--push-timeout", "60s"]);
+    let _publisher = Service::start(PUBLISHER, &server, data.path(), &["--push-timeout", "60s"]);
     let put = retry.until(|put| !put.repush.is_empty()).await;
     assert_eq!(put.repush[0].error, "played");
 }
@@ -225,7 +233,7 @@ async fn a_kill_in_the_middle_of_a_push_loses_nothing() {
 async fn it_is_healthy_and_stops_in_order() {
     let server = NatsServer::start().unwrap();
     let data = tempfile::tempdir().unwrap();
-    let publisher = Publisher::start(&server.url(), data.path(), &[]);
+    let publisher = Service::start(PUBLISHER, &server, data.path(), &[]);
     let bus = bus(&server, "test").await;
     ask(&bus, subjects::CONFIG_APPLY, SWITCH).await;
     let metrics = publisher.http("/metrics").await;
@@ -245,7 +253,7 @@ async fn it_is_healthy_and_stops_in_order() {
 async fn whoever_waits_for_hosts_hears_of_the_stop() {
     let server = NatsServer::start().unwrap();
     let data = tempfile::tempdir().unwrap();
-    let publisher = Publisher::start(&server.url(), data.path(), &["--push-timeout", "60s"]);
+    let publisher = Service::start(PUBLISHER, &server, data.path(), &["--push-timeout", "60s"]);
     let bus = bus(&server, "test").await;
     ask(&bus, subjects::CONFIG_APPLY, SWITCH).await;
     let host = Host::start(&server, "h1").await;
@@ -269,11 +277,12 @@ fn a_ledger_that_is_none_is_refused_and_left_as_it_was() {
     let path = data.path().join("config-publisher.redb");
     let content = b"not a ledger".repeat(1_000);
     std::fs::write(&path, &content).unwrap();
-    let (status, log) = Publisher::fail("nats://127.0.0.1:1", data.path());
-    assert!(!status.success());
+    let service = Service::spawn(PUBLISHER, "nats://127.0.0.1:1", data.path(), &[]);
+    let error = service.says("stopped on an error")["error"].to_string();
     assert!(
-        log.contains("config-publisher.redb") && log.contains("left untouched"),
-        "{log}"
+        error.contains("config-publisher.redb") && error.contains("left untouched"),
+        "{error}"
     );
+    assert_eq!(service.end().code(), Some(1));
     assert_eq!(std::fs::read(&path).unwrap(), content);
 }

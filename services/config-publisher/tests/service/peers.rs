@@ -2,6 +2,7 @@
 //! Whom the publisher talks to: hosts and the retry service, as far as it can
 //! tell the difference.
 
+use dvs_daemon::testing::{PATIENCE, bus};
 use dvs_schemas::codec::{self, Format};
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::{
@@ -9,20 +10,12 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{HostName, SwitchName};
 use dvs_transport::testing::NatsServer;
-use dvs_transport::{Bus, Identity, answer_subject, connect};
+use dvs_transport::{Bus, answer_subject};
 use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::sync::{Mutex, mpsc, watch};
 
-use crate::process::{PATIENCE, ask};
-
-pub(crate) async fn bus(server: &NatsServer, name: &str) -> Bus {
-    let bus = connect(&server.args(), Identity::operator(name))
-        .await
-        .unwrap();
-    bus.reach(PATIENCE).await.unwrap();
-    bus
-}
+use crate::asking::ask;
 
 fn packed<T: Serialize>(value: &T) -> bytes::Bytes {
     codec::encode(Format::MessagePack, value).unwrap()
