@@ -12,13 +12,14 @@ use dvs_schemas::v1::{
     Changed, CountersOf, EventAck, Heartbeat, Live, LiveReply, LiveRequest, PortGone, PortRuntime,
     RuntimeGetRequest, Settled, V1,
 };
-use dvs_schemas::{HostName, PortId, Problem, ProblemCode, Timestamp};
+use dvs_schemas::{HostName, PortId, Problem, Timestamp};
 use uuid::Uuid;
 
 use crate::events::{Answer, AskId, Effect, Event, ReplyBody, ReplyToken};
 use crate::hosts::{Host, Known, Place, Wanted};
 use crate::ledger::HOSTS;
 use crate::list;
+use crate::live::{passed_through, unknown};
 use crate::record::{Stamp, Standing, Told};
 use crate::store::Store;
 
@@ -32,12 +33,17 @@ pub const SNAPSHOTS: usize = 256;
 pub struct Settings {
     /// How long a host may take to answer.
     pub live_timeout: Duration,
+    /// How long what is known of a port that is gone is kept, its totals
+    /// among it: ports come back, and those of a switch that is being rebuilt
+    /// take their time.
+    pub keep_gone: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             live_timeout: Duration::from_secs(5),
+            keep_gone: Duration::from_secs(30 * 24 * 60 * 60),
         }
     }
 }
@@ -82,7 +88,7 @@ impl Collector {
             .map(|(_, (name, known))| (name, Host::from_known(known)));
         Ok(Self {
             settings,
-            store: Store::load(ledger)?,
+            store: Store::load(ledger, settings.keep_gone)?,
             hosts: hosts.collect(),
             asked: BTreeMap::new(),
             snapshots: 0,
@@ -102,7 +108,7 @@ impl Collector {
         self.hosts.len()
     }
 
-    fn changed(&mut self, event: Changed, writes: &mut Writes) -> EventAck {
+    fn changed(&mut self, heard: Timestamp, event: Changed, writes: &mut Writes) -> EventAck {
         let Changed {
             v: V1,
             host,
@@ -114,7 +120,13 @@ impl Collector {
         } = event;
         match self.place(&host, session, seq, writes) {
             Place::New { run } => {
-                let by = Stamp { host, run, seq, at };
+                let by = Stamp {
+                    host,
+                    run,
+                    seq,
+                    at,
+                    heard,
+                };
                 for state in ports {
                     self.here(&by, state, writes);
                 }
@@ -128,7 +140,7 @@ impl Collector {
         EventAck { v: V1, seq }
     }
 
-    fn settled(&mut self, event: Settled, writes: &mut Writes) -> EventAck {
+    fn settled(&mut self, heard: Timestamp, event: Settled, writes: &mut Writes) -> EventAck {
         let Settled {
             v: V1,
             host,
@@ -141,7 +153,13 @@ impl Collector {
         // that ended, which no snapshot has any more.
         let (Place::New { run } | Place::Covered { run } | Place::Past { run }) =
             self.place(&host, session, seq, writes);
-        let by = Stamp { host, run, seq, at };
+        let by = Stamp {
+            host,
+            run,
+            seq,
+            at,
+            heard,
+        };
         for of in &counters {
             self.count(&by, of, writes);
         }
@@ -272,7 +290,7 @@ impl Collector {
         Ok(())
     }
 
-    fn answered(&mut self, ask: AskId, answer: Answer, out: &mut Decision<Effect>) {
+    fn answered(&mut self, now: Timestamp, ask: AskId, answer: Answer, out: &mut Decision<Effect>) {
         match self.asked.remove(&ask) {
             Some(Asked::Snapshot {
                 host,
@@ -280,10 +298,11 @@ impl Collector {
                 after,
             }) => {
                 self.snapshots -= 1;
-                self.snapshot(&host, wanted, after, answer, out);
+                self.snapshot(now, &host, wanted, after, answer, out);
             }
             Some(Asked::PassThrough { host, port, reply }) => {
-                let result = passed_through(&host, port.as_ref(), answer, self.settings);
+                let result =
+                    passed_through(&host, port.as_ref(), answer, self.settings.live_timeout);
                 out.effect(Effect::Reply {
                     to: reply,
                     result: result.map(ReplyBody::Live),
@@ -297,6 +316,7 @@ impl Collector {
     /// and asks for the next one.
     fn snapshot(
         &mut self,
+        now: Timestamp,
         name: &HostName,
         wanted: Wanted,
         after: Option<PortId>,
@@ -331,7 +351,7 @@ impl Collector {
             host.answered(wanted);
             host.write(name, &mut out.writes);
         }
-        self.store_page(name, wanted, &page, reply, &mut out.writes);
+        self.store_page(now, name, wanted, &page, reply, &mut out.writes);
         if page.upto.is_some() {
             self.snapshots += 1;
             self.ask_for_page(name.clone(), wanted, page.upto, out);
@@ -340,6 +360,7 @@ impl Collector {
 
     fn store_page(
         &mut self,
+        heard: Timestamp,
         name: &HostName,
         wanted: Wanted,
         page: &Page,
@@ -359,6 +380,7 @@ impl Collector {
             run: wanted.run,
             seq: wanted.seq,
             at,
+            heard,
         };
         let found: BTreeSet<&PortId> = ports.iter().map(|state| &state.port).collect();
         for (port, epoch) in self.store.here(name) {
@@ -389,65 +411,18 @@ impl Page {
     }
 }
 
-fn unknown(port: &PortId) -> Problem {
-    Problem::new(
-        ProblemCode::NotFound,
-        format!("no host has told of port {port} yet"),
-    )
-    .at("port")
-    .allow("a port of dvs.v1.runtime.list; to ask a host all the same, name it as host")
-}
-
-/// What somebody else is told of a host's answer.
-fn passed_through(
-    host: &HostName,
-    port: Option<&PortId>,
-    answer: Answer,
-    settings: Settings,
-) -> Result<LiveReply, Problem> {
-    let unavailable = |why: String| {
-        Problem::new(ProblemCode::Unavailable, format!("host {host}: {why}"))
-            .allow("repeat when the host is there; dvs.v1.runtime.get has what was last told")
-    };
-    match answer {
-        Answer::Live(reply) if reply.host != *host => {
-            Err(unavailable(format!("the answer is of host {}", reply.host)))
-        }
-        Answer::Live(reply) => match port {
-            Some(port) if !reply.ports.iter().any(|state| state.port == *port) => {
-                Err(Problem::new(
-                    ProblemCode::NotFound,
-                    format!("host {host} does not have port {port} now"),
-                )
-                .at("port"))
-            }
-            Some(_) | None => Ok(reply),
-        },
-        Answer::Refused(why) => Err(unavailable(why)),
-        Answer::TimedOut => Err(unavailable(format!(
-            "no answer within {}",
-            humantime::format_duration(settings.live_timeout)
-        ))),
-        Answer::NoResponder => Err(unavailable(
-            "nobody listens: its agent or its connection is down, or there is no such host"
-                .to_owned(),
-        )),
-        Answer::NotSent(why) => Err(unavailable(why)),
-    }
-}
-
 impl Core for Collector {
     type Event = Event;
     type Effect = Effect;
 
-    fn handle(&mut self, _: Timestamp, event: Event, out: &mut Decision<Effect>) {
+    fn handle(&mut self, now: Timestamp, event: Event, out: &mut Decision<Effect>) {
         let (to, result) = match event {
             Event::Changed { event, reply } => {
-                let ack = self.changed(event, &mut out.writes);
+                let ack = self.changed(now, event, &mut out.writes);
                 (reply, Ok(ReplyBody::Ack(ack)))
             }
             Event::Settled { event, reply } => {
-                let ack = self.settled(event, &mut out.writes);
+                let ack = self.settled(now, event, &mut out.writes);
                 (reply, Ok(ReplyBody::Ack(ack)))
             }
             Event::Heartbeat(heartbeat) => return self.heartbeat(&heartbeat, out),
@@ -468,16 +443,18 @@ impl Core for Collector {
                 Ok(()) => return,
                 Err(problem) => (reply, Err(problem)),
             },
-            Event::Answered { ask, answer } => return self.answered(ask, answer, out),
+            Event::Answered { ask, answer } => return self.answered(now, ask, answer, out),
         };
         out.effect(Effect::Reply { to, result });
     }
 
-    /// Nothing happens here by time alone: questions have their bounds, and
-    /// hosts their heartbeats.
+    /// Only ends of records come by time alone: questions have their bounds,
+    /// and hosts their heartbeats.
     fn due(&self) -> Option<Timestamp> {
-        None
+        self.store.next_end()
     }
 
-    fn wake(&mut self, _: Timestamp, _: &mut Decision<Effect>) {}
+    fn wake(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
+        self.store.end(now, &mut out.writes);
+    }
 }

@@ -12,6 +12,7 @@ mod events;
 mod hosts;
 mod ledger;
 mod list;
+mod live;
 mod metrics;
 mod perform;
 mod record;

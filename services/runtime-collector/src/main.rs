@@ -25,29 +25,46 @@ struct Cli {
     service: dvs_daemon::Args<9403>,
     #[command(flatten)]
     connect: ConnectArgs,
+    /// How long what is known of a port that is gone is kept, its total counters among it.
+    #[arg(long, env = "DVS_KEEP_GONE", value_name = "DURATION", default_value = "30d", value_parser = keep)]
+    keep_gone: Duration,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// A century is as good as forever, and no clock runs over.
+fn keep(text: &str) -> Result<Duration, String> {
+    let day = Duration::from_secs(24 * 60 * 60);
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|keep| (Duration::from_secs(1)..=36_500 * day).contains(keep))
+        .ok_or_else(|| "allowed: 1s to 36500d, written like 12h, 30d".to_owned())
 }
 
 fn main() -> ExitCode {
     let Cli {
         service,
         connect,
+        keep_gone,
         command,
     } = Cli::parse();
+    let settings = Settings {
+        keep_gone,
+        ..Settings::default()
+    };
     dvs_daemon::run(
         "runtime-collector",
         env!("CARGO_PKG_VERSION"),
         service.settings(),
         command,
-        |daemon| serve(daemon, connect),
+        |daemon| serve(daemon, connect, settings),
     )
 }
 
 /// Starts from the far end: the ledger, then what answers, then what asks. The
 /// stop runs the other way, each part ending because the one before it did.
-async fn serve(daemon: Daemon, args: ConnectArgs) -> anyhow::Result<()> {
-    let (core, ledger) = load(&daemon)?;
+async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow::Result<()> {
+    let (core, ledger) = load(&daemon, settings)?;
     let bus = connect(&args, Identity::service("collector")).await?;
     daemon.watch_bus(&bus);
     let instance = format!("collector-{}", uuid::Uuid::new_v4().simple());
@@ -105,15 +122,30 @@ async fn serve(daemon: Daemon, args: ConnectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load(daemon: &Daemon) -> anyhow::Result<(Shown, Ledger)> {
+fn load(daemon: &Daemon, settings: Settings) -> anyhow::Result<(Shown, Ledger)> {
     let path = daemon.settings().data.join("runtime-collector.redb");
     let ledger = Ledger::open(&path, SPEC)?;
-    let core =
-        Collector::load(&ledger, Settings::default()).context("the ledger can't be loaded")?;
+    let core = Collector::load(&ledger, settings).context("the ledger can't be loaded")?;
     tracing::info!(
         ports = core.ports(),
         hosts = core.hosts(),
         "runtime state loaded"
     );
     Ok((Shown::new(core, daemon.metrics()), ledger))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_are_consistent_and_say_what_is_allowed() {
+        Cli::command().debug_assert();
+        for text in ["0s", "40000d", "soon"] {
+            assert!(keep(text).unwrap_err().contains("1s to 36500d"), "{text}");
+        }
+        assert!(keep("36500d").is_ok());
+    }
 }

@@ -64,6 +64,7 @@ impl Core for Shown {
 
     fn wake(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
         self.core.wake(now, out);
+        self.update();
     }
 }
 

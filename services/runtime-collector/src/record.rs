@@ -3,6 +3,7 @@
 //! same tellings in any order, repeated or not, end in the same record.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dvs_schemas::v1::{Counters, PortRuntime, RuntimeRecord};
 use dvs_schemas::{Epoch, HostName, PortId, Timestamp};
@@ -25,6 +26,10 @@ pub(crate) struct Stamp {
     pub(crate) seq: u64,
     /// When the host saw it.
     pub(crate) at: Timestamp,
+    /// When it came here; decides nothing but how long a record is kept.
+    /// Ledgers from before this field have none, so that is long ago.
+    #[serde(default)]
+    pub(crate) heard: Timestamp,
 }
 
 impl Stamp {
@@ -184,6 +189,15 @@ impl Record {
         }
     }
 
+    /// When the record ends, if nothing more is heard: `keep` after the virtual
+    /// port has gone. Not while it is there, however long that is.
+    pub(crate) fn end(&self, keep: Duration) -> Option<Timestamp> {
+        match self.here() {
+            Some(_) => None,
+            None => self.told_by().map(|by| by.heard.after(keep)),
+        }
+    }
+
     /// The record as it is shown; none if nothing was told yet.
     pub(crate) fn show(&self, port: &PortId) -> Option<RuntimeRecord> {
         let by = self.told_by()?;
@@ -236,6 +250,7 @@ mod tests {
                 run: 1,
                 seq: packets,
                 at: Timestamp(packets),
+                heard: Timestamp(packets),
             },
             value: Counters {
                 ingress_packets: packets,

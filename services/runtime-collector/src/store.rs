@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The records of all ports, and which of them a host told last.
+//! The records of all ports, which of them a host told last, and when those of
+//! ports that are gone end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 use dvs_ledger::{Ledger, LoadError, Writes};
 use dvs_schemas::v1::{Counters, RuntimeRecord};
-use dvs_schemas::{Epoch, HostName, PortId};
+use dvs_schemas::{Epoch, HostName, PortId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::PORTS;
 use crate::record::{Record, Standing, Told};
 
 /// The records of all ports.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Store {
+    /// How long the record of a port that is gone is kept.
+    keep_gone: Duration,
     records: BTreeMap<PortId, Record>,
     /// Ports by the host that told last of them.
     by_host: BTreeMap<HostName, BTreeSet<PortId>>,
+    /// Ports that are gone, by the end of their records.
+    ends: BTreeSet<(Timestamp, PortId)>,
 }
 
 /// A record as it is kept.
@@ -28,11 +34,15 @@ struct Stored {
 }
 
 impl Store {
-    pub(crate) fn load(ledger: &Ledger) -> Result<Self, LoadError> {
-        let mut store = Self::default();
+    pub(crate) fn load(ledger: &Ledger, keep_gone: Duration) -> Result<Self, LoadError> {
+        let mut store = Self {
+            keep_gone,
+            records: BTreeMap::new(),
+            by_host: BTreeMap::new(),
+            ends: BTreeSet::new(),
+        };
         for (_, Stored { port, record }) in ledger.load::<Stored>(PORTS)? {
-            store.index(&port, None, &record);
-            store.records.insert(port, record);
+            store.insert(port, record);
         }
         Ok(store)
     }
@@ -71,37 +81,61 @@ impl Store {
         writes: &mut Writes,
         change: impl FnOnce(&mut Record) -> bool,
     ) {
-        let record = self.records.get(port);
-        let before = record.and_then(|record| Some(record.told_by()?.host.clone()));
-        let mut record = record.cloned().unwrap_or_else(|| Record::new(epoch));
+        let record = self.records.get(port).cloned();
+        let mut record = record.unwrap_or_else(|| Record::new(epoch));
         if !change(&mut record) {
             return;
         }
-        self.index(port, before.as_ref(), &record);
+        self.remove(port);
         let stored = Stored {
             port: port.clone(),
             record,
         };
         writes.put(PORTS, port.as_str(), &stored);
-        self.records.insert(stored.port, stored.record);
+        self.insert(stored.port, stored.record);
     }
 
-    fn index(&mut self, port: &PortId, before: Option<&HostName>, record: &Record) {
-        let now = record.told_by().map(|by| &by.host);
-        if before == now {
-            return;
+    fn insert(&mut self, port: PortId, record: Record) {
+        if let Some(by) = record.told_by() {
+            let ports = self.by_host.entry(by.host.clone()).or_default();
+            ports.insert(port.clone());
         }
-        if let Some(host) = before
-            && let Some(ports) = self.by_host.get_mut(host)
+        let end = record.end(self.keep_gone);
+        self.ends.extend(end.map(|end| (end, port.clone())));
+        self.records.insert(port, record);
+    }
+
+    fn remove(&mut self, port: &PortId) {
+        let Some(record) = self.records.remove(port) else {
+            return;
+        };
+        if let Some(by) = record.told_by()
+            && let Some(ports) = self.by_host.get_mut(&by.host)
         {
             ports.remove(port);
             if ports.is_empty() {
-                self.by_host.remove(host);
+                self.by_host.remove(&by.host);
             }
         }
-        if let Some(host) = now {
-            let ports = self.by_host.entry(host.clone()).or_default();
-            ports.insert(port.clone());
+        if let Some(end) = record.end(self.keep_gone) {
+            self.ends.remove(&(end, port.clone()));
+        }
+    }
+
+    /// When the next record ends.
+    pub(crate) fn next_end(&self) -> Option<Timestamp> {
+        self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// Ends the records that are due.
+    pub(crate) fn end(&mut self, now: Timestamp, writes: &mut Writes) {
+        while let Some((end, port)) = self.ends.pop_first() {
+            if end > now {
+                self.ends.insert((end, port));
+                return;
+            }
+            self.remove(&port);
+            writes.delete(PORTS, port.as_str());
         }
     }
 

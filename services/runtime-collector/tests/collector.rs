@@ -4,6 +4,9 @@
 
 mod harness;
 
+use std::time::Duration;
+
+use dvs_ledger::Core;
 use dvs_schemas::v1::{
     Changed, Link, Live, LiveReply, LiveRequest, RuntimeListRequest, RuntimeRecord, V1,
 };
@@ -88,6 +91,34 @@ fn a_port_that_is_gone_keeps_its_counters_and_does_not_come_back_by_a_late_event
     assert_eq!(world.get("web-1"), Ok(expected.clone()));
     world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
     assert_eq!(world.get("web-1"), Ok(expected));
+}
+
+#[test]
+fn what_is_known_of_a_port_ends_some_time_after_the_port_and_never_while_it_is_there() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let mut world = World::new();
+    assert_eq!(world.core.due(), None);
+    let ports = ["goes", "returns", "stays"].map(|name| state(name, 3, 7));
+    world.changed(changed("h1", 1, 1, ports.to_vec()));
+    world.pass(400 * DAY);
+    assert_eq!(world.core.due(), None, "nothing is polled");
+    world.changed(Changed {
+        gone: vec![gone("goes", 3), gone("returns", 3)],
+        ..changed("h1", 1, 2, vec![])
+    });
+    world.settled(settled("h1", 1, 3, vec![counters("goes", 3, 50)]));
+    world.pass(10 * DAY);
+    world.changed(changed("h2", 1, 1, vec![state("returns", 4, 8)]));
+    world.crash();
+    world.pass(19 * DAY);
+    assert_eq!(world.list().len(), 3);
+    world.pass(DAY);
+    for _ in 0..2 {
+        let ports: Vec<_> = world.list().into_iter().map(|r| r.port).collect();
+        assert_eq!(ports, [port("returns"), port("stays")]);
+        assert_eq!(world.core.due(), None);
+        world.crash();
+    }
 }
 
 #[test]

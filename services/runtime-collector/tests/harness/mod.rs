@@ -5,8 +5,9 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use dvs_ledger::{InMemoryBackend, Ledger, turn};
+use dvs_ledger::{Core, InMemoryBackend, Ledger, turn};
 use dvs_schemas::v1::{
     Changed, Counters, CountersOf, EventAck, Heartbeat, Link, Live, LiveReply, LiveRequest,
     PortGone, PortRuntime, RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord,
@@ -21,6 +22,7 @@ use uuid::Uuid;
 const REPLY: ReplyToken = ReplyToken(0);
 
 pub struct World {
+    pub now: Timestamp,
     pub ledger: Ledger,
     pub core: Collector,
     /// Questions that have not come back yet.
@@ -126,10 +128,21 @@ impl World {
         let ledger = Ledger::on_backend(InMemoryBackend::new(), SPEC).unwrap();
         let core = Collector::load(&ledger, Settings::default()).unwrap();
         Self {
+            now: Timestamp(9_000),
             ledger,
             core,
             asked: BTreeMap::new(),
         }
+    }
+
+    /// Lets time pass, waking the core whenever it wants to be woken.
+    pub fn pass(&mut self, time: Duration) {
+        let until = self.now.after(time);
+        while let Some(due) = self.core.due().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            assert_eq!(self.turn([]), []);
+        }
+        self.now = until;
     }
 
     /// The process dies and starts again; its questions are lost.
@@ -143,7 +156,7 @@ impl World {
         &mut self,
         events: impl IntoIterator<Item = Event>,
     ) -> Vec<Result<ReplyBody, Problem>> {
-        let turned = turn(&mut self.core, &self.ledger, Timestamp(9_000), events).unwrap();
+        let turned = turn(&mut self.core, &self.ledger, self.now, events).unwrap();
         let mut replies = Vec::new();
         for effect in turned.effects {
             match effect {

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What those are told who ask for a port or a host by name. Pure.
+
+use std::time::Duration;
+
+use dvs_schemas::v1::LiveReply;
+use dvs_schemas::{HostName, PortId, Problem, ProblemCode};
+
+use crate::events::Answer;
+
+pub(crate) fn unknown(port: &PortId) -> Problem {
+    Problem::new(
+        ProblemCode::NotFound,
+        format!("no host has told of port {port} yet"),
+    )
+    .at("port")
+    .allow("a port of dvs.v1.runtime.list; to ask a host all the same, name it as host")
+}
+
+/// What somebody else is told of a host's answer.
+pub(crate) fn passed_through(
+    host: &HostName,
+    port: Option<&PortId>,
+    answer: Answer,
+    timeout: Duration,
+) -> Result<LiveReply, Problem> {
+    let unavailable = |why: String| {
+        Problem::new(ProblemCode::Unavailable, format!("host {host}: {why}"))
+            .allow("repeat when the host is there; dvs.v1.runtime.get has what was last told")
+    };
+    match answer {
+        Answer::Live(reply) if reply.host != *host => {
+            Err(unavailable(format!("the answer is of host {}", reply.host)))
+        }
+        Answer::Live(reply) => match port {
+            Some(port) if !reply.ports.iter().any(|state| state.port == *port) => {
+                Err(Problem::new(
+                    ProblemCode::NotFound,
+                    format!("host {host} does not have port {port} now"),
+                )
+                .at("port"))
+            }
+            Some(_) | None => Ok(reply),
+        },
+        Answer::Refused(why) => Err(unavailable(why)),
+        Answer::TimedOut => Err(unavailable(format!(
+            "no answer within {}",
+            humantime::format_duration(timeout)
+        ))),
+        Answer::NoResponder => Err(unavailable(
+            "nobody listens: its agent or its connection is down, or there is no such host"
+                .to_owned(),
+        )),
+        Answer::NotSent(why) => Err(unavailable(why)),
+    }
+}
