@@ -12,7 +12,7 @@ use config_publisher::core::{Publisher, Settings};
 use config_publisher::ledger::SPEC;
 use config_publisher::metrics::{Pushes, Shown};
 use config_publisher::perform::Performer;
-use dvs_daemon::{Command, Daemon};
+use dvs_daemon::{Command, Daemon, positive};
 use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
 use dvs_transport::{ConnectArgs, Identity, Transport, connect};
 use tokio::sync::mpsc;
@@ -33,13 +33,6 @@ struct Cli {
     push_timeout: Duration,
     #[command(subcommand)]
     command: Option<Command>,
-}
-
-fn positive(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|duration| *duration >= Duration::from_millis(1))
-        .ok_or_else(|| "allowed: 1ms or more, written like 500ms, 10s, 5m".to_owned())
 }
 
 fn main() -> ExitCode {

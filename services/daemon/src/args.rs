@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Flags of a service; `PORT` is the service's default port for health and
 /// metrics.
@@ -62,6 +63,17 @@ impl<const PORT: u16> Args<PORT> {
             log_format,
         }
     }
+}
+
+/// Reads a flag's duration that must not be zero.
+///
+/// # Errors
+/// It is none, or less than a millisecond; says what is allowed.
+pub fn positive(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|duration| *duration >= Duration::from_millis(1))
+        .ok_or_else(|| "allowed: 1ms or more, written like 500ms, 10s, 5m".to_owned())
 }
 
 /// What [`Args`] came to.
@@ -124,6 +136,14 @@ mod tests {
             log_format: LogFormat::Text,
         };
         assert_eq!((cli.args.settings(), cli.command), (expected, None));
+    }
+
+    #[test]
+    fn a_duration_of_nothing_is_refused_with_what_is_allowed() {
+        assert_eq!(positive("1ms"), Ok(Duration::from_millis(1)));
+        for text in ["0s", "999us", "5", "-1s", ""] {
+            assert!(positive(text).unwrap_err().contains("1ms or more"));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod metrics;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use args::{Args, Command, LogFormat, Settings};
+pub use args::{Args, Command, LogFormat, Settings, positive};
 pub use daemon::{Daemon, STOP_LIMIT, run};
 pub use health::{Condition, Health, Readiness};
 pub use healthcheck::healthcheck;

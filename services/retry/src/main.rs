@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use dvs_daemon::{Command, Daemon};
+use dvs_daemon::{Command, Daemon, positive};
 use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
 use dvs_transport::endpoint::Waiting;
 use dvs_transport::{ConnectArgs, Identity, Transport, connect};
@@ -35,13 +35,6 @@ struct Cli {
     push_timeout: Duration,
     #[command(subcommand)]
     command: Option<Command>,
-}
-
-fn positive(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|duration| *duration >= Duration::from_millis(1))
-        .ok_or_else(|| "allowed: 1ms or more, written like 500ms, 10s, 5m".to_owned())
 }
 
 fn main() -> ExitCode {
