@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Result;
 use dvs_schemas::subjects::{CONFIG_APPLY, CONFIG_DELETE};
@@ -288,18 +289,27 @@ async fn the_services_are_listed_by_the_micro_protocol() -> Result<()> {
     ] {
         let inbox = client.new_inbox();
         let mut replies = client.subscribe(inbox.clone()).await?;
-        client
-            .publish_with_reply(format!("$SRV.{verb}"), inbox, "".into())
-            .await?;
         let mut names = BTreeSet::new();
-        while names.len() < 3 {
-            let message = tokio::time::timeout(dvs_tests::fleet::PATIENCE, replies.next())
-                .await?
-                .unwrap();
-            let body: Value = serde_json::from_slice(&message.payload)?;
-            assert!(!body[needs].is_null(), "{body}");
-            names.insert(body["name"].as_str().unwrap().to_owned());
-        }
+        let complete = async {
+            // Asked again, since a service may have begun to listen later than
+            // the fleet took its first configuration.
+            let mut again = tokio::time::interval(Duration::from_secs(1));
+            while names.len() < 3 {
+                tokio::select! {
+                    _ = again.tick() => {
+                        let subject = format!("$SRV.{verb}");
+                        client.publish_with_reply(subject, inbox.clone(), "".into()).await?;
+                    }
+                    message = replies.next() => {
+                        let body: Value = serde_json::from_slice(&message.unwrap().payload)?;
+                        assert!(!body[needs].is_null(), "{body}");
+                        names.insert(body["name"].as_str().unwrap().to_owned());
+                    }
+                }
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(dvs_tests::fleet::PATIENCE, complete).await??;
         assert_eq!(
             names,
             BTreeSet::from(["config-publisher", "retry", "runtime-collector"].map(str::to_owned))
