@@ -218,6 +218,18 @@ impl Retry {
         self.rip.len()
     }
 
+    /// Hosts and switches out of sync, with the newest commit that each is
+    /// known to miss.
+    pub fn repush(&self) -> impl Iterator<Item = (&RepushKey, Revision)> {
+        self.repush.revisions()
+    }
+
+    /// Virtual ports that are to go, with the newest commit that took each
+    /// away.
+    pub fn rip(&self) -> impl Iterator<Item = (&RipKey, Revision)> {
+        self.rip.revisions()
+    }
+
     /// Tries under way.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -153,6 +153,12 @@ impl<K: Key> Queue<K> {
         self.entries.len()
     }
 
+    /// Every entry's key and revision.
+    pub(crate) fn revisions(&self) -> impl Iterator<Item = (&K, Revision)> {
+        let entries = self.entries.values();
+        entries.map(|entry| (&entry.key, entry.revision))
+    }
+
     /// When the next entry is due.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         self.due.first().map(|(due, _)| *due)
