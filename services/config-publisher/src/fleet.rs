@@ -30,8 +30,8 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 /// enough for a fully qualified name, and a page of hosts stays a page.
 const WORDS: usize = 255;
 
-/// A host as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A host as it is stored; blank as long as it has not said hello.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostEntry {
     /// The machine or container that its agent runs on.
     pub node: String,
@@ -207,8 +207,17 @@ impl Fleet {
         greeted
     }
 
-    /// Takes in a heartbeat. One of an unknown host is no news: its hello
-    /// comes, and says more.
+    /// Whether this run of the host's agent said its hello to another ledger
+    /// than this one, and was sent nothing for it since.
+    #[must_use]
+    pub fn is_stranger(&self, host: &HostName, session: Uuid) -> bool {
+        self.hosts.get(host).is_none_or(|host| {
+            let greeted = host.greeting.is_some_and(|(greeted, _)| greeted == session);
+            host.entry == HostEntry::default() && !greeted
+        })
+    }
+
+    /// Takes in a heartbeat of a known host.
     pub fn hear(&mut self, now: Timestamp, heartbeat: &Heartbeat) {
         if let Some(host) = self.hosts.get_mut(&heartbeat.host) {
             let interval = Duration::from_millis(heartbeat.interval_ms).min(LONGEST_INTERVAL);

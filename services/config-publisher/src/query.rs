@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::changes::Object;
 use crate::config::Config;
-use crate::fleet::{Fleet, Host};
+use crate::fleet::{Fleet, Host, HostEntry};
 use crate::render::is_member;
 
 /// The share of a message that a page may fill: the rest is for the envelope
@@ -284,12 +284,17 @@ fn status(config: &Config, fleet: &Fleet, name: &HostName, now: Timestamp) -> Ho
             .on_host(switch, name)
             .map_or(0, |on| on.ports.len() as u64),
     });
+    // Nothing, as long as only heartbeats told of the host.
+    let told = |text: fn(&HostEntry) -> &String| {
+        let text = host.map(|host| text(&host.entry));
+        text.filter(|text| !text.is_empty()).cloned()
+    };
     HostStatus {
         host: name.clone(),
         presence: Host::presence(host, now),
         heard: host.and_then(Host::heard),
-        node: host.map(|host| host.entry.node.clone()),
-        version: host.map(|host| host.entry.version.clone()),
+        node: told(|entry| &entry.node),
+        version: told(|entry| &entry.version),
         switches: switches.collect(),
     }
 }

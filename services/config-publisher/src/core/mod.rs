@@ -213,7 +213,7 @@ impl Core for Publisher {
     fn handle(&mut self, now: Timestamp, event: Event, out: &mut Out) {
         match event {
             Event::Request { to, request } => self.request(now, to, request, out),
-            Event::Heartbeat(heartbeat) => self.fleet.hear(now, &heartbeat),
+            Event::Heartbeat(heartbeat) => self.heartbeat(now, &heartbeat, out),
             Event::Outcomes { push, outcomes } => self.outcomes(now, push, outcomes, out),
             Event::HandedOver { number, result } => self.handed_over(now, number, &result, out),
             Event::Connected { max_payload } => self.connected(now, max_payload, out),

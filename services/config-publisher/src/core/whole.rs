@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use dvs_schemas::v1::{Hello, HelloReply, ResyncReply, ResyncRequest, V1, Wait};
-use dvs_schemas::{HostName, Problem, ProblemCode, SwitchName, Timestamp};
+use dvs_schemas::v1::{Heartbeat, Hello, HelloReply, ResyncReply, ResyncRequest, V1, Wait};
+use dvs_schemas::{HostName, Problem, ProblemCode, Revision, SwitchName, Timestamp};
 
 use super::sending::Asker;
 use super::{Out, Publisher};
@@ -97,7 +97,38 @@ impl Publisher {
         }
     }
 
-    pub(super) fn hello(&mut self, now: Timestamp, hello: &Hello, out: &mut Out) -> HelloReply {
+    /// A host lives. One that said hello to a ledger which was lost has no
+    /// reason to say it again, so its heartbeat counts as a hello as far as it
+    /// goes. A ledger that nothing was applied to yet only learns of the host:
+    /// it can't say that what the host has is to go.
+    pub(super) fn heartbeat(&mut self, now: Timestamp, heartbeat: &Heartbeat, out: &mut Out) {
+        let Heartbeat {
+            v,
+            host,
+            session,
+            seq: _,
+            interval_ms: _,
+            observed,
+        } = heartbeat;
+        if self.fleet.is_stranger(host, *session) {
+            let hello = Hello {
+                v: *v,
+                host: host.clone(),
+                session: *session,
+                version: String::new(),
+                node: String::new(),
+                observed: observed.clone(),
+            };
+            if self.config.revision() == Revision::ZERO {
+                self.greet(now, &hello, out);
+            } else {
+                self.hello(now, &hello, out);
+            }
+        }
+        self.fleet.hear(now, heartbeat);
+    }
+
+    fn greet(&mut self, now: Timestamp, hello: &Hello, out: &mut Out) {
         let greeted = self.fleet.greet(now, hello);
         if let Some(host) = self.fleet.get(&hello.host) {
             match greeted {
@@ -107,6 +138,10 @@ impl Publisher {
                 Greeted::Known => {}
             }
         }
+    }
+
+    pub(super) fn hello(&mut self, now: Timestamp, hello: &Hello, out: &mut Out) -> HelloReply {
+        self.greet(now, hello, out);
         let held = hello.observed.iter().map(|observed| &observed.switch);
         let mine = self.config.switches().iter();
         let mine = mine.filter(|(_, entry)| is_member(&entry.value, &self.fleet, &hello.host));

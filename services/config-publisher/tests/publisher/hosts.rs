@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use config_publisher::events::{Event, Reply, Request};
+use config_publisher::events::{Call, Event, Reply, Request};
 use dvs_schemas::Revision;
 use dvs_schemas::v1::{
-    Heartbeat, HostListRequest, HostStatus, Observed, Presence, SwitchOnHost, V1,
+    FinalState, Heartbeat, HostListRequest, HostStatus, Observed, Presence, SwitchOnHost, V1,
 };
 use uuid::Uuid;
 
@@ -108,12 +108,48 @@ fn presence_follows_the_heartbeats() {
     assert_eq!(status(&mut desk, "h1").presence, Presence::Absent);
     desk.heartbeat("h1");
     assert_eq!(status(&mut desk, "h1").presence, Presence::Present);
-    desk.heartbeat("h7");
-    let unknown = HostListRequest {
-        host: Some(name("h7")),
-        ..HostListRequest::default()
+}
+
+#[test]
+fn a_ledger_that_was_lost_knows_its_hosts_by_their_heartbeats() {
+    let mut desk = Desk::new();
+    // Of the ledger before.
+    let observed = vec![Observed {
+        switch: name("old"),
+        revision: Revision(500),
+    }];
+    let beat = |desk: &mut Desk| -> Vec<Call> {
+        desk.hear(Event::Heartbeat(heartbeat(observed.clone())));
+        desk.work();
+        std::mem::take(&mut desk.calls)
     };
-    assert_eq!(list(&mut desk, unknown), [], "a heartbeat is no hello");
+    let restored = [
+        r#"{"kind": "Switch", "name": "prod"}"#,
+        r#"{"kind": "PortGroup", "name": "web", "switch": "prod"}"#,
+        r#"{"kind": "Port", "name": "web-1", "switch": "prod", "group": "web", "host": "h1"}"#,
+    ];
+    let restored = format!("[{}]", restored.join(","));
+    desk.try_apply(&restored).unwrap_err();
+    // An empty ledger can't say that what is there is to go.
+    assert_eq!(beat(&mut desk), []);
+    let status = status(&mut desk, "h1");
+    assert_eq!(status.presence, Presence::Present);
+    assert_eq!((status.node, status.version), (None, None));
+    desk.restart();
+    desk.apply(&restored);
+    desk.calls.clear();
+    // What was not applied again goes, and nothing is told twice.
+    let told = beat(&mut desk);
+    let whole = |call: &Call| match call {
+        Call::FanOut { clobber, .. } | Call::Clobber { clobber, .. } => {
+            let whole = !matches!(clobber.state, FinalState::Partial { .. });
+            whole.then(|| clobber.switch.to_string())
+        }
+        Call::Remove { .. } | Call::Plan { .. } => None,
+    };
+    let switches: Vec<_> = told.iter().filter_map(whole).collect();
+    assert_eq!(switches, ["old", "prod"]);
+    assert_eq!(beat(&mut desk), []);
 }
 
 #[test]
