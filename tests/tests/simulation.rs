@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
-use dvs_tests::simulation::laws;
+use dvs_schemas::v1::Queue;
+use dvs_tests::simulation::laws::{self, Rest};
+use dvs_tests::simulation::operators::Operators;
 use dvs_tests::simulation::weather::Weather;
-use dvs_tests::simulation::workload::Operators;
+use dvs_tests::simulation::wishes::Wish;
 use dvs_tests::simulation::world::{HOSTS, Place, World};
 
 /// Seeds per run; `DVS_SEEDS=10000` for a night, `DVS_SEED=7` for one.
@@ -29,22 +31,53 @@ fn weather(random: &mut fastrand::Rng) -> Weather {
     }
 }
 
-fn hold_laws(world: &World, operators: &Operators, seed: u64) {
-    for law in [
-        laws::nothing_acknowledged_is_lost(world, operators),
-        laws::one_owner_per_epoch(world),
-        laws::no_silent_divergence(world, operators),
-        laws::few_entries(world),
-    ] {
-        law.unwrap_or_else(|broken| panic!("DVS_SEED={seed} at {}: {broken}", world.now));
-    }
+/// One seed's world and operators, and the laws that they are held to.
+struct Life {
+    seed: u64,
+    world: World,
+    operators: Operators,
+    rest: Rest,
 }
 
-/// Runs until nothing happens before `within` is over.
-fn run(world: &mut World, operators: &Operators, seed: u64, within: Duration) {
-    let until = world.now.after(within);
-    while world.step(until) {
-        hold_laws(world, operators, seed);
+impl Life {
+    fn hold(&self, law: Result<(), String>) {
+        law.unwrap_or_else(|broken| {
+            panic!("DVS_SEED={} at {}: {broken}", self.seed, self.world.now)
+        });
+    }
+
+    /// Runs until nothing happens before `within` is over.
+    fn run(&mut self, within: Duration) {
+        let until = self.world.now.after(within);
+        while self.world.step(until) {
+            let (world, operators) = (&self.world, &self.operators);
+            self.hold(laws::nothing_acknowledged_is_lost(world, operators));
+            self.hold(laws::one_owner_per_epoch(world));
+            self.hold(laws::no_silent_divergence(world, operators));
+            self.hold(laws::what_is_settled_is_not_tried_again(world));
+            let rest = self.rest.lasts(world, operators);
+            self.hold(rest);
+        }
+    }
+
+    /// Asks, and runs until the answer is there.
+    fn have(&mut self, wish: Wish) {
+        self.operators.ask(&mut self.world, wish);
+        self.settle();
+    }
+
+    /// Runs until no answer is awaited.
+    fn settle(&mut self) {
+        let until = self.world.now.after(HEALED);
+        while !self.operators.listen(&mut self.world) {
+            self.run(Duration::from_millis(100));
+            assert!(
+                self.world.now < until,
+                "DVS_SEED={}: operators are refused what the store had",
+                self.seed
+            );
+        }
+        self.hold(laws::documents_are_kept(&self.world, &self.operators));
     }
 }
 
@@ -58,67 +91,80 @@ struct Told {
 
 fn live(seed: u64) -> Told {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut world = World::new(seed, Weather::FAIR);
-    let mut operators = Operators::default();
-    run(&mut world, &operators, seed, Duration::from_secs(5));
-    operators.go_on(&mut world, || Some(Operators::first()));
-    while !operators.go_on(&mut world, || None) {
-        run(&mut world, &operators, seed, Duration::from_millis(100));
-    }
+    let mut life = Life {
+        seed,
+        world: World::new(seed, Weather::FAIR),
+        operators: Operators::default(),
+        rest: Rest::default(),
+    };
+    life.run(Duration::from_secs(5));
+    life.have(Wish::first());
 
-    world.set_weather(weather(&mut random));
+    life.world.set_weather(weather(&mut random));
+    let mut loss = (random.u8(0..4) == 0).then(|| random.usize(0..WISHES));
     let mut left = WISHES;
-    while left > 0 || !operators.idle() {
-        operators.go_on(&mut world, || {
-            left = left.checked_sub(1)?;
-            Some(Operators::wish(&mut random))
-        });
+    while left > 0 || !life.operators.idle() {
+        if life.operators.listen(&mut life.world) && left > 0 {
+            life.hold(laws::documents_are_kept(&life.world, &life.operators));
+            left -= 1;
+            let wish = life.operators.wish(&mut random);
+            life.operators.ask(&mut life.world, wish);
+        }
         if random.u8(0..20) == 0 {
-            world.isolate(random.usize(0..HOSTS), random.u64(100..5_000));
+            life.world
+                .isolate(random.usize(0..HOSTS), random.u64(100..5_000));
+        }
+        if loss.take_if(|at| *at >= left).is_some() {
+            life.world.lose_store();
+            life.operators.restore(&mut life.world);
         }
         let pause = Duration::from_millis(random.u64(1..400));
-        run(&mut world, &operators, seed, pause);
+        life.run(pause);
     }
 
-    world.set_weather(Weather::FAIR);
-    run(&mut world, &operators, seed, HEALED);
-    laws::converged(&world, &operators)
-        .unwrap_or_else(|broken| panic!("DVS_SEED={seed}, healed: {broken}"));
-    quiet_stays_quiet(&mut world, &operators, seed);
+    life.world.set_weather(Weather::FAIR);
+    life.have(Wish::everything_now(Queue::Repush));
+    life.have(Wish::everything_now(Queue::Rip));
+    life.run(HEALED);
+    life.hold(laws::converged(&life.world, &life.operators));
+    quiet_stays_quiet(&mut life);
     Told {
-        history: world.history(),
-        cuts: world.cuts,
-        done: operators.done,
+        history: life.world.history(),
+        cuts: life.world.cuts,
+        done: life.operators.done,
     }
 }
 
 /// Rule 3: everything restarts in front of converged datapaths, and not one
 /// write is made; rule 9: nobody is asked anything after that.
-fn quiet_stays_quiet(world: &mut World, operators: &Operators, seed: u64) {
+fn quiet_stays_quiet(life: &mut Life) {
+    let seed = life.seed;
     let writes = |world: &World| -> Vec<u64> {
-        world
-            .hosts
-            .iter()
-            .map(|machine| machine.datapath.writes())
-            .collect()
+        let machines = world.hosts.iter();
+        machines.map(|machine| machine.datapath.writes()).collect()
     };
-    let before = writes(world);
+    let before = writes(&life.world);
     for place in [Place::Publisher, Place::Retry]
         .into_iter()
         .chain((0..HOSTS).map(Place::Host))
     {
-        world.cut(place);
+        life.world.cut(place);
     }
-    run(world, operators, seed, HEALED);
+    life.run(HEALED);
+    life.hold(laws::documents_are_kept(&life.world, &life.operators));
+    assert!(
+        laws::at_rest(&life.world, &life.operators),
+        "DVS_SEED={seed}: a healed fleet is not at rest"
+    );
     assert_eq!(
-        writes(world),
+        writes(&life.world),
         before,
         "DVS_SEED={seed}: a restart wrote to converged datapaths"
     );
-    let asked = world.asked;
-    run(world, operators, seed, HEALED);
+    let asked = life.world.asked;
+    life.run(HEALED);
     assert_eq!(
-        world.asked, asked,
+        life.world.asked, asked,
         "DVS_SEED={seed}: a quiet fleet was asked for something"
     );
 }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use dvs_schemas::{Epoch, HostName, PortId};
+use dvs_schemas::{Document, Epoch, HostName, PortId};
 use host_agent::datapath::Picture;
 use serde_json::{Value, json};
 
-use super::workload::Operators;
+use super::operators::Operators;
+use super::witness::over;
 use super::world::World;
 
 /// Rule 1: what was acknowledged is durable; a crash can't take it back.
@@ -24,11 +25,49 @@ pub fn nothing_acknowledged_is_lost(world: &World, operators: &Operators) -> Res
     }
 }
 
-/// Rule 6: no port has two owners in one epoch.
+/// Rule 1 object by object: the publisher, if it runs, has the documents that
+/// were acknowledged and no other. No answer may be awaited.
+///
+/// # Errors
+/// Shows both.
+pub fn documents_are_kept(world: &World, operators: &Operators) -> Result<(), String> {
+    let Some(config) = world.publisher.core().map(|core| core.config()) else {
+        return Ok(());
+    };
+    let objects = |count: usize| format!("{count} objects");
+    let (mut stored, mut wanted) = (config.ports().len(), 0);
+    for switch in config.switches().keys() {
+        stored += 1 + config.groups(switch).count() + config.mirrors(switch).count();
+    }
+    for (key, document) in operators.model.documents() {
+        wanted += 1;
+        let document = Document::from_tree(document.clone()).map_err(|e| e.to_string())?;
+        let found = config.object(key).map(|(_, object)| object.document());
+        if found.as_ref() != Some(&document) {
+            return Err(format!(
+                "the publisher has\n  {found:?}\nand was told\n  {document:?}"
+            ));
+        }
+    }
+    if stored == wanted {
+        Ok(())
+    } else {
+        let (stored, wanted) = (objects(stored), objects(wanted));
+        Err(format!(
+            "the publisher has {stored} and was told of {wanted}"
+        ))
+    }
+}
+
+/// Rule 6: no port has two owners in one epoch. Epochs of two stores can't be
+/// compared.
 ///
 /// # Errors
 /// Names port, epoch and both hosts.
 pub fn one_owner_per_epoch(world: &World) -> Result<(), String> {
+    if !world.publisher.kept_disk() {
+        return Ok(());
+    }
     let mut owners: BTreeMap<(PortId, Epoch), HostName> = BTreeMap::new();
     for machine in &world.hosts {
         for bridge in machine.datapath.picture().values() {
@@ -46,52 +85,106 @@ pub fn one_owner_per_epoch(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// Rule 4: where publisher and retry see nothing left to do, and nothing is
-/// under way, every host has what it should have.
-///
-/// # Errors
-/// Names the host that nobody would ever mend.
-pub fn no_silent_divergence(world: &World, operators: &Operators) -> Result<(), String> {
+/// True if publisher, retry and operators see nothing left to do, nothing is
+/// under way, and every host is there and known to the publisher.
+#[must_use]
+pub fn at_rest(world: &World, operators: &Operators) -> bool {
     let (Some(publisher), Some(retry)) = (world.publisher.core(), world.retry.core()) else {
-        return Ok(());
+        return false;
     };
-    let settled = publisher.pending() == 0
+    publisher.pending() == 0
         && retry.repush_entries() + retry.rip_entries() == 0
         && operators.idle()
         && world.nothing_under_way()
         && world.hosts.iter().all(|machine| {
-            machine.connected && machine.agent.core().is_some_and(super::start::greeted)
-        });
-    if settled {
+            machine.connected
+                && machine.agent.core().is_some_and(super::start::greeted)
+                && !publisher
+                    .fleet()
+                    .is_stranger(&machine.name, machine.session)
+        })
+}
+
+/// Rule 4: where nobody sees anything left to do, every host has what it
+/// should have.
+///
+/// # Errors
+/// Names the host that nobody would ever mend.
+pub fn no_silent_divergence(world: &World, operators: &Operators) -> Result<(), String> {
+    if at_rest(world, operators) {
         converged(world, operators)
     } else {
         Ok(())
     }
 }
 
-/// Rule 5: one entry per host and switch, however many changes were missed.
+/// Rule 5, and step 6 of a change: once a host has acknowledged a full state
+/// and the publisher has handed that over, retry has nothing of that host and
+/// switch that the full state settles.
 ///
 /// # Errors
-/// Says how many there are.
-pub fn few_entries(world: &World) -> Result<(), String> {
-    match world.retry.core().map(retry::Retry::repush_entries) {
-        Some(entries) if entries > world.hosts.len() => Err(format!(
-            "{entries} re-push entries for {} hosts and one switch",
-            world.hosts.len()
-        )),
-        Some(_) | None => Ok(()),
+/// Names the entry.
+pub fn what_is_settled_is_not_tried_again(world: &World) -> Result<(), String> {
+    let Some(retry) = world.retry.core() else {
+        return Ok(());
+    };
+    let repush = retry
+        .repush()
+        .map(|(key, revision)| (key.clone(), "re-push", revision));
+    let rip = retry
+        .rip()
+        .map(|(key, revision)| (over(key), "rip", revision));
+    for (key, queue, revision) in repush.chain(rip) {
+        if let Some(settled) = world.witness.settled(&key)
+            && revision <= settled
+        {
+            return Err(format!(
+                "{} acknowledged all of switch {} as of revision {settled}, and retry still has \
+                 a {queue} entry of revision {revision}",
+                key.host, key.switch
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Rule 9: a fleet at rest stays so until something happens. Remembers from
+/// step to step.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// How much hosts had been asked, and for how many causes, when the fleet
+    /// was last seen at rest.
+    since: Option<(u64, u64)>,
+}
+
+impl Rest {
+    /// Looks at the world after a step.
+    ///
+    /// # Errors
+    /// A host was asked for what it had acknowledged.
+    pub fn lasts(&mut self, world: &World, operators: &Operators) -> Result<(), String> {
+        let (asked, causes) = (world.asked, world.witness.causes());
+        if let Some((before, then)) = self.since
+            && then == causes
+            && before != asked
+        {
+            return Err("a fleet at rest was asked for something, without a cause".to_owned());
+        }
+        if at_rest(world, operators) {
+            self.since = Some((asked, causes));
+        }
+        Ok(())
     }
 }
 
-/// Every host's datapath is what the acknowledged documents say, merged here
-/// in the most naive way.
+/// Every host's datapath is what the acknowledged documents say.
 ///
 /// # Errors
 /// Shows both.
 pub fn converged(world: &World, operators: &Operators) -> Result<(), String> {
     for machine in &world.hosts {
         let found = seen(&machine.datapath.picture());
-        let wanted = wanted(operators, &machine.name);
+        let wanted = operators.model.wanted(&machine.name);
         if found != wanted {
             return Err(format!(
                 "{} has\n  {found}\nand should have\n  {wanted}",
@@ -105,48 +198,26 @@ pub fn converged(world: &World, operators: &Operators) -> Result<(), String> {
 fn seen(picture: &Picture) -> Value {
     let bridges = picture.iter().map(|(switch, bridge)| {
         let ports = bridge.ports.iter().map(|(id, plugged)| {
-            let policy = &plugged.port.policy;
-            let port = json!({"vlan": policy.vlan.configured(), "blocked": policy.blocked});
+            let port = &plugged.port;
+            let port = json!({
+                "epoch": port.epoch,
+                "vnic": port.vnic,
+                "vlan": port.policy.vlan.configured(),
+                "blocked": port.policy.blocked,
+            });
             (id.to_string(), port)
         });
-        let bridge = json!({"mtu": bridge.settings.mtu,
-            "ports": ports.collect::<BTreeMap<_, _>>()});
+        let mirrors = bridge.mirrors.iter().map(|(name, mirror)| {
+            let mirror = json!({"ports": mirror.ports, "vlans": mirror.vlans,
+                "to": mirror.destination});
+            (name.to_string(), mirror)
+        });
+        let bridge = json!({
+            "mtu": bridge.settings.mtu,
+            "ports": ports.collect::<BTreeMap<_, _>>(),
+            "mirrors": mirrors.collect::<BTreeMap<_, _>>(),
+        });
         (switch.to_string(), bridge)
-    });
-    json!(bridges.collect::<BTreeMap<_, _>>())
-}
-
-fn wanted(operators: &Operators, host: &HostName) -> Value {
-    let of_kind = |wanted: &'static str| {
-        operators
-            .model
-            .iter()
-            .filter(move |((kind, _), _)| kind == wanted)
-            .map(|((_, name), document)| (name.clone(), document))
-    };
-    let groups: BTreeMap<String, &Value> = of_kind("PortGroup").collect();
-    let ports = of_kind("Port")
-        .filter(|(_, port)| port["host"] == json!(host))
-        .map(|(name, port)| {
-            let group = port["group"]
-                .as_str()
-                .and_then(|group| groups.get(group).copied())
-                .unwrap_or(&Value::Null);
-            let first = |field: &str, default: Value| {
-                [port, group]
-                    .into_iter()
-                    .map(|layer| layer["policy"][field].clone())
-                    .find(|value| !value.is_null())
-                    .unwrap_or(default)
-            };
-            let port = json!({"vlan": first("vlan", json!("untagged")),
-                "blocked": first("blocked", json!(false))});
-            (name, port)
-        })
-        .collect::<BTreeMap<_, _>>();
-    let bridges = of_kind("Switch").map(|(name, switch)| {
-        let mtu = switch.get("mtu").cloned().unwrap_or(json!(1500));
-        (name, json!({"mtu": mtu, "ports": ports}))
     });
     json!(bridges.collect::<BTreeMap<_, _>>())
 }

@@ -5,13 +5,17 @@
 //!
 //! [`world`] moves time and carries messages, [`node`] runs one core with its
 //! disk and may cut its power at any point of a turn, [`weather`] is how bad
-//! things are, [`workload`] is what
-//! operators ask, [`laws`] are the rules that are held against every step.
+//! things are. [`operators`] ask what [`wishes`] come to their minds, and
+//! [`model`] is what should come of it. [`laws`] are the rules that are held
+//! against every step, and [`witness`] what they need to know of the past.
 
 pub mod disk;
 pub mod laws;
+pub mod model;
 pub mod node;
+pub mod operators;
 mod start;
 pub mod weather;
-pub mod workload;
+pub mod wishes;
+pub mod witness;
 pub mod world;

@@ -26,6 +26,8 @@ pub enum PowerCut {
 pub struct Node<C: Core> {
     disk: Disk,
     spec: LedgerSpec,
+    /// Which of the disks that the machine has had.
+    disks: u64,
     running: Option<(C, Ledger)>,
     /// Raised at each start, so that answers to a run before find nobody.
     pub life: u64,
@@ -38,6 +40,7 @@ impl<C: Core> Node<C> {
         Self {
             disk: Disk::default(),
             spec,
+            disks: 1,
             running: None,
             life: 0,
         }
@@ -48,7 +51,7 @@ impl<C: Core> Node<C> {
     /// # Panics
     /// The ledger can't be opened or read: a crash must never lead there.
     pub fn start<E: std::fmt::Debug>(&mut self, load: impl FnOnce(&Ledger) -> Result<C, E>) {
-        let id = || StoreId(Uuid::from_u64_pair(1, 0));
+        let id = || StoreId(Uuid::from_u64_pair(self.disks, 0));
         let ledger = Ledger::on_backend_as(self.disk.clone(), self.spec, id)
             .unwrap_or_else(|e| panic!("{}: ledger after a crash: {e:?}", self.spec.service));
         let core = load(&ledger)
@@ -84,6 +87,20 @@ impl<C: Core> Node<C> {
         self.disk.fail_after(None);
     }
 
+    /// Power loss, and an empty disk in place of the one that was.
+    pub fn lose_disk(&mut self) {
+        self.disk.fail_after(Some(0));
+        self.running = None;
+        self.disk = Disk::default();
+        self.disks += 1;
+    }
+
+    /// Whether the disk is the one that the machine began with.
+    #[must_use]
+    pub fn kept_disk(&self) -> bool {
+        self.disks == 1
+    }
+
     /// Lets the core take its turn: an event, or only the time. The effects that have left, and whether
     /// the node still runs.
     ///
@@ -112,12 +129,10 @@ impl<C: Core> Node<C> {
         };
         match cut {
             None => return effects,
+            Some(PowerCut::AfterCommit) => effects.clear(),
             // The commit may have needed fewer syncs than the cut waited for,
-            // or none at all: then the effects were about to leave.
-            Some(PowerCut::BeforeCommit | PowerCut::DuringCommit | PowerCut::AfterCommit) => {
-                effects.clear();
-            }
-            Some(PowerCut::AmongEffects) => {
+            // or none at all; and what a turn lets go may have left.
+            Some(PowerCut::BeforeCommit | PowerCut::DuringCommit | PowerCut::AmongEffects) => {
                 let left = random.usize(0..=effects.len());
                 effects.truncate(left);
             }

@@ -34,6 +34,8 @@ pub(crate) fn publisher(
 ) -> Result<Publisher, config_publisher::load::LoadError> {
     let settings = config_publisher::core::Settings {
         push_timeout: Duration::from_millis(500),
+        // One push at a time, a few, and as many as there are.
+        awaited: [0, 6, usize::MAX][(seed % 3) as usize],
         seed,
         ..Default::default()
     };
@@ -58,10 +60,11 @@ pub(crate) fn retry(
 pub(crate) fn agent(
     ledger: &Ledger,
     host: &HostName,
+    session: Uuid,
     seed: u64,
 ) -> Result<Agent, host_agent::ledger::LoadError> {
     let settings = HostSettings {
-        session: Uuid::from_u64_pair(seed, 0),
+        session,
         node: host.to_string(),
         heartbeat: Duration::from_secs(5),
         quiet: Duration::from_secs(2),

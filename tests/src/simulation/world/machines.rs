@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config_publisher::events as publisher;
+use dvs_schemas::v1::{ApplyOutcome, RepushKey};
 use dvs_schemas::{Format, HostName, SwitchName};
 use host_agent::core::Agent;
 use host_agent::datapath::{Behaviour, Emulated};
 use host_agent::host::{Answer, Asker, HostEffect, HostEvent};
 use retry::Answer as RetryAnswer;
+use uuid::Uuid;
 
 use super::World;
 use super::traffic::{DEADLINE, HostQuestion, Item, Waiter, wire};
@@ -24,6 +26,8 @@ pub struct Machine {
     pub name: HostName,
     /// Its agent.
     pub agent: Node<Agent>,
+    /// Identity of the run of its agent.
+    pub session: Uuid,
     /// Its datapath; a crash of the agent leaves it alone.
     pub datapath: Emulated,
     /// The switches whose subject it hears.
@@ -37,6 +41,7 @@ impl Machine {
         Self {
             name: start::host_name(number),
             agent: Node::new(host_agent::ledger::SPEC),
+            session: Uuid::nil(),
             datapath: Emulated::new(Behaviour::default(), random.u64(..)),
             hears: BTreeSet::new(),
             connected: true,
@@ -107,10 +112,13 @@ impl World {
                 push,
                 call,
                 missing,
+                whole,
             } => {
                 if !missing.remove(host) {
                     return;
                 }
+                let applied = answer.as_ref().is_some_and(is_applied);
+                let told = whole.clone().filter(|_| applied);
                 let outcome = publisher::Outcome {
                     host: host.clone(),
                     call: *call,
@@ -125,6 +133,11 @@ impl World {
                     outcomes: vec![outcome],
                 };
                 self.turn_publisher(Some(event));
+                if let (Some((switch, revision)), true) = (told, self.publisher.runs()) {
+                    let host = host.clone();
+                    let key = RepushKey { host, switch };
+                    self.witness.acknowledged(key, revision);
+                }
             }
             Waiter::Flight { flight, .. } => {
                 let event = retry::Event::Answered {
@@ -169,6 +182,7 @@ impl World {
                 }
             }
             HostEffect::Hello(hello) => {
+                self.witness.caused();
                 let token = self.open(Waiter::Hello { host }, DEADLINE);
                 if self.hosts[host].connected {
                     let request = publisher::Request::Hello(wire(&hello));
@@ -210,6 +224,16 @@ impl World {
         if self.hosts[host].agent.life == life {
             self.turn_host(host, Some(event));
         }
+    }
+}
+
+fn is_applied(answer: &Answer) -> bool {
+    match answer {
+        Answer::Apply(report) => match report.outcome {
+            ApplyOutcome::Applied { .. } => true,
+            ApplyOutcome::Failed { .. } => false,
+        },
+        Answer::Remove(_) | Answer::Plan(_) | Answer::Live(_) | Answer::Problem(_) => false,
     }
 }
 

@@ -15,17 +15,18 @@ use std::time::Duration;
 
 use config_publisher::core::Publisher;
 use config_publisher::events as publisher;
-use dvs_schemas::v1::{EventAck, V1};
+use dvs_schemas::v1::{EntrySelection, EventAck, SelectionReply, V1};
 use dvs_schemas::{Problem, Revision, Timestamp};
 use host_agent::datapath::Behaviour;
 use host_agent::host::HostEvent;
-use retry::Retry;
+use retry::{Action, Retry};
 
 pub use machines::Machine;
-use traffic::{DEADLINE, Item, Slot, Waiter};
+use traffic::{DEADLINE, Item, RetryRequest, Slot, Waiter};
 
 use super::node::Node;
 use super::weather::Weather;
+use super::witness::Witness;
 
 /// Hosts of the simulated fleet.
 pub const HOSTS: usize = 5;
@@ -41,11 +42,22 @@ pub enum Place {
     Host(usize),
 }
 
+/// What an operator asks.
+#[derive(Debug, Clone)]
+pub enum Question {
+    /// The publisher.
+    Publisher(publisher::Request),
+    /// Retry, to act on entries.
+    Retry(Action, EntrySelection),
+}
+
 /// What an operator's request came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
-    /// The answer.
-    Answer(Box<Result<publisher::Reply, Problem>>),
+    /// The publisher's answer.
+    Published(Box<Result<publisher::Reply, Problem>>),
+    /// Retry's answer.
+    Acted(Result<SelectionReply, Problem>),
     /// No answer came; it may have been carried out.
     Silence,
 }
@@ -69,6 +81,8 @@ pub struct World {
     pub asked: u64,
     /// Power cuts so far.
     pub cuts: u64,
+    /// What laws need to know of the past.
+    pub witness: Witness,
     random: fastrand::Rng,
     queue: BTreeMap<(Timestamp, u64), Item>,
     sequence: u64,
@@ -94,6 +108,7 @@ impl World {
             told: BTreeMap::new(),
             asked: 0,
             cuts: 0,
+            witness: Witness::default(),
             random,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -140,9 +155,16 @@ impl World {
     }
 
     /// Sends an operator's request; what comes of it is in [`Self::told`].
-    pub fn ask(&mut self, request: publisher::Request) -> u64 {
+    pub fn ask(&mut self, question: Question) -> u64 {
         let token = self.open(Waiter::Operator, DEADLINE);
-        self.send(Item::ToPublisher { request, token });
+        self.witness.caused();
+        self.send(match question {
+            Question::Publisher(request) => Item::ToPublisher { request, token },
+            Question::Retry(action, selection) => Item::ToRetry {
+                request: RetryRequest::Act(action, selection),
+                token,
+            },
+        });
         token
     }
 
@@ -152,34 +174,45 @@ impl World {
         self.at(for_ms, Item::Link { host, up: true });
     }
 
-    /// The next thing happens. False if nothing will before `until`.
+    /// The next thing happens. False if nothing does until then, which is now.
     pub fn step(&mut self, until: Timestamp) -> bool {
         let first = self.queue.first_key_value().map(|((at, _), _)| *at);
         let due = self.first_due();
-        let wake = match (first, due) {
-            (Some(at), Some((due, place))) if due <= at => Some((due, place)),
-            (None, due) => due,
-            (Some(_), _) => None,
+        let next = first.into_iter().chain(due.map(|(due, _)| due)).min();
+        let Some(next) = next.filter(|next| *next <= until) else {
+            self.now = self.now.max(until);
+            return false;
         };
-        if let Some((due, place)) = wake {
-            if due > until {
-                return false;
+        self.now = self.now.max(next);
+        match due {
+            Some((due, place)) if due == next => {
+                self.note(&("wake", place));
+                self.wake(place);
             }
-            self.now = self.now.max(due);
-            self.note(&("wake", place));
-            self.wake(place);
-            return true;
+            Some(_) | None => {
+                if let Some((_, item)) = self.queue.pop_first() {
+                    self.note(&item);
+                    self.happen(item);
+                }
+            }
         }
-        if first.is_none_or(|at| at > until) {
-            return false;
-        }
-        let Some(((at, _), item)) = self.queue.pop_first() else {
-            return false;
-        };
-        self.now = self.now.max(at);
-        self.note(&item);
-        self.happen(item);
+        self.look();
         true
+    }
+
+    /// Lets the witness see whether the services have anything left to do.
+    fn look(&mut self) {
+        let entries = |retry: &Retry| retry.repush_entries() + retry.rip_entries();
+        if self.retry.core().is_some_and(|retry| entries(retry) == 0) {
+            self.witness.retry_done();
+        }
+        if self
+            .publisher
+            .core()
+            .is_some_and(|core| core.pending() == 0)
+        {
+            self.witness.publisher_done();
+        }
     }
 
     fn first_due(&self) -> Option<(Timestamp, Place)> {
@@ -229,19 +262,8 @@ impl World {
                 self.turn_publisher(Some(event));
             }
             Item::FromPublisher { token, result } => self.publisher_answers(token, result),
-            Item::ToRetry { put, token } => {
-                self.tokens += 1;
-                let to = self.tokens;
-                self.replies.insert((Place::Retry, to), token);
-                let event = retry::Event::Put {
-                    request: put,
-                    reply: retry::ReplyToken(to),
-                };
-                self.turn_retry(Some(event));
-            }
-            Item::FromRetry { token, result } => {
-                self.end_hand_over(token, result.map_err(|problem| problem.to_string()));
-            }
+            Item::ToRetry { request, token } => self.retry_is_asked(request, token),
+            Item::FromRetry { token, result } => self.retry_answers(token, result),
             Item::Heartbeat(heartbeat) => {
                 let event = publisher::Event::Heartbeat(heartbeat);
                 self.turn_publisher(Some(event));
@@ -267,6 +289,7 @@ impl World {
             Item::Start(place) => self.start(place),
             Item::Link { host, up } => {
                 self.hosts[host].connected = up;
+                self.witness.caused();
                 let event = if up {
                     HostEvent::Connected
                 } else {

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use config_publisher::events as publisher;
+use dvs_schemas::v1::FinalState;
 use dvs_schemas::{HostName, Problem};
 use host_agent::host::HostEvent;
 
-use super::traffic::{DEADLINE, HostQuestion, Item, Waiter, wire};
+use super::traffic::{DEADLINE, HostQuestion, Item, RetryRequest, Waiter, wire};
 use super::{HOSTS, Place, Told, World};
 
 impl World {
@@ -32,8 +33,8 @@ impl World {
             }
             publisher::Effect::HandOver { number, put } => {
                 let token = self.open(Waiter::HandOver { number }, DEADLINE);
-                let put = wire(&put);
-                self.send(Item::ToRetry { put, token });
+                let request = RetryRequest::Put(wire(&put));
+                self.send(Item::ToRetry { request, token });
             }
         }
     }
@@ -68,11 +69,21 @@ impl World {
             ),
         };
         let missing = hosts.iter().cloned().collect();
+        let whole = match &question {
+            HostQuestion::Clobber(clobber) => match clobber.state {
+                FinalState::Full { .. } | FinalState::Absent => {
+                    Some((clobber.switch.clone(), clobber.revision))
+                }
+                FinalState::Partial { .. } => None,
+            },
+            HostQuestion::Remove(_) | HostQuestion::Plan(_) => None,
+        };
         let token = self.open(
             Waiter::Push {
                 push,
                 call,
                 missing,
+                whole,
             },
             within,
         );
@@ -105,7 +116,7 @@ impl World {
         };
         match slot.waiter {
             Waiter::Operator => {
-                self.told.insert(token, Told::Answer(Box::new(result)));
+                self.told.insert(token, Told::Published(Box::new(result)));
             }
             Waiter::Render { flight } => {
                 let result = match result {

@@ -2,21 +2,17 @@
 //! Retry: what it wants done, and what becomes of its answers.
 
 use config_publisher::events as publisher;
-use dvs_schemas::v1::PutReply;
-use retry::HostCall;
+use dvs_schemas::Problem;
+use retry::{HostCall, ReplyBody};
 
-use super::traffic::{DEADLINE, HostQuestion, Item, Slot, Waiter, wire};
-use super::{Place, World};
+use super::traffic::{DEADLINE, HostQuestion, Item, RetryRequest, Waiter, wire};
+use super::{Place, Told, World};
 
 impl World {
     pub(super) fn retry_wants(&mut self, effect: retry::Effect) {
         match effect {
             retry::Effect::Reply { to, result } => {
                 if let Some(token) = self.replies.remove(&(Place::Retry, to.0)) {
-                    let result = result.map(|body| match body {
-                        retry::ReplyBody::Put(reply) => wire(&reply),
-                        other => panic!("a put was answered by {other:?}"),
-                    });
                     self.send(Item::FromRetry { token, result });
                 }
             }
@@ -51,14 +47,52 @@ impl World {
         }
     }
 
-    pub(super) fn end_hand_over(&mut self, token: u64, result: Result<PutReply, String>) {
-        if let Some(Slot {
-            waiter: Waiter::HandOver { number },
-            ..
-        }) = self.slots.remove(&token)
-        {
-            let event = publisher::Event::HandedOver { number, result };
-            self.turn_publisher(Some(event));
+    pub(super) fn retry_is_asked(&mut self, request: RetryRequest, token: u64) {
+        self.tokens += 1;
+        let to = self.tokens;
+        self.replies.insert((Place::Retry, to), token);
+        let reply = retry::ReplyToken(to);
+        let event = match request {
+            RetryRequest::Put(request) => {
+                let awaited = self.slots.contains_key(&token);
+                self.witness.put(&request, awaited);
+                retry::Event::Put { request, reply }
+            }
+            RetryRequest::Act(action, selection) => retry::Event::Act {
+                action,
+                selection,
+                reply,
+            },
+        };
+        self.turn_retry(Some(event));
+    }
+
+    pub(super) fn retry_answers(&mut self, token: u64, result: Result<ReplyBody, Problem>) {
+        let Some(slot) = self.slots.remove(&token) else {
+            return;
+        };
+        match slot.waiter {
+            Waiter::HandOver { number } => {
+                let result = match result {
+                    Ok(ReplyBody::Put(reply)) => Ok(wire(&reply)),
+                    Ok(other) => panic!("a put was answered by {other:?}"),
+                    Err(problem) => Err(problem.to_string()),
+                };
+                let event = publisher::Event::HandedOver { number, result };
+                self.turn_publisher(Some(event));
+            }
+            Waiter::Operator => {
+                let result = result.map(|body| match body {
+                    ReplyBody::Selection(reply) => wire(&reply),
+                    other => panic!("an action was answered by {other:?}"),
+                });
+                self.told.insert(token, Told::Acted(result));
+            }
+            Waiter::Push { .. }
+            | Waiter::Render { .. }
+            | Waiter::Flight { .. }
+            | Waiter::Hello { .. }
+            | Waiter::Tell { .. } => {}
         }
     }
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use config_publisher::events as publisher;
-use dvs_schemas::v1::{Clobber, Heartbeat, PutReply, Remove, RetryPut};
-use dvs_schemas::{Format, HostName, Problem, SwitchName};
+use dvs_schemas::v1::{Clobber, EntrySelection, Heartbeat, Remove, RetryPut};
+use dvs_schemas::{Format, HostName, Problem, Revision, SwitchName};
 use host_agent::host::{Answer, HostEffect, HostEvent};
-use retry::{Answer as RetryAnswer, FlightId};
+use retry::{Action, Answer as RetryAnswer, FlightId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,6 +24,9 @@ pub(super) enum Waiter {
         push: publisher::PushId,
         call: usize,
         missing: BTreeSet<HostName>,
+        /// The switch, and the revision of the whole of it that was sent; none
+        /// if it was less.
+        whole: Option<(SwitchName, Revision)>,
     },
     HandOver {
         number: u64,
@@ -71,6 +74,13 @@ pub(super) enum HostQuestion {
     Plan(Box<Clobber>),
 }
 
+/// What retry is asked.
+#[derive(Debug, Clone)]
+pub(super) enum RetryRequest {
+    Put(RetryPut),
+    Act(Action, EntrySelection),
+}
+
 /// What is on its way.
 #[derive(Debug, Clone)]
 pub(super) enum Item {
@@ -99,12 +109,12 @@ pub(super) enum Item {
         token: u64,
         result: Result<publisher::Reply, Problem>,
     },
-    /// A hand-over.
-    ToRetry { put: RetryPut, token: u64 },
+    /// A hand-over, or an operator's request.
+    ToRetry { request: RetryRequest, token: u64 },
     /// Retry's answer.
     FromRetry {
         token: u64,
-        result: Result<PutReply, Problem>,
+        result: Result<retry::ReplyBody, Problem>,
     },
     /// A heartbeat.
     Heartbeat(Heartbeat),
@@ -132,6 +142,41 @@ pub(super) enum Item {
     Link { host: usize, up: bool },
 }
 
+impl Item {
+    /// Whether it is an operator's request. One that the bus repeats or
+    /// delays would undo later ones; NATS does not repeat, and a client that
+    /// gave up has taken its request back.
+    pub(super) fn is_operators(&self) -> bool {
+        match self {
+            Self::ToPublisher { request, .. } => match request {
+                publisher::Request::Hello(_) | publisher::Request::Render(_) => false,
+                publisher::Request::Apply(_)
+                | publisher::Request::Delete(_)
+                | publisher::Request::Get(_)
+                | publisher::Request::Resync(_)
+                | publisher::Request::Disconnect(_)
+                | publisher::Request::Hosts(_) => true,
+            },
+            Self::ToRetry { request, .. } => match request {
+                RetryRequest::Put(_) => false,
+                RetryRequest::Act(..) => true,
+            },
+            Self::ToHost { .. }
+            | Self::FromHost { .. }
+            | Self::FromPublisher { .. }
+            | Self::FromRetry { .. }
+            | Self::Heartbeat(_)
+            | Self::NoResponder { .. }
+            | Self::Deadline { .. }
+            | Self::Datapath { .. }
+            | Self::Acknowledged { .. }
+            | Self::Subscribed { .. }
+            | Self::Start(_)
+            | Self::Link { .. } => false,
+        }
+    }
+}
+
 /// Through the wire and back: what a message can't say does not arrive.
 pub(super) fn wire<T: Serialize + DeserializeOwned>(message: &T) -> T {
     let bytes = dvs_schemas::codec::encode(Format::MessagePack, message)
@@ -151,10 +196,7 @@ impl World {
 
     /// Over the bus: perhaps lost, perhaps twice, at some time.
     pub(super) fn send(&mut self, item: Item) {
-        // An operator's request repeated by the bus would undo later ones;
-        // NATS does not repeat, and hosts and services must not care.
-        let operators = matches!(&item, Item::ToPublisher { request, .. }
-            if !matches!(request, publisher::Request::Hello(_) | publisher::Request::Render(_)));
+        let operators = item.is_operators();
         if self.random.f64() < self.weather.loss {
             return;
         }
@@ -196,6 +238,7 @@ impl World {
                 push,
                 call,
                 missing,
+                whole: _,
             } => {
                 let outcomes = missing
                     .into_iter()

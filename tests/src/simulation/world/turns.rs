@@ -3,6 +3,7 @@
 
 use config_publisher::events as publisher;
 use host_agent::host::HostEvent;
+use uuid::Uuid;
 
 use super::traffic::Item;
 use super::{Place, World};
@@ -21,6 +22,19 @@ impl World {
         self.fell(place);
     }
 
+    /// The publisher's disk is gone. What it starts with next is empty, and a
+    /// later store.
+    pub fn lose_store(&mut self) {
+        self.note(&"the publisher's disk is lost");
+        let ran = self.publisher.runs();
+        self.publisher.lose_disk();
+        self.witness.store_lost();
+        self.queue.retain(|_, item| !item.is_operators());
+        if ran {
+            self.fell(Place::Publisher);
+        }
+    }
+
     pub(super) fn life(&self, place: Place) -> u64 {
         match place {
             Place::Publisher => self.publisher.life,
@@ -31,6 +45,7 @@ impl World {
 
     pub(super) fn fell(&mut self, place: Place) {
         self.cuts += 1;
+        self.witness.fell(place);
         self.slots
             .retain(|_, slot| slot.waiter.place() != Some(place));
         self.replies.retain(|(at, _), _| *at != place);
@@ -43,6 +58,7 @@ impl World {
     pub(super) fn start(&mut self, place: Place) {
         let now = self.now;
         let seed = self.random.u64(..);
+        self.witness.caused();
         match place {
             Place::Publisher => {
                 self.publisher
@@ -57,10 +73,12 @@ impl World {
                 self.turn_retry(None);
             }
             Place::Host(n) => {
-                let name = self.hosts[n].name.clone();
-                self.hosts[n]
+                let machine = &mut self.hosts[n];
+                machine.session = Uuid::from_u64_pair(seed, 0);
+                let (name, session) = (&machine.name, machine.session);
+                machine
                     .agent
-                    .start(|ledger| start::agent(ledger, &name, seed));
+                    .start(|ledger| start::agent(ledger, name, session, seed));
                 self.turn_host(n, None);
                 if self.hosts[n].connected {
                     self.turn_host(n, Some(HostEvent::Connected));
