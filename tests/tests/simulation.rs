@@ -53,7 +53,6 @@ impl Life {
             let (world, operators) = (&self.world, &self.operators);
             self.hold(laws::nothing_acknowledged_is_lost(world, operators));
             self.hold(laws::one_owner_per_epoch(world));
-            self.hold(laws::no_silent_divergence(world, operators));
             self.hold(laws::what_is_settled_is_not_tried_again(world));
             let rest = self.rest.lasts(world, operators);
             self.hold(rest);

@@ -105,19 +105,6 @@ pub fn at_rest(world: &World, operators: &Operators) -> bool {
         })
 }
 
-/// Rule 4: where nobody sees anything left to do, every host has what it
-/// should have.
-///
-/// # Errors
-/// Names the host that nobody would ever mend.
-pub fn no_silent_divergence(world: &World, operators: &Operators) -> Result<(), String> {
-    if at_rest(world, operators) {
-        converged(world, operators)
-    } else {
-        Ok(())
-    }
-}
-
 /// Rule 5, and step 6 of a change: once a host has acknowledged a full state
 /// and the publisher has handed that over, retry has nothing of that host and
 /// switch that the full state settles.
@@ -148,30 +135,45 @@ pub fn what_is_settled_is_not_tried_again(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// Rule 9: a fleet at rest stays so until something happens. Remembers from
-/// step to step.
+/// A fleet at rest, from step to step.
 #[derive(Debug, Default)]
 pub struct Rest {
-    /// How much hosts had been asked, and for how many causes, when the fleet
-    /// was last seen at rest.
-    since: Option<(u64, u64)>,
+    since: Option<Moment>,
+}
+
+/// What changes when something happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Moment {
+    causes: u64,
+    asked: u64,
+    writes: u64,
 }
 
 impl Rest {
-    /// Looks at the world after a step.
+    /// Looks at the world after a step. Rule 4: where nobody sees anything
+    /// left to do, every host has what it should have. Rule 9: a fleet at rest
+    /// stays so until there is a cause.
     ///
     /// # Errors
-    /// A host was asked for what it had acknowledged.
+    /// Names the host that nobody would ever mend, or says what happened
+    /// without a cause.
     pub fn lasts(&mut self, world: &World, operators: &Operators) -> Result<(), String> {
-        let (asked, causes) = (world.asked, world.witness.causes());
-        if let Some((before, then)) = self.since
-            && then == causes
-            && before != asked
-        {
-            return Err("a fleet at rest was asked for something, without a cause".to_owned());
+        let machines = world.hosts.iter();
+        let now = Moment {
+            causes: world.witness.causes(),
+            asked: world.asked,
+            writes: machines.map(|machine| machine.datapath.writes()).sum(),
+        };
+        match self.since {
+            Some(since) if since == now => return Ok(()),
+            Some(since) if since.causes == now.causes => {
+                return Err(format!("without a cause {since:?} came to {now:?}"));
+            }
+            Some(_) | None => {}
         }
         if at_rest(world, operators) {
-            self.since = Some((asked, causes));
+            self.since = Some(now);
+            return converged(world, operators);
         }
         Ok(())
     }
