@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use dvs_schemas::subjects;
 use dvs_transport::testing::NatsServer;
 use serde_json::{Value, json};
@@ -17,6 +17,10 @@ use crate::operator::Operator;
 /// How long a test waits for something that must come. Far beyond what it
 /// takes, for machines that do a dozen tests at once.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// When a question is taken for lost. For a moment after a kill the bus still
+/// hands questions to the dead, where nobody answers.
+const LOST: Duration = Duration::from_secs(10);
 
 /// A program of the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -258,7 +262,8 @@ impl Fleet {
         let began = Instant::now();
         let mut pause = Duration::from_millis(10);
         loop {
-            let last = question(&self.operator).await;
+            let asked = tokio::time::timeout(LOST, question(&self.operator)).await;
+            let last = asked.unwrap_or_else(|_| Err(anyhow!("no answer within {LOST:?}")));
             match last {
                 Ok(found) if answer(&found) => return Ok(found),
                 last if began.elapsed() > PATIENCE => {
