@@ -339,6 +339,24 @@ impl Fleet {
         Ok(())
     }
 
+    /// Waits until the collector has that every host's port is there, with
+    /// this VLAN.
+    ///
+    /// # Errors
+    /// It has something else.
+    pub async fn stored_vlan(&self, vlan: &Value) -> Result<()> {
+        let expected = self.settings.hosts as usize;
+        self.until(
+            &format!("{expected} ports stored with VLAN {vlan}"),
+            async |operator| operator.runtime().await,
+            |ports| {
+                ports.len() == expected && ports.iter().all(|port| port["state"]["vlan"] == *vlan)
+            },
+        )
+        .await?;
+        Ok(())
+    }
+
     /// What every host's datapath has, read past all stores: port → its VLAN
     /// as `runtime.live` tells it.
     ///

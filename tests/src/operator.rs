@@ -156,6 +156,15 @@ impl Operator {
         self.pages(dvs_schemas::subjects::RETRY_LIST, "rip").await
     }
 
+    /// The runtime state of all ports, as the collector has it.
+    ///
+    /// # Errors
+    /// Refused, or no answer.
+    pub async fn runtime(&self) -> Result<Vec<Value>> {
+        self.pages(dvs_schemas::subjects::RUNTIME_LIST, "ports")
+            .await
+    }
+
     async fn pages(&self, subject: &str, list: &str) -> Result<Vec<Value>> {
         let mut all = Vec::new();
         let mut request = json!({});

@@ -66,7 +66,8 @@ async fn survives(victims: &[Program]) -> Result<()> {
     for (port, found) in vlans {
         assert_eq!(found, json!({"access": vlan}), "{port}");
     }
-    Ok(())
+    // Told once per change, so nothing but what was told makes it true.
+    fleet.stored_vlan(&json!({"access": vlan})).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
