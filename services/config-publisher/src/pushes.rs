@@ -327,6 +327,19 @@ impl Push {
         self.open
     }
 
+    /// Hosts whose acknowledgement of the whole of a switch is still to come.
+    pub fn getting_whole<'a>(
+        &'a self,
+        switch: &'a SwitchName,
+    ) -> impl Iterator<Item = &'a HostName> {
+        let whole =
+            |flight: &&Flight| flight.switch == *switch && matches!(flight.about, About::Whole(_));
+        self.flights.iter().filter(whole).flat_map(|flight| {
+            let hosts = flight.hosts.iter().zip(&flight.ended);
+            hosts.filter(|(_, ended)| !**ended).map(|(host, _)| host)
+        })
+    }
+
     /// Takes in the end of a call; the second end of the same call, or the end
     /// of one that never was, changes nothing.
     pub fn end(&mut self, outcome: Outcome, fleet: &mut Fleet, now: Timestamp) {

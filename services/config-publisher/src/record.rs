@@ -58,7 +58,7 @@ impl Owed {
     }
 
     /// Adds what is owed besides. A host that is owed everything needs no parts.
-    fn join(&mut self, other: Self) {
+    pub(crate) fn join(&mut self, other: Self) {
         let Self {
             settings,
             globals,

@@ -88,8 +88,9 @@ impl Publisher {
         let Parcel {
             push: id,
             records,
-            owed,
+            mut owed,
         } = parcel;
+        self.reach(&mut owed);
         let to_all = owed.switches.values().any(Owed::to_all);
         let roster = if to_all { self.fleet.muster(now) } else { None };
         let Begun { push, calls, away } = begin(self.view(), &owed, roster.as_ref(), now);
@@ -101,6 +102,24 @@ impl Publisher {
                 push: id,
                 calls,
                 within: self.settings.push_timeout,
+            });
+        }
+    }
+
+    /// A host that is still to acknowledge the whole of a switch may not hear
+    /// the messages to all of that switch yet: what they would tell it, it gets
+    /// as the whole once more.
+    fn reach(&self, owed: &mut Record) {
+        for (switch, owed) in &mut owed.switches {
+            if !owed.to_all() {
+                continue;
+            }
+            let under_way = self.pushes.values();
+            let deaf = under_way.flat_map(|under_way| under_way.push.getting_whole(switch));
+            let whole = deaf.cloned().collect();
+            owed.join(Owed {
+                whole,
+                ..Owed::default()
             });
         }
     }

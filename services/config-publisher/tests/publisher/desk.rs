@@ -183,7 +183,7 @@ impl Desk {
         outcomes
     }
 
-    fn answer(&self, host: &HostName, call: &Call) -> Answer {
+    pub(crate) fn answer(&self, host: &HostName, call: &Call) -> Answer {
         let manner = self.manners.get(host).copied().unwrap_or(Manner::Applies);
         match manner {
             Manner::Applies => {}

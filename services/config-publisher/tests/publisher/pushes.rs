@@ -134,6 +134,41 @@ fn a_changed_group_is_one_message_to_all_hosts() {
 }
 
 #[test]
+fn a_host_that_may_not_hear_messages_to_all_yet_gets_the_whole_again() {
+    let mut desk = Desk::of(2);
+    desk.send(waiting(SITE));
+    let (push, calls) = pushes(&desk.undone)[0];
+    let heard = Outcome {
+        host: name("h1"),
+        call: 0,
+        answer: desk.answer(&name("h1"), &calls[0]),
+    };
+    desk.undone.clear();
+    desk.hear(Event::Outcomes {
+        push,
+        outcomes: vec![heard],
+    });
+    desk.send(waiting(&web(200)));
+    let calls: Vec<_> = pushes(&desk.undone)
+        .into_iter()
+        .flat_map(|(_, calls)| calls)
+        .map(|call| (hosts_of(call), short(call)))
+        .collect();
+    let partial = Sent::Partial {
+        at: 2,
+        settings: false,
+        groups: vec!["web".to_owned()],
+        ports: Vec::new(),
+        removed: Vec::new(),
+    };
+    let full = Sent::Full {
+        at: 2,
+        ports: Vec::new(),
+    };
+    assert_eq!(calls, [(hosts(["h1"]), partial), (hosts(["h2"]), full)]);
+}
+
+#[test]
 fn a_change_that_hosts_do_not_see_is_pushed_to_nobody() {
     let mut desk = Desk::of(2);
     desk.apply(SITE);
