@@ -7,28 +7,12 @@ mod harness;
 use std::time::Duration;
 
 use dvs_ledger::Core;
-use dvs_schemas::v1::{
-    Changed, Link, Live, LiveReply, LiveRequest, RuntimeListRequest, RuntimeRecord, V1,
-};
+use dvs_schemas::v1::{Changed, Link, LiveReply, RuntimeListRequest, RuntimeRecord};
 use dvs_schemas::{ProblemCode, Timestamp};
-use harness::{World, changed, counters, gone, host, live_reply, port, settled, state};
+use harness::{
+    World, begun, changed, counters, gone, host, live_reply, port, question, settled, state,
+};
 use runtime_collector::{Answer, SNAPSHOTS};
-
-fn question(of: Option<&str>, after: Option<&str>) -> Live {
-    Live {
-        v: V1,
-        port: of.map(port),
-        after: after.map(port),
-    }
-}
-
-/// A run of host `h1` that begins with the snapshot of nothing.
-fn begun() -> World {
-    let mut world = World::new();
-    let ask = world.heartbeat("h1", 1, 0).unwrap();
-    world.answer(ask, Answer::Live(live_reply("h1", vec![], vec![])));
-    world
-}
 
 #[test]
 fn an_event_is_acknowledged_when_it_is_there_for_good() {
@@ -313,113 +297,6 @@ fn snapshots_at_once_are_bounded_and_every_host_gets_its_own() {
     served.sort();
     hosts.sort();
     assert_eq!(served, hosts);
-}
-
-#[test]
-fn a_live_read_goes_past_the_store_and_leaves_it_as_it_was() {
-    let mut world = begun();
-    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
-    let before = world.list();
-    let now = live_reply(
-        "h1",
-        vec![state("web-1", 3, 9)],
-        vec![counters("web-1", 3, 99)],
-    );
-    let of_port = LiveRequest {
-        port: Some(port("web-1")),
-        ..LiveRequest::default()
-    };
-    let (asked, reply) = world.live(of_port, Answer::Live(now.clone()));
-    assert_eq!(asked, Some((host("h1"), question(Some("web-1"), None))));
-    assert_eq!(reply, Ok(now.clone()));
-    let page = LiveReply {
-        next: Some(port("web-1")),
-        ..now
-    };
-    for after in [None, Some("web-0")] {
-        let of_host = LiveRequest {
-            host: Some(host("h1")),
-            after: after.map(port),
-            ..LiveRequest::default()
-        };
-        let (asked, reply) = world.live(of_host, Answer::Live(page.clone()));
-        assert_eq!(asked, Some((host("h1"), question(None, after))));
-        assert_eq!(reply, Ok(page.clone()));
-    }
-    assert_eq!(world.list(), before);
-    world.crash();
-    assert_eq!(world.list(), before);
-}
-
-#[test]
-fn a_live_read_that_cannot_be_says_why() {
-    let mut world = begun();
-    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
-    let of = |name: &str| LiveRequest {
-        port: Some(port(name)),
-        ..LiveRequest::default()
-    };
-    let of_and_after = LiveRequest {
-        after: Some(port("web-0")),
-        ..of("web-1")
-    };
-    let none = live_reply("h1", vec![], vec![]);
-    let cases = [
-        (
-            LiveRequest::default(),
-            Answer::TimedOut,
-            ProblemCode::Invalid,
-            "neither a port nor a host",
-        ),
-        (
-            of_and_after,
-            Answer::TimedOut,
-            ProblemCode::Invalid,
-            "one port has no pages",
-        ),
-        (
-            of("web-9"),
-            Answer::TimedOut,
-            ProblemCode::NotFound,
-            "no host has told of port web-9",
-        ),
-        (
-            of("web-1"),
-            Answer::Live(none),
-            ProblemCode::NotFound,
-            "host h1 does not have port web-1 now",
-        ),
-        (
-            of("web-1"),
-            Answer::TimedOut,
-            ProblemCode::Unavailable,
-            "host h1: no answer within 5s",
-        ),
-        (
-            of("web-1"),
-            Answer::NoResponder,
-            ProblemCode::Unavailable,
-            "host h1: nobody listens",
-        ),
-        (
-            of("web-1"),
-            Answer::NotSent("offline".to_owned()),
-            ProblemCode::Unavailable,
-            "host h1: offline",
-        ),
-        (
-            of("web-1"),
-            Answer::Refused("busy".to_owned()),
-            ProblemCode::Unavailable,
-            "host h1: busy",
-        ),
-    ];
-    for (request, answer, code, text) in cases {
-        let (_, reply) = world.live(request, answer);
-        let problem = reply.unwrap_err();
-        assert_eq!(problem.code, code);
-        assert!(problem.message.contains(text), "{problem}");
-    }
 }
 
 #[test]

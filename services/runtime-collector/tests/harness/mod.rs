@@ -123,6 +123,22 @@ pub fn live_reply(from: &str, ports: Vec<PortRuntime>, counters: Vec<CountersOf>
     }
 }
 
+pub fn question(of: Option<&str>, after: Option<&str>) -> Live {
+    Live {
+        v: V1,
+        port: of.map(port),
+        after: after.map(port),
+    }
+}
+
+/// A run of host `h1` that begins with the snapshot of nothing.
+pub fn begun() -> World {
+    let mut world = World::new();
+    let ask = world.heartbeat("h1", 1, 0).unwrap();
+    world.answer(ask, Answer::Live(live_reply("h1", vec![], vec![])));
+    world
+}
+
 impl World {
     pub fn new() -> Self {
         let ledger = Ledger::on_backend(InMemoryBackend::new(), SPEC).unwrap();

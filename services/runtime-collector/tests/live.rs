@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Questions for what a host has now, past the store.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use dvs_schemas::ProblemCode;
+use dvs_schemas::v1::{LiveReply, LiveRequest};
+use harness::{begun, changed, counters, host, live_reply, port, question, state};
+use runtime_collector::Answer;
+
+#[test]
+fn a_live_read_goes_past_the_store_and_leaves_it_as_it_was() {
+    let mut world = begun();
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    let before = world.list();
+    let now = live_reply(
+        "h1",
+        vec![state("web-1", 3, 9)],
+        vec![counters("web-1", 3, 99)],
+    );
+    let of_port = LiveRequest {
+        port: Some(port("web-1")),
+        ..LiveRequest::default()
+    };
+    let (asked, reply) = world.live(of_port, Answer::Live(now.clone()));
+    assert_eq!(asked, Some((host("h1"), question(Some("web-1"), None))));
+    assert_eq!(reply, Ok(now.clone()));
+    let page = LiveReply {
+        next: Some(port("web-1")),
+        ..now
+    };
+    for after in [None, Some("web-0")] {
+        let of_host = LiveRequest {
+            host: Some(host("h1")),
+            after: after.map(port),
+            ..LiveRequest::default()
+        };
+        let (asked, reply) = world.live(of_host, Answer::Live(page.clone()));
+        assert_eq!(asked, Some((host("h1"), question(None, after))));
+        assert_eq!(reply, Ok(page.clone()));
+    }
+    assert_eq!(world.list(), before);
+    world.crash();
+    assert_eq!(world.list(), before);
+}
+
+#[test]
+fn a_live_read_that_cannot_be_says_why() {
+    let mut world = begun();
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    let of = |name: &str| LiveRequest {
+        port: Some(port(name)),
+        ..LiveRequest::default()
+    };
+    let of_and_after = LiveRequest {
+        after: Some(port("web-0")),
+        ..of("web-1")
+    };
+    let none = live_reply("h1", vec![], vec![]);
+    let cases = [
+        (
+            LiveRequest::default(),
+            Answer::TimedOut,
+            ProblemCode::Invalid,
+            "neither a port nor a host",
+        ),
+        (
+            of_and_after,
+            Answer::TimedOut,
+            ProblemCode::Invalid,
+            "one port has no pages",
+        ),
+        (
+            of("web-9"),
+            Answer::TimedOut,
+            ProblemCode::NotFound,
+            "no host has told of port web-9",
+        ),
+        (
+            of("web-1"),
+            Answer::Live(none),
+            ProblemCode::NotFound,
+            "host h1 does not have port web-1 now",
+        ),
+        (
+            of("web-1"),
+            Answer::TimedOut,
+            ProblemCode::Unavailable,
+            "host h1: no answer within 5s",
+        ),
+        (
+            of("web-1"),
+            Answer::NoResponder,
+            ProblemCode::Unavailable,
+            "host h1: nobody listens",
+        ),
+        (
+            of("web-1"),
+            Answer::NotSent("offline".to_owned()),
+            ProblemCode::Unavailable,
+            "host h1: offline",
+        ),
+        (
+            of("web-1"),
+            Answer::Refused("busy".to_owned()),
+            ProblemCode::Unavailable,
+            "host h1: busy",
+        ),
+    ];
+    for (request, answer, code, text) in cases {
+        let (_, reply) = world.live(request, answer);
+        let problem = reply.unwrap_err();
+        assert_eq!(problem.code, code);
+        assert!(problem.message.contains(text), "{problem}");
+    }
+}
