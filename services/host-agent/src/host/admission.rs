@@ -62,12 +62,11 @@ impl HostCore {
         let full = !matches!(message.state, FinalState::Partial { .. });
         // An overtaken one says nothing about what is there beside.
         let first_full = full && !switch.full_seen && message.revision >= switch.held.floor;
-        let marks = if first_full {
+        let mut marks = switch.marks(there, &touched);
+        if first_full {
             switch.full_seen = true;
-            Parts::all(&switch.held, there)
-        } else {
-            switch.marks(there, &touched)
-        };
+            marks.extend(Parts::all(&switch.held, there));
+        }
         let scope = switch.scope(message, &marks);
         switch.dirty.extend(marks);
         if full {

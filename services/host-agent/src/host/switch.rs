@@ -92,10 +92,12 @@ impl Switch {
 
     /// The parts that a message's traces may have made untrue.
     pub(super) fn marks(&self, there: Option<&Bridge>, touched: &Touched) -> Parts {
-        if let Some(Touch::Came | Touch::Changed | Touch::Went) = touched.settings {
-            return Parts::all(&self.held, there);
-        }
-        let mut parts = Parts::default();
+        let mut parts = match touched.settings {
+            Some(Touch::Came | Touch::Changed | Touch::Went) => Parts::all(&self.held, there),
+            Some(Touch::Renumbered) | None => Parts::default(),
+        };
+        // What went is held no more, and may be there only when the apply that
+        // is under way is over: it is marked by name.
         let mut ports_moved = false;
         for (object, touch) in &touched.objects {
             match (object, touch) {
@@ -116,6 +118,9 @@ impl Switch {
         if ports_moved {
             // Mirror sessions have only ports of this host as their ends.
             parts.mirrors.extend(all_mirrors(&self.held, there));
+            // Ports that outlive the word that nothing is to stay keep the
+            // bridge; it goes with the last of them.
+            parts.bridge |= self.held.settings.is_none();
         }
         parts
     }

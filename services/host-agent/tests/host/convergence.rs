@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dvs_schemas::v1::Link;
+use dvs_schemas::v1::{FinalState, Link};
 use dvs_schemas::{Epoch, PortId, SwitchName};
 use host_agent::datapath::{
     Behaviour, Bridge, BridgeSettings, Emulated, Picture, PluggedPort, VirtualPort,
@@ -163,6 +163,41 @@ proptest! {
                 prop_assert_eq!(rig.core().there(), &rig.datapath.picture());
             }
         }
+    }
+
+    /// What a message takes away may be there only when the apply that is under
+    /// way is over, and nobody names it again.
+    #[test]
+    fn what_comes_while_an_apply_is_under_way_leaves_nothing_behind(
+        before in commits(),
+        after in commits(),
+        under_way in vec(any::<bool>(), 1..20),
+        goes in any::<bool>(),
+    ) {
+        let mut publishers = [Publisher::new(1), Publisher::new(2)];
+        let mut messages = Vec::new();
+        for (publisher, commits) in publishers.iter_mut().zip([&before, &after]) {
+            messages.extend(publisher.messages(commits));
+            messages.push(Message::Clobber(publisher.full().into()));
+        }
+        if goes {
+            let mut last = publishers[1].full();
+            last.revision = last.revision.next();
+            last.state = FinalState::Absent;
+            messages.push(Message::Clobber(last.into()));
+        }
+        let mut rig = Rig::new();
+        for (message, under_way) in messages.iter().zip(under_way.iter().cycle()) {
+            rig.hold_datapath = *under_way;
+            deliver(&mut rig, message);
+        }
+        rig.hold_datapath = false;
+        rig.settle();
+        let there = rig.datapath.picture();
+        let left = whole_plan(&rig.held("prod").unwrap(), &there);
+        prop_assert_eq!(left.steps, Vec::new());
+        prop_assert_eq!(rig.core().there(), &there);
+        prop_assert!(!goes || there.is_empty(), "{:?}", there);
     }
 
     #[test]
