@@ -16,7 +16,7 @@ use dvs_tests::simulation::world::{HOSTS, Place, World};
 /// Seeds per run; `DVS_SEEDS=10000` for a night, `DVS_SEED=7` for one.
 const SEEDS: u64 = 200;
 /// Requests of the operators per seed.
-const WISHES: usize = 30;
+const WISHES: usize = 40;
 /// Simulated time within which a healed fleet must have converged: some
 /// back-offs of 2 s and hellos of a few seconds each.
 const HEALED: Duration = Duration::from_secs(90);
@@ -52,7 +52,9 @@ impl Life {
         while self.world.step(until) {
             let (world, operators) = (&self.world, &self.operators);
             self.hold(laws::nothing_acknowledged_is_lost(world, operators));
+            self.hold(laws::nothing_comes_back(world));
             self.hold(laws::one_owner_per_epoch(world));
+            self.hold(laws::nothing_missed_is_forgotten(world));
             self.hold(laws::what_is_settled_is_not_tried_again(world));
             let rest = self.rest.lasts(world, operators);
             self.hold(rest);
@@ -100,7 +102,8 @@ fn live(seed: u64) -> Told {
     life.have(Wish::first());
 
     life.world.set_weather(weather(&mut random));
-    let mut loss = (random.u8(0..4) == 0).then(|| random.usize(0..WISHES));
+    let mut loss = (random.u8(0..3) == 0).then(|| random.usize(0..WISHES * 3 / 4));
+    let longest_pause = [40, 150, 400][random.usize(0..3)];
     let mut left = WISHES;
     while left > 0 || !life.operators.idle() {
         if life.operators.listen(&mut life.world) && left > 0 {
@@ -117,7 +120,7 @@ fn live(seed: u64) -> Told {
             life.world.lose_store();
             life.operators.restore(&mut life.world);
         }
-        let pause = Duration::from_millis(random.u64(1..400));
+        let pause = Duration::from_millis(random.u64(1..longest_pause));
         life.run(pause);
     }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rules of `docs/design.md`, as questions to a world at any moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use dvs_schemas::v1::{RepushKey, RipKey};
 use dvs_schemas::{Document, Epoch, HostName, PortId};
 use host_agent::datapath::Picture;
+use host_agent::host::HostCore;
 use serde_json::{Value, json};
 
 use super::operators::Operators;
@@ -59,6 +61,28 @@ pub fn documents_are_kept(world: &World, operators: &Operators) -> Result<(), St
     }
 }
 
+/// Rule 2: what a host was told to be gone does not come back by a message
+/// that is older than that.
+///
+/// # Errors
+/// Names the host and what is back.
+pub fn nothing_comes_back(world: &World) -> Result<(), String> {
+    let Some(machine) = world.turned().map(|host| &world.hosts[host]) else {
+        return Ok(());
+    };
+    let core = machine.agent.core();
+    let held = core.and_then(|agent| agent.host(&machine.name));
+    for (switch, held) in held.into_iter().flat_map(HostCore::held) {
+        if let Some((object, why)) = machine.taken.back(switch, held) {
+            return Err(format!(
+                "{} holds {object} of switch {switch}, and {why}",
+                machine.name
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Rule 6: no port has two owners in one epoch. Epochs of two stores can't be
 /// compared.
 ///
@@ -103,6 +127,35 @@ pub fn at_rest(world: &World, operators: &Operators) -> bool {
                     .fleet()
                     .is_stranger(&machine.name, machine.session)
         })
+}
+
+/// Rule 4: what a host has missed stays an entry until the host has
+/// acknowledged what covers it, or is to have it again.
+///
+/// # Errors
+/// Names the host that was forgotten.
+pub fn nothing_missed_is_forgotten(world: &World) -> Result<(), String> {
+    let Some(retry) = world.retry.core() else {
+        return Ok(());
+    };
+    let entries: BTreeSet<&RepushKey> = retry.repush().map(|(key, _)| key).collect();
+    let lost = world.witness.missed();
+    if let Some((key, revision)) = lost.into_iter().find(|(key, _)| !entries.contains(key)) {
+        let RepushKey { host, switch } = key;
+        return Err(format!(
+            "{host} missed revision {revision} of switch {switch}, and retry has no entry of it"
+        ));
+    }
+    let entries: BTreeSet<&RipKey> = retry.rip().map(|(key, _)| key).collect();
+    let lost = world.witness.unremoved();
+    if let Some((key, revision)) = lost.into_iter().find(|(key, _)| !entries.contains(key)) {
+        let RipKey { host, switch, port } = key;
+        return Err(format!(
+            "{host} did not remove port {port} of switch {switch} as of revision {revision}, and \
+             retry has no entry of it"
+        ));
+    }
+    Ok(())
 }
 
 /// Rule 5, and step 6 of a change: once a host has acknowledged a full state

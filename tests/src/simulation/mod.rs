@@ -7,7 +7,8 @@
 //! disk and may cut its power at any point of a turn, [`weather`] is how bad
 //! things are. [`operators`] ask what [`wishes`] come to their minds, and
 //! [`model`] is what should come of it. [`laws`] are the rules that are held
-//! against every step, and [`witness`] what they need to know of the past.
+//! against every step, [`witness`] and [`taken`] what they need to know of the
+//! past.
 
 pub mod disk;
 pub mod laws;
@@ -15,6 +16,7 @@ pub mod model;
 pub mod node;
 pub mod operators;
 mod start;
+pub mod taken;
 pub mod weather;
 pub mod wishes;
 pub mod witness;

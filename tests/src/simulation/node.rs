@@ -51,13 +51,19 @@ impl<C: Core> Node<C> {
     /// # Panics
     /// The ledger can't be opened or read: a crash must never lead there.
     pub fn start<E: std::fmt::Debug>(&mut self, load: impl FnOnce(&Ledger) -> Result<C, E>) {
-        let id = || StoreId(Uuid::from_u64_pair(self.disks, 0));
-        let ledger = Ledger::on_backend_as(self.disk.clone(), self.spec, id)
+        let store = self.store();
+        let ledger = Ledger::on_backend_as(self.disk.clone(), self.spec, || store)
             .unwrap_or_else(|e| panic!("{}: ledger after a crash: {e:?}", self.spec.service));
         let core = load(&ledger)
             .unwrap_or_else(|e| panic!("{}: core after a crash: {e:?}", self.spec.service));
         self.running = Some((core, ledger));
         self.life += 1;
+    }
+
+    /// Identity of the ledger.
+    #[must_use]
+    pub fn store(&self) -> StoreId {
+        StoreId(Uuid::from_u64_pair(self.disks, 0))
     }
 
     /// The running core.

@@ -33,7 +33,7 @@ pub(crate) fn publisher(
     seed: u64,
 ) -> Result<Publisher, config_publisher::load::LoadError> {
     let settings = config_publisher::core::Settings {
-        push_timeout: Duration::from_millis(500),
+        push_timeout: Duration::from_millis(200),
         // One push at a time, a few, and as many as there are.
         awaited: [0, 6, usize::MAX][(seed % 3) as usize],
         seed,
@@ -50,9 +50,10 @@ pub(crate) fn retry(
     let settings = retry::Settings {
         backoff: retry::Backoff {
             base: Duration::from_millis(100),
-            cap: Duration::from_secs(2),
+            cap: Duration::from_secs([1, 10][(seed % 2) as usize]),
         },
-        push_timeout: Duration::from_millis(500),
+        // Longer than the publisher's, so that more comes meanwhile.
+        push_timeout: Duration::from_secs(1),
     };
     Retry::load(ledger, settings, Rng::with_seed(seed), now)
 }

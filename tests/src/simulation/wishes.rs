@@ -15,7 +15,7 @@ use super::world::HOSTS;
 /// One spans all hosts, the other a list that changes.
 const SWITCHES: [&str; 2] = ["prod", "lab"];
 const GROUPS: u8 = 3;
-const PORTS: u8 = 10;
+const PORTS: u8 = 8;
 const VNICS: u8 = 3;
 
 /// A request of an operator.
@@ -93,7 +93,7 @@ impl Wishing<'_> {
         {
             return self.remake(switch, buried);
         }
-        match self.random.u8(0..40) {
+        match self.random.u8(0..43) {
             0..=1 => Wish::Apply(vec![self.settings()]),
             2..=5 => self.hosts(),
             6..=9 => Wish::Apply(vec![self.group()]),
@@ -106,7 +106,7 @@ impl Wishing<'_> {
             31 => self.delete_mirror(),
             32..=33 => self.delete_switch(),
             34..=35 => Wish::Disconnect(json!({"port": self.port_name()})),
-            36..=37 => self.resync(),
+            36..=38 => self.resync(),
             _ => self.act(),
         }
     }
@@ -336,7 +336,7 @@ impl Wishing<'_> {
 
     /// Entries of a host are tried at once, or rest until somebody says so.
     fn act(&mut self) -> Wish {
-        let action = if self.random.u8(0..3) > 0 {
+        let action = if self.random.bool() {
             Action::Kick
         } else {
             Action::Park

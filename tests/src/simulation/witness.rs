@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dvs_schemas::Revision;
-use dvs_schemas::v1::{RepushKey, RetryPut, RipKey};
+use dvs_schemas::v1::{RepushKey, RetryPut, RipKey, Settlement};
+use dvs_schemas::{Revision, StoreId};
 
 use super::world::Place;
 
@@ -20,7 +20,33 @@ pub struct Witness {
     /// Those that retry may have entries of which the publisher knows nothing:
     /// a hand-over came again after it was over.
     stale: BTreeSet<RepushKey>,
+    missed: Missed<RepushKey>,
+    unremoved: Missed<RipKey>,
     causes: u64,
+}
+
+/// What retry took note of, with the store whose revision it is, until a host
+/// has acknowledged what covers it.
+#[derive(Debug)]
+struct Missed<K>(BTreeMap<K, (StoreId, Revision)>);
+
+impl<K> Default for Missed<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Clone> Missed<K> {
+    fn note(&mut self, key: &K, store: StoreId, revision: Revision) {
+        let missed = (store, revision);
+        let newest = self.0.entry(key.clone()).or_insert(missed);
+        *newest = missed.max(*newest);
+    }
+
+    fn cover(&mut self, about: impl Fn(&K) -> bool, store: StoreId, revision: Revision) {
+        self.0
+            .retain(|key, missed| !about(key) || *missed > (store, revision));
+    }
 }
 
 impl Witness {
@@ -29,6 +55,20 @@ impl Witness {
     #[must_use]
     pub fn settled(&self, key: &RepushKey) -> Option<Revision> {
         self.settled.get(key).copied()
+    }
+
+    /// Hosts that have missed something which no full state has covered since:
+    /// retry should have an entry of each.
+    pub fn missed(&self) -> impl Iterator<Item = (&RepushKey, Revision)> {
+        let missed = self.missed.0.iter();
+        missed.map(|(key, (_, revision))| (key, *revision))
+    }
+
+    /// Ports that hosts were not seen to have removed: retry should have an
+    /// entry of each.
+    pub fn unremoved(&self) -> impl Iterator<Item = (&RipKey, Revision)> {
+        let unremoved = self.unremoved.0.iter();
+        unremoved.map(|(key, (_, revision))| (key, *revision))
     }
 
     /// How often something has happened that hosts may be asked for: a
@@ -78,6 +118,46 @@ impl Witness {
         }
     }
 
+    /// Retry was told that a host has the whole of a switch, and may have
+    /// taken it.
+    fn settle(&mut self, settlement: &Settlement, store: StoreId) {
+        let Settlement {
+            host,
+            switch,
+            revision,
+        } = settlement.clone();
+        self.covered(&RepushKey { host, switch }, store, revision);
+    }
+
+    /// Retry was told of failures and full states; `taken`: by the publisher
+    /// with that store, and its power did not fail.
+    pub(super) fn told(&mut self, put: &RetryPut, store: StoreId, taken: bool) {
+        if taken {
+            for attempt in &put.repush {
+                self.missed.note(&attempt.key, store, attempt.revision);
+            }
+            for attempt in &put.rip {
+                self.unremoved.note(&attempt.key, store, attempt.revision);
+            }
+        }
+        for settlement in &put.settled {
+            self.settle(settlement, store);
+        }
+    }
+
+    /// A host told retry that it has the whole of a switch.
+    pub(super) fn covered(&mut self, key: &RepushKey, store: StoreId, revision: Revision) {
+        self.missed.cover(|missed| missed == key, store, revision);
+        self.unremoved
+            .cover(|port| over(port) == *key, store, revision);
+    }
+
+    /// A host told retry that it has a port no more, or the publisher that it
+    /// is to have it again.
+    pub(super) fn removed(&mut self, key: &RipKey, store: StoreId, revision: Revision) {
+        self.unremoved.cover(|port| port == key, store, revision);
+    }
+
     /// A program's power failed: what the publisher knew of acknowledgements
     /// may be gone.
     pub(super) fn fell(&mut self, place: Place) {
@@ -92,6 +172,8 @@ impl Witness {
     pub(super) fn store_lost(&mut self) {
         self.acknowledged.clear();
         self.settled.clear();
+        self.missed = Missed::default();
+        self.unremoved = Missed::default();
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config_publisher::events as publisher;
-use dvs_schemas::v1::{ApplyOutcome, RepushKey};
+use dvs_schemas::v1::{ApplyOutcome, RemoveOutcome, RemovedPort, RepushKey, RipKey};
 use dvs_schemas::{Format, HostName, SwitchName};
 use host_agent::core::Agent;
 use host_agent::datapath::{Behaviour, Emulated};
@@ -15,9 +15,10 @@ use retry::Answer as RetryAnswer;
 use uuid::Uuid;
 
 use super::World;
-use super::traffic::{DEADLINE, HostQuestion, Item, Waiter, wire};
+use super::traffic::{Covers, DEADLINE, HostQuestion, Item, Waiter, wire};
 use crate::simulation::node::Node;
 use crate::simulation::start;
+use crate::simulation::taken::Taken;
 
 /// A host with what outlives its agent: the datapath.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Machine {
     pub datapath: Emulated,
     /// The switches whose subject it hears.
     pub hears: BTreeSet<SwitchName>,
+    /// What its agent was told to be gone.
+    pub taken: Taken,
     /// False while it is cut off from the bus.
     pub connected: bool,
 }
@@ -44,6 +47,7 @@ impl Machine {
             session: Uuid::nil(),
             datapath: Emulated::new(Behaviour::default(), random.u64(..)),
             hears: BTreeSet::new(),
+            taken: Taken::default(),
             connected: true,
         }
     }
@@ -80,27 +84,40 @@ impl World {
             token: Arc::from(token.to_string()),
             format: Format::MessagePack,
         });
-        let event = match question {
-            HostQuestion::Clobber(message) => {
-                self.asked += 1;
-                HostEvent::Clobber {
-                    message: Arc::new(*message),
-                    asker: Some(asker),
-                }
-            }
-            HostQuestion::Remove(message) => {
-                self.asked += 1;
-                HostEvent::Remove {
-                    message: Arc::new(message),
-                    asker: Some(asker),
-                }
-            }
+        let event = match question.clone() {
+            HostQuestion::Clobber(message) => HostEvent::Clobber {
+                message: Arc::new(*message),
+                asker: Some(asker),
+            },
+            HostQuestion::Remove(message) => HostEvent::Remove {
+                message: Arc::new(message),
+                asker: Some(asker),
+            },
             HostQuestion::Plan(message) => HostEvent::Plan {
                 message: Arc::new(*message),
                 asker,
             },
         };
         self.turn_host(host, Some(event));
+        let machine = &mut self.hosts[host];
+        let runs = machine.agent.runs();
+        match question {
+            HostQuestion::Clobber(message) => {
+                self.asked += 1;
+                if runs {
+                    machine.taken.clobber(&message);
+                } else {
+                    machine.taken.unsure(&message);
+                }
+            }
+            HostQuestion::Remove(message) => {
+                self.asked += 1;
+                if runs {
+                    machine.taken.remove(&message);
+                }
+            }
+            HostQuestion::Plan(_) => {}
+        }
     }
 
     pub(super) fn host_answers(&mut self, host: &HostName, token: u64, answer: Option<Answer>) {
@@ -112,13 +129,13 @@ impl World {
                 push,
                 call,
                 missing,
-                whole,
+                covers,
             } => {
                 if !missing.remove(host) {
                     return;
                 }
-                let applied = answer.as_ref().is_some_and(is_applied);
-                let told = whole.clone().filter(|_| applied);
+                let done = done(answer.as_ref());
+                let covers = covers.clone();
                 let outcome = publisher::Outcome {
                     host: host.clone(),
                     call: *call,
@@ -133,25 +150,48 @@ impl World {
                     outcomes: vec![outcome],
                 };
                 self.turn_publisher(Some(event));
-                if let (Some((switch, revision)), true) = (told, self.publisher.runs()) {
+                if let Covers::Whole(switch, _, revision) = covers
+                    && done
+                    && self.publisher.runs()
+                {
                     let host = host.clone();
-                    let key = RepushKey { host, switch };
-                    self.witness.acknowledged(key, revision);
+                    self.witness
+                        .acknowledged(RepushKey { host, switch }, revision);
                 }
             }
-            Waiter::Flight { flight, .. } => {
-                let event = retry::Event::Answered {
-                    flight: *flight,
-                    answer: retry_answer(answer),
-                };
+            Waiter::Flight { flight, covers, .. } => {
+                let (flight, covers) = (*flight, covers.clone());
+                if done(answer.as_ref()) {
+                    self.retry_hears(host, covers);
+                }
+                let answer = retry_answer(answer);
                 self.slots.remove(&token);
-                self.turn_retry(Some(event));
+                self.turn_retry(Some(retry::Event::Answered { flight, answer }));
             }
             Waiter::HandOver { .. }
             | Waiter::Render { .. }
             | Waiter::Hello { .. }
             | Waiter::Tell { .. }
             | Waiter::Operator => {}
+        }
+    }
+
+    /// A host has done what retry asked.
+    fn retry_hears(&mut self, host: &HostName, covers: Covers) {
+        match covers {
+            Covers::Whole(switch, store, revision) => {
+                let host = host.clone();
+                let key = RepushKey { host, switch };
+                self.witness.covered(&key, store, revision);
+            }
+            Covers::Removals(switch, store, ports) => {
+                for RemovedPort { port, revision } in ports {
+                    let (host, switch) = (host.clone(), switch.clone());
+                    let key = RipKey { host, switch, port };
+                    self.witness.removed(&key, store, revision);
+                }
+            }
+            Covers::Less => {}
         }
     }
 
@@ -227,13 +267,15 @@ impl World {
     }
 }
 
-fn is_applied(answer: &Answer) -> bool {
+/// Whether a host says that it did what it was asked.
+fn done(answer: Option<&Answer>) -> bool {
     match answer {
-        Answer::Apply(report) => match report.outcome {
+        Some(Answer::Apply(report)) => match report.outcome {
             ApplyOutcome::Applied { .. } => true,
             ApplyOutcome::Failed { .. } => false,
         },
-        Answer::Remove(_) | Answer::Plan(_) | Answer::Live(_) | Answer::Problem(_) => false,
+        Some(Answer::Remove(report)) => report.outcome == RemoveOutcome::Removed,
+        Some(Answer::Plan(_) | Answer::Live(_) | Answer::Problem(_)) | None => false,
     }
 }
 

@@ -83,6 +83,8 @@ pub struct World {
     pub cuts: u64,
     /// What laws need to know of the past.
     pub witness: Witness,
+    /// The host that something happened to in the last step.
+    turned: Option<usize>,
     random: fastrand::Rng,
     queue: BTreeMap<(Timestamp, u64), Item>,
     sequence: u64,
@@ -109,6 +111,7 @@ impl World {
             asked: 0,
             cuts: 0,
             witness: Witness::default(),
+            turned: None,
             random,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -184,6 +187,7 @@ impl World {
             return false;
         };
         self.now = self.now.max(next);
+        self.turned = None;
         match due {
             Some((due, place)) if due == next => {
                 self.note(&("wake", place));
@@ -298,6 +302,12 @@ impl World {
                 self.turn_host(host, Some(event));
             }
         }
+    }
+
+    /// The host that something happened to in the last step.
+    #[must_use]
+    pub fn turned(&self) -> Option<usize> {
+        self.turned
     }
 
     /// The newest commit of the running publisher.

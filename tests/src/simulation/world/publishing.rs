@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use config_publisher::events as publisher;
-use dvs_schemas::v1::FinalState;
+use dvs_schemas::v1::{RenderReply, RenderRequest, RipKey};
 use dvs_schemas::{HostName, Problem};
 use host_agent::host::HostEvent;
 
@@ -69,21 +69,13 @@ impl World {
             ),
         };
         let missing = hosts.iter().cloned().collect();
-        let whole = match &question {
-            HostQuestion::Clobber(clobber) => match clobber.state {
-                FinalState::Full { .. } | FinalState::Absent => {
-                    Some((clobber.switch.clone(), clobber.revision))
-                }
-                FinalState::Partial { .. } => None,
-            },
-            HostQuestion::Remove(_) | HostQuestion::Plan(_) => None,
-        };
+        let covers = question.covers();
         let token = self.open(
             Waiter::Push {
                 push,
                 call,
                 missing,
-                whole,
+                covers,
             },
             within,
         );
@@ -118,12 +110,15 @@ impl World {
             Waiter::Operator => {
                 self.told.insert(token, Told::Published(Box::new(result)));
             }
-            Waiter::Render { flight } => {
+            Waiter::Render { flight, request } => {
                 let result = match result {
                     Ok(publisher::Reply::Rendered(reply)) => Ok(wire(&reply)),
                     Ok(other) => panic!("a render was answered by {other:?}"),
                     Err(problem) => Err(problem.to_string()),
                 };
+                if let Ok(RenderReply::Cancelled {}) = &result {
+                    self.removal_is_cancelled(request);
+                }
                 let event = retry::Event::Rendered { flight, result };
                 self.turn_retry(Some(event));
             }
@@ -139,6 +134,22 @@ impl World {
             | Waiter::HandOver { .. }
             | Waiter::Flight { .. }
             | Waiter::Tell { .. } => {}
+        }
+    }
+
+    fn removal_is_cancelled(&mut self, request: RenderRequest) {
+        match request {
+            RenderRequest::State { .. } => {}
+            RenderRequest::Removal {
+                host,
+                switch,
+                port,
+                revision,
+            } => {
+                let key = RipKey { host, switch, port };
+                let store = self.publisher.store();
+                self.witness.removed(&key, store, revision);
+            }
         }
     }
 }

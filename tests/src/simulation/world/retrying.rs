@@ -19,7 +19,11 @@ impl World {
             // For the log alone.
             retry::Effect::Note(_) => {}
             retry::Effect::Render { flight, request } => {
-                let token = self.open(Waiter::Render { flight }, DEADLINE);
+                let waiter = Waiter::Render {
+                    flight,
+                    request: request.clone(),
+                };
+                let token = self.open(waiter, DEADLINE);
                 let request = publisher::Request::Render(wire(&request));
                 self.send(Item::ToPublisher { request, token });
             }
@@ -34,7 +38,13 @@ impl World {
                     HostCall::Remove(remove) => HostQuestion::Remove(wire(&remove)),
                 };
                 let number = self.host_named(&host);
-                let token = self.open(Waiter::Flight { flight, host }, timeout);
+                let covers = question.covers();
+                let waiter = Waiter::Flight {
+                    flight,
+                    host,
+                    covers,
+                };
+                let token = self.open(waiter, timeout);
                 if let Some(host) = number {
                     self.send(Item::ToHost {
                         host,
@@ -52,19 +62,21 @@ impl World {
         let to = self.tokens;
         self.replies.insert((Place::Retry, to), token);
         let reply = retry::ReplyToken(to);
-        let event = match request {
+        match request {
             RetryRequest::Put(request) => {
                 let awaited = self.slots.contains_key(&token);
                 self.witness.put(&request, awaited);
-                retry::Event::Put { request, reply }
+                let put = request.clone();
+                self.turn_retry(Some(retry::Event::Put { request, reply }));
+                let taken = awaited && self.retry.runs();
+                self.witness.told(&put, self.publisher.store(), taken);
             }
-            RetryRequest::Act(action, selection) => retry::Event::Act {
+            RetryRequest::Act(action, selection) => self.turn_retry(Some(retry::Event::Act {
                 action,
                 selection,
                 reply,
-            },
-        };
-        self.turn_retry(Some(event));
+            })),
+        }
     }
 
     pub(super) fn retry_answers(&mut self, token: u64, result: Result<ReplyBody, Problem>) {

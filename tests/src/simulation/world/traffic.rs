@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use config_publisher::events as publisher;
-use dvs_schemas::v1::{Clobber, EntrySelection, Heartbeat, Remove, RetryPut};
-use dvs_schemas::{Format, HostName, Problem, Revision, SwitchName};
+use dvs_schemas::v1::{
+    Clobber, EntrySelection, FinalState, Heartbeat, Remove, RemovedPort, RenderRequest, RetryPut,
+};
+use dvs_schemas::{Format, HostName, Problem, Revision, StoreId, SwitchName};
 use host_agent::host::{Answer, HostEffect, HostEvent};
 use retry::{Action, Answer as RetryAnswer, FlightId};
 use serde::Serialize;
@@ -18,25 +20,25 @@ use super::{Place, Told, World};
 pub(super) const DEADLINE: Duration = Duration::from_millis(500);
 
 /// Who waits for an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Waiter {
     Push {
         push: publisher::PushId,
         call: usize,
         missing: BTreeSet<HostName>,
-        /// The switch, and the revision of the whole of it that was sent; none
-        /// if it was less.
-        whole: Option<(SwitchName, Revision)>,
+        covers: Covers,
     },
     HandOver {
         number: u64,
     },
     Render {
         flight: FlightId,
+        request: RenderRequest,
     },
     Flight {
         flight: FlightId,
         host: HostName,
+        covers: Covers,
     },
     Hello {
         host: usize,
@@ -72,6 +74,34 @@ pub(super) enum HostQuestion {
     Clobber(Box<Clobber>),
     Remove(Remove),
     Plan(Box<Clobber>),
+}
+
+/// What a host has once it has done what it is asked, for retry's sake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Covers {
+    /// The whole of a switch, as of a revision of a store.
+    Whole(SwitchName, StoreId, Revision),
+    /// Ports of a switch no more, as of a store.
+    Removals(SwitchName, StoreId, Vec<RemovedPort>),
+    /// Something else.
+    Less,
+}
+
+impl HostQuestion {
+    pub(super) fn covers(&self) -> Covers {
+        match self {
+            Self::Clobber(clobber) => match clobber.state {
+                FinalState::Full { .. } | FinalState::Absent => {
+                    Covers::Whole(clobber.switch.clone(), clobber.store, clobber.revision)
+                }
+                FinalState::Partial { .. } => Covers::Less,
+            },
+            Self::Remove(remove) => {
+                Covers::Removals(remove.switch.clone(), remove.store, remove.ports.clone())
+            }
+            Self::Plan(_) => Covers::Less,
+        }
+    }
 }
 
 /// What retry is asked.
@@ -201,7 +231,8 @@ impl World {
             return;
         }
         if !operators && self.random.f64() < self.weather.repeat {
-            self.later(self.weather.delay, item.clone());
+            // The copy may come when all else is over.
+            self.later(self.weather.delay * 4, item.clone());
         }
         let delay = if operators {
             self.weather.delay.min(50)
@@ -238,7 +269,7 @@ impl World {
                 push,
                 call,
                 missing,
-                whole: _,
+                covers: _,
             } => {
                 let outcomes = missing
                     .into_iter()
@@ -258,7 +289,7 @@ impl World {
                 };
                 self.turn_publisher(Some(event));
             }
-            Waiter::Render { flight } => {
+            Waiter::Render { flight, .. } => {
                 let event = retry::Event::Rendered {
                     flight,
                     result: Err(silence),

@@ -108,6 +108,7 @@ impl World {
     }
 
     pub(super) fn turn_host(&mut self, host: usize, event: Option<HostEvent>) {
+        self.turned = Some(host);
         let cut = self.draw_cut();
         let machine = &mut self.hosts[host];
         let ran = machine.agent.runs();
