@@ -80,6 +80,17 @@ pub enum Refusal {
         /// The store that is followed.
         held: StoreId,
     },
+    /// What is sent to all hosts of a switch came to one that holds nothing of
+    /// it: the word that it is no part of the switch overtook the message, or
+    /// the first full state is still on its way.
+    #[error(
+        "switch {switch}: this host has no settings of the switch that a change could build on, \
+         full state needed"
+    )]
+    NotAMember {
+        /// The switch.
+        switch: SwitchName,
+    },
     /// Two contents claim the same commit.
     #[error(
         "switch {switch}: {object} differs from what this host holds of the same revision \
@@ -142,6 +153,14 @@ pub fn clobber(held: &mut HeldSwitch, message: &Clobber) -> Result<Touched, Refu
             objects,
             removed,
         } => {
+            // Messages with ports are for their host alone and bring along what
+            // the ports need; only those without go to whoever still listens.
+            let to_all = objects.ports.is_empty();
+            if to_all && held.settings.is_none() && *revision > held.floor {
+                return Err(Refusal::NotAMember {
+                    switch: switch.clone(),
+                });
+            }
             check(held, switch, settings.as_ref(), objects)?;
             let floor = held.floor;
             if let Some(settings) = settings {

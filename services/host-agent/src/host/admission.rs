@@ -47,6 +47,9 @@ impl HostCore {
             Ok(touched) => touched,
             Err(refusal) => {
                 let observed = switch.observed;
+                if fresh {
+                    self.switches.remove(name);
+                }
                 return self.refuse(asker, name, observed, refusal.to_string(), out);
             }
         };
@@ -186,8 +189,7 @@ impl HostCore {
     }
 }
 
-/// The switch, and whether nothing was known of it before. A blank one can't
-/// refuse a message of its own store, so none is left behind by a refusal.
+/// The switch, and whether nothing was known of it before.
 fn entry<'a>(
     switches: &'a mut std::collections::BTreeMap<SwitchName, Switch>,
     name: &SwitchName,

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dvs_schemas::v1::{FinalState, Link};
+use dvs_schemas::v1::{ApplyOutcome, ApplyReport, FinalState, Link};
 use dvs_schemas::{Epoch, PortId, SwitchName};
 use host_agent::datapath::{
     Behaviour, Bridge, BridgeSettings, Emulated, Picture, PluggedPort, VirtualPort,
 };
 use host_agent::held::HeldSwitch;
+use host_agent::host::Answer;
 use host_agent::merge::merge;
 use host_agent::plan::{MayRemove, Parts, plan};
 use proptest::collection::vec;
@@ -24,6 +25,27 @@ fn deliver(rig: &mut Rig, message: &Message) -> u64 {
         Message::Clobber(clobber) => rig.send(clobber),
         Message::Remove(remove) => rig.send_remove(remove),
     }
+}
+
+/// Delivers it; a host that can't take it is sent the full state, as a re-push
+/// is. Says whether it took it.
+fn deliver_or_whole(rig: &mut Rig, message: &Message, publisher: &Publisher) -> bool {
+    let asked = deliver(rig, message);
+    let refused = rig.answers.iter().any(|(of, answer)| match answer {
+        Answer::Apply(ApplyReport {
+            outcome: ApplyOutcome::Failed { message, .. },
+            ..
+        }) => *of == asked && message.contains("full state needed"),
+        Answer::Apply(_)
+        | Answer::Remove(_)
+        | Answer::Plan(_)
+        | Answer::Live(_)
+        | Answer::Problem(_) => false,
+    });
+    if refused {
+        rig.send(&publisher.full());
+    }
+    !refused
 }
 
 /// An order of the messages in which each comes at least once.
@@ -116,17 +138,22 @@ proptest! {
         }
         let (mut straight, mut crooked) = (Rig::new(), Rig::new());
         for message in &messages {
-            deliver(&mut straight, message);
+            let taken = deliver_or_whole(&mut straight, message, &publisher);
+            prop_assert!(taken, "refused in order: {message:?}");
         }
+        let mut whole = full_at_last;
         for message in scrambled(messages, &picks) {
-            deliver(&mut crooked, &message);
+            whole |= !deliver_or_whole(&mut crooked, &message, &publisher);
+        }
+        if whole {
+            straight.send(&publisher.full());
         }
         let (one, other) = (straight.held("prod"), crooked.held("prod"));
         prop_assert_eq!(&one, &other);
         prop_assert_eq!(straight.datapath.picture(), crooked.datapath.picture());
         let held = one.unwrap();
         prop_assert_eq!(whole_plan(&held, &straight.datapath.picture()), Default::default());
-        if full_at_last {
+        if whole {
             prop_assert_eq!(held, publisher.held());
         }
     }

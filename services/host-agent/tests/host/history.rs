@@ -153,10 +153,13 @@ impl Publisher {
         let revision = self.revision;
         match commit {
             Commit::Settings(value) => {
-                self.settings = Some(Versioned {
+                let old = self.settings.replace(Versioned {
                     revision,
                     value: value.clone(),
                 });
+                if old.is_none() {
+                    return vec![Message::Clobber(self.full().into())];
+                }
                 self.global(self.settings.clone(), SwitchObjects::default(), Vec::new())
             }
             Commit::Group(name, policy) => {

@@ -5,12 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dvs_schemas::v1::{
-    ApplyOutcome, Clobber, FinalState, RemoveOutcome, SwitchObjects, SwitchState, V1, Versioned,
-};
+use dvs_schemas::v1::{ApplyOutcome, Clobber, FinalState, RemoveOutcome, SwitchState, Versioned};
 use dvs_schemas::{Policy, PortId, Revision, Vlan, VlanId};
 use host_agent::datapath::{Behaviour, Emulated};
-use host_agent::held::{HeldSwitch, Object};
 
 use crate::history::{Commit, Message, Publisher, private_vlans, store};
 use crate::rig::{Rig, id};
@@ -133,8 +130,9 @@ fn a_later_store_is_followed_from_its_full_state_on() {
     let held = rig.held("prod");
 
     let mut anew = Publisher::new(6);
-    let first = one(anew.commit(&Commit::Settings(settings(1400))));
-    let asked = rig.send(&first);
+    anew.commit(&Commit::Settings(settings(1300)));
+    let change = one(anew.commit(&Commit::Settings(settings(1400))));
+    let asked = rig.send(&change);
     assert!(failure(rig.outcome(asked)).contains("full state needed"));
     assert_eq!(rig.held("prod"), held);
 
@@ -280,36 +278,42 @@ fn a_full_state_keeps_what_is_newer_than_itself() {
 }
 
 #[test]
-fn a_partial_message_for_a_switch_never_heard_of_is_taken() {
-    let mut rig = Rig::new();
-    let message = Clobber {
-        v: V1,
-        store: store(1),
-        switch: id("prod"),
-        revision: Revision(3),
-        state: FinalState::Partial {
-            settings: Some(Versioned {
-                revision: Revision(3),
-                value: settings(1500),
-            }),
-            objects: SwitchObjects::default(),
-            removed: Vec::new(),
-        },
-    };
-    let asked = rig.send(&message);
-    assert_eq!(rig.outcome(asked), ApplyOutcome::Applied { writes: 1 });
-    let expected = HeldSwitch {
-        settings: Some(Versioned {
-            revision: Revision(3),
-            value: settings(1500),
-        }),
-        ..HeldSwitch::blank(store(1))
-    };
-    assert_eq!(rig.held("prod"), Some(expected));
-    assert!(
-        !rig.held("prod")
-            .unwrap()
-            .tombstones
-            .contains_key(&Object::Port(id("p1")))
-    );
+fn a_port_brings_along_what_it_needs_of_a_switch_never_heard_of() {
+    let (mut rig, mut publisher) = (Rig::new(), site());
+    let placed = one(publisher.commit(&Commit::Port(id("p9"), id("g1"), access(9))));
+    let asked = rig.send(&placed);
+    assert_eq!(rig.outcome(asked), ApplyOutcome::Applied { writes: 2 });
+    let held = rig.held("prod").unwrap();
+    assert_eq!(held.settings, publisher.settings);
+    assert_eq!(vlan_of(&rig, "p9"), access(9).vlan);
+}
+
+#[test]
+fn a_change_for_all_of_a_switch_that_the_host_is_no_part_of_is_refused() {
+    let (mut rig, mut publisher) = (Rig::new(), site());
+    let never_heard_of = one(publisher.commit(&Commit::Settings(settings(1400))));
+    let asked = rig.send(&never_heard_of);
+    assert!(failure(rig.outcome(asked)).contains("full state needed"));
+    assert_eq!(rig.held("prod"), None);
+    assert_eq!(rig.commits, Vec::<usize>::new());
+
+    rig.send(&publisher.full());
+    let left = one(publisher.commit(&Commit::Member(false)));
+    rig.send(&left);
+    let (held, commits) = (rig.held("prod"), rig.commits.len());
+    let mut on_its_way = never_heard_of;
+    on_its_way.revision = left.revision.next();
+    if let FinalState::Partial {
+        settings: Some(settings),
+        ..
+    } = &mut on_its_way.state
+    {
+        settings.revision = on_its_way.revision;
+    }
+    let asked = rig.send(&on_its_way);
+    assert!(failure(rig.outcome(asked)).contains("full state needed"));
+    assert_eq!(rig.held("prod"), held);
+    assert_eq!(rig.commits.len(), commits);
+    assert_eq!(rig.datapath.picture(), Default::default());
+    assert_eq!(rig.subscribed, Default::default());
 }

@@ -33,6 +33,8 @@ pub struct Machine {
     pub datapath: Emulated,
     /// The switches whose subject it hears.
     pub hears: BTreeSet<SwitchName>,
+    /// The switches whose subject it has asked for, and does not hear yet.
+    pub subscribes: BTreeSet<SwitchName>,
     /// What its agent was told to be gone.
     pub taken: Taken,
     /// False while it is cut off from the bus.
@@ -47,6 +49,7 @@ impl Machine {
             session: Uuid::nil(),
             datapath: Emulated::new(Behaviour::default(), random.u64(..)),
             hears: BTreeSet::new(),
+            subscribes: BTreeSet::new(),
             taken: Taken::default(),
             connected: true,
         }
@@ -205,9 +208,12 @@ impl World {
                 self.later(20, Item::Datapath { host, life, effect });
             }
             HostEffect::Subscribe(switch) => {
+                self.hosts[host].subscribes.insert(switch.clone());
                 self.later(20, Item::Subscribed { host, life, switch });
             }
             HostEffect::Unsubscribe(switch) => {
+                // In order: what was asked for before is not heard later.
+                self.hosts[host].subscribes.remove(&switch);
                 self.hosts[host].hears.remove(&switch);
             }
             HostEffect::Answer { asker, answer } => {

@@ -285,8 +285,10 @@ impl World {
                 }
             }
             Item::Subscribed { host, life, switch } => {
-                if self.hosts[host].agent.life == life && self.hosts[host].connected {
-                    self.hosts[host].hears.insert(switch.clone());
+                let machine = &mut self.hosts[host];
+                let asked = machine.connected && machine.subscribes.remove(&switch);
+                if machine.agent.life == life && asked {
+                    machine.hears.insert(switch.clone());
                     self.turn_host(host, Some(HostEvent::Subscribed(switch)));
                 }
             }

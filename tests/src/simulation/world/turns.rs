@@ -51,6 +51,7 @@ impl World {
         self.replies.retain(|(at, _), _| *at != place);
         if let Place::Host(n) = place {
             self.hosts[n].hears.clear();
+            self.hosts[n].subscribes.clear();
         }
         self.later(400, Item::Start(place));
     }
