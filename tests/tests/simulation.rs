@@ -13,7 +13,8 @@ use dvs_tests::simulation::weather::Weather;
 use dvs_tests::simulation::wishes::Wish;
 use dvs_tests::simulation::world::{HOSTS, Place, World};
 
-/// Seeds per run; `DVS_SEEDS=10000` for a night, `DVS_SEED=7` for one.
+/// Seeds per run; `DVS_SEEDS=10000` for a night, `DVS_SEED=7` for one, with
+/// `DVS_TRACE=1` to see what happens in it.
 const SEEDS: u64 = 200;
 /// Requests of the operators per seed.
 const WISHES: usize = 40;

@@ -20,6 +20,8 @@ pub struct Witness {
     /// Those that retry may have entries of which the publisher knows nothing:
     /// a hand-over came again after it was over.
     stale: BTreeSet<RepushKey>,
+    /// True: that is so of all that retry has.
+    all_stale: bool,
     missed: Missed<RepushKey>,
     unremoved: Missed<RipKey>,
     causes: u64,
@@ -84,7 +86,7 @@ impl Witness {
 
     /// A host has told the publisher that it has the whole of a switch.
     pub(super) fn acknowledged(&mut self, key: RepushKey, revision: Revision) {
-        if !self.stale.contains(&key) {
+        if !self.all_stale && !self.stale.contains(&key) {
             let newest = self.acknowledged.entry(key).or_default();
             *newest = revision.max(*newest);
         }
@@ -102,6 +104,7 @@ impl Witness {
     /// Retry has no entries.
     pub(super) fn retry_done(&mut self) {
         self.stale.clear();
+        self.all_stale = false;
     }
 
     /// Retry is told of failures and of full states; `awaited` by the
@@ -168,8 +171,10 @@ impl Witness {
         }
     }
 
-    /// Revisions begin anew.
+    /// Revisions begin anew. Retry's entries are of the store that was lost,
+    /// and their revisions may be higher than those of what settles them.
     pub(super) fn store_lost(&mut self) {
+        self.all_stale = true;
         self.acknowledged.clear();
         self.settled.clear();
         self.missed = Missed::default();

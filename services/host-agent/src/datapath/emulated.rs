@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dvs_schemas::v1::{Counters, CountersOf, Link};
-use dvs_schemas::{Epoch, PolicyField, PortId, SwitchName};
+use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName};
 use tokio::sync::Notify;
 
 use super::{
@@ -25,6 +25,8 @@ pub struct Behaviour {
     pub failure_rate: f64,
     /// Ports that always fail, with the field to blame.
     pub failing: BTreeMap<PortId, PolicyField>,
+    /// Mirror sessions that can't be changed.
+    pub failing_mirrors: BTreeSet<MirrorName>,
     /// Why every call fails as a whole, if it does.
     pub gone: Option<String>,
 }
@@ -258,12 +260,14 @@ impl State {
             Write::SetPort { port, to, .. } => self.set_port(switch, port, to)?,
             Write::RemovePort { port, .. } => self.remove_port(switch, port)?,
             Write::SetMirror { mirror, to, .. } => {
+                self.changeable(mirror)?;
                 self.bridge(switch)?
                     .mirrors
                     .insert(mirror.clone(), to.clone());
                 Done::default()
             }
             Write::RemoveMirror { mirror, .. } => {
+                self.changeable(mirror)?;
                 self.bridge(switch)?.mirrors.remove(mirror);
                 Done::default()
             }
@@ -287,6 +291,13 @@ impl State {
                 message: "not supported, as this emulation was told".to_owned(),
             }),
         }
+    }
+
+    fn changeable(&self, mirror: &MirrorName) -> Result<(), StepFailure> {
+        if self.behaviour.failing_mirrors.contains(mirror) {
+            return Err(failed("not to be changed, as this emulation was told"));
+        }
+        Ok(())
     }
 
     fn set_port(

@@ -97,14 +97,16 @@ impl HostCore {
         ledger::write(&self.host, name, &switch.held, &touched, &mut out.writes);
         let newest = message.ports.iter().map(|port| port.revision);
         switch.admitted = newest.fold(switch.admitted, Revision::max);
-        let mut marks = switch.marks(self.there.get(name), &touched);
-        marks.ports.extend(going.iter().cloned());
-        switch.dirty.extend(marks);
-        switch.named_out.extend(going.iter().cloned());
-        let scope = Scope::Parts(Parts {
+        let there = self.there.get(name);
+        let parts = Parts {
+            mirrors: switch.sessions_with(there, &going),
             ports: going,
             ..Parts::default()
-        });
+        };
+        switch.dirty.extend(switch.marks(there, &touched));
+        switch.dirty.extend(parts.clone());
+        switch.named_out.extend(parts.ports.iter().cloned());
+        let scope = Scope::Parts(parts);
         self.hear(name, out);
         self.enlist(now, asker, name, Question::Remove, scope, out);
     }

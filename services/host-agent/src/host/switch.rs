@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dvs_schemas::v1::{Clobber, FinalState, PortRuntime};
-use dvs_schemas::{MirrorName, PortGroupName, PortId, Revision, SwitchName};
+use dvs_schemas::v1::{Clobber, FinalState, MirrorState, PortRuntime};
+use dvs_schemas::{
+    MirrorDestination, MirrorName, MirrorPort, PortGroupName, PortId, Revision, SwitchName,
+};
 
 use crate::admit::{Touch, Touched};
 use crate::datapath::{Bridge, Part};
@@ -125,6 +127,28 @@ impl Switch {
         parts
     }
 
+    /// Mirror sessions that copy frames of these ports, or to them. They are
+    /// part of what a removal of the ports is about: nobody else asks.
+    pub(super) fn sessions_with(
+        &self,
+        there: Option<&Bridge>,
+        ports: &BTreeSet<PortId>,
+    ) -> BTreeSet<MirrorName> {
+        let held = self.held.mirrors.iter().filter(|(_, session)| {
+            let MirrorState {
+                name: _,
+                source,
+                destination,
+            } = &session.value;
+            touches(&source.ports, destination, ports)
+        });
+        let there = there.into_iter().flat_map(|bridge| &bridge.mirrors);
+        let there = there
+            .filter(|(_, mirror)| touches(&mirror.ports, &mirror.destination, ports))
+            .map(|(name, _)| name);
+        held.map(|(name, _)| name).chain(there).cloned().collect()
+    }
+
     fn ports_of<'a>(&'a self, group: &'a PortGroupName) -> impl Iterator<Item = &'a PortId> {
         self.held
             .ports
@@ -195,6 +219,18 @@ impl Switch {
                 .collect(),
         })
     }
+}
+
+fn touches(
+    sources: &[MirrorPort],
+    destination: &MirrorDestination,
+    ports: &BTreeSet<PortId>,
+) -> bool {
+    let to = match destination {
+        MirrorDestination::Port(port) => ports.contains(port),
+        MirrorDestination::Vlan(_) => false,
+    };
+    to || sources.iter().any(|source| ports.contains(&source.port))
 }
 
 fn all_mirrors<'a>(

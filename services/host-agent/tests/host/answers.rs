@@ -73,6 +73,40 @@ fn a_port_that_fails_for_itself_does_not_fail_pushes_of_other_ports() {
 }
 
 #[test]
+fn a_removal_is_over_only_when_no_session_copies_its_frames() {
+    let (mut rig, mut publisher) = (Rig::new(), site());
+    publisher.commit(&Commit::Mirror(id("m1"), id("p1"), id("p2")));
+    publisher.commit(&Commit::Mirror(id("m2"), id("p2"), id("p3")));
+    rig.send(&publisher.full());
+    rig.datapath.behave(Behaviour {
+        failing_mirrors: [id("m1")].into(),
+        ..Behaviour::default()
+    });
+    let Some(Message::Remove(remove)) = publisher.commit(&Commit::NoPort(id("p1"))).pop() else {
+        panic!("no removal");
+    };
+    let asked = rig.send_remove(&remove);
+    let failed = PortFailure {
+        port: id("p1"),
+        field: None,
+        message: "mirror m1: not to be changed, as this emulation was told".to_owned(),
+    };
+    let failed = RemoveOutcome::Failed {
+        ports: vec![failed],
+    };
+    assert_eq!(rig.removal(asked), failed);
+    assert!(!rig.datapath.picture()["prod"].ports.contains_key("p1"));
+
+    rig.datapath.behave(Behaviour {
+        failing_mirrors: [id("m2")].into(),
+        ..Behaviour::default()
+    });
+    let asked = rig.send_remove(&remove);
+    assert_eq!(rig.removal(asked), RemoveOutcome::Removed);
+    assert!(!rig.datapath.picture()["prod"].mirrors.contains_key("m1"));
+}
+
+#[test]
 fn an_answer_leaves_only_when_the_datapath_is_done() {
     let (mut rig, publisher) = (Rig::new(), site());
     rig.hold_datapath = true;

@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config_publisher::events as publisher;
-use dvs_schemas::v1::{ApplyOutcome, RemoveOutcome, RemovedPort, RepushKey, RipKey};
+use dvs_schemas::v1::{
+    ApplyOutcome, Clobber, FinalState, RemoveOutcome, RemovedPort, RepushKey, RipKey,
+};
 use dvs_schemas::{Format, HostName, SwitchName};
 use host_agent::core::Agent;
 use host_agent::datapath::{Behaviour, Emulated};
-use host_agent::host::{Answer, Asker, HostEffect, HostEvent};
+use host_agent::host::{Answer, Asker, HostCore, HostEffect, HostEvent};
 use retry::Answer as RetryAnswer;
 use uuid::Uuid;
 
@@ -53,6 +55,18 @@ impl Machine {
             taken: Taken::default(),
             connected: true,
         }
+    }
+
+    /// Whether a message that came was refused for lack of something that it
+    /// builds on.
+    fn refused(&self, message: &Clobber) -> bool {
+        let agent = self.agent.core();
+        let host = agent.and_then(|agent| agent.host(&self.name));
+        let has_settings = host
+            .into_iter()
+            .flat_map(HostCore::held)
+            .any(|(switch, held)| *switch == message.switch && held.settings.is_some());
+        matches!(message.state, FinalState::Partial { .. }) && !has_settings
     }
 }
 
@@ -107,10 +121,10 @@ impl World {
         match question {
             HostQuestion::Clobber(message) => {
                 self.asked += 1;
-                if runs {
-                    machine.taken.clobber(&message);
-                } else {
+                if !runs {
                     machine.taken.unsure(&message);
+                } else if !machine.refused(&message) {
+                    machine.taken.clobber(&message);
                 }
             }
             HostQuestion::Remove(message) => {

@@ -93,6 +93,9 @@ pub struct World {
     /// Requests that a service has taken in: its reply token to the asker's.
     replies: BTreeMap<(Place, u64), u64>,
     history: DefaultHasher,
+    /// Whether the history is printed as it happens, for who looks for the
+    /// cause of a broken law.
+    aloud: bool,
 }
 
 impl World {
@@ -119,6 +122,7 @@ impl World {
             slots: BTreeMap::new(),
             replies: BTreeMap::new(),
             history: DefaultHasher::new(),
+            aloud: std::env::var_os("DVS_TRACE").is_some(),
         };
         let places = [Place::Publisher, Place::Retry]
             .into_iter()
@@ -231,8 +235,12 @@ impl World {
         .min()
     }
 
-    fn note(&mut self, what: &impl Debug) {
-        format!("{} {what:?}", self.now).hash(&mut self.history);
+    pub(super) fn note(&mut self, what: &impl Debug) {
+        let line = format!("{} {what:?}", self.now);
+        if self.aloud {
+            eprintln!("{line}");
+        }
+        line.hash(&mut self.history);
     }
 
     fn at(&mut self, ms: u64, item: Item) {

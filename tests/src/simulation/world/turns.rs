@@ -45,6 +45,7 @@ impl World {
 
     pub(super) fn fell(&mut self, place: Place) {
         self.cuts += 1;
+        self.note(&("power fails", place));
         self.witness.fell(place);
         self.slots
             .retain(|_, slot| slot.waiter.place() != Some(place));
