@@ -20,6 +20,9 @@ struct OfSwitch {
     /// The newest full state's revision, and all that it named.
     full: Revision,
     named: BTreeSet<Object>,
+    /// The newest message that it may have taken; what is older may have been
+    /// overtaken by that.
+    unsure: Revision,
     /// Objects that were removed one by one, and when last.
     removed: BTreeMap<Object, Revision>,
 }
@@ -41,12 +44,13 @@ impl OfSwitch {
             store,
             full: Revision::ZERO,
             named: BTreeSet::new(),
+            unsure: Revision::ZERO,
             removed: BTreeMap::new(),
         }
     }
 
     fn full(&mut self, revision: Revision, named: BTreeSet<Object>) {
-        if self.full <= revision {
+        if self.full.max(self.unsure) <= revision {
             self.full = revision;
             self.named = named;
         }
@@ -98,7 +102,13 @@ impl Taken {
 
     /// The power failed as the message came: nobody knows whether it was taken.
     pub(super) fn unsure(&mut self, message: &Clobber) {
-        self.0.remove(&message.switch);
+        let full = !matches!(message.state, FinalState::Partial { .. });
+        if let Some(known) = self.of(&message.switch, message.store, full) {
+            *known = OfSwitch {
+                unsure: known.full.max(known.unsure).max(message.revision),
+                ..OfSwitch::new(message.store)
+            };
+        }
     }
 
     pub(super) fn remove(&mut self, message: &Remove) {
