@@ -31,7 +31,7 @@ const FAILED: Backoff = Backoff {
 /// Where the cycle is.
 #[derive(Debug)]
 enum Phase {
-    /// Nothing is known of the datapath; it is read at the retry.
+    /// The datapath may be other than thought; it is read at the retry.
     Unread,
     /// It is being read.
     Reading,
@@ -45,6 +45,9 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Cycle {
     phase: Phase,
+    /// Whether the picture of the datapath is, as far as anybody knows, what is
+    /// there.
+    known: bool,
     /// Number of the newest apply.
     number: u64,
     /// Failed calls in a row.
@@ -62,6 +65,7 @@ impl Cycle {
     pub(super) fn new() -> Self {
         Self {
             phase: Phase::Unread,
+            known: false,
             number: 0,
             attempt: 0,
             retry: Some(Timestamp(0)),
@@ -76,7 +80,7 @@ impl Cycle {
     }
 
     pub(super) fn is_unknown(&self) -> bool {
-        matches!(self.phase, Phase::Unread | Phase::Reading)
+        !self.known
     }
 
     pub(super) fn waiters(&self) -> usize {
@@ -157,6 +161,7 @@ impl HostCore {
         match picture {
             Err(error) => {
                 self.cycle.phase = Phase::Unread;
+                self.cycle.known = false;
                 self.cycle.try_again(now, &mut self.chance);
                 self.fail_all(&error, out);
                 self.greeting.looked(now, false);
@@ -171,7 +176,7 @@ impl HostCore {
                     switch.dirty = Parts::all(&switch.held, self.there.get(name));
                 }
                 self.cycle.phase = Phase::Idle;
-                self.cycle.attempt = 0;
+                self.cycle.known = true;
                 self.cycle.retry = None;
                 self.cycle.stale = true;
                 self.greeting.looked(now, news);
@@ -212,7 +217,9 @@ impl HostCore {
             self.tell(now, &switch, &port);
         }
         self.consult(now, &steps);
-        if !steps.is_empty() {
+        if steps.is_empty() {
+            self.cycle.attempt = 0;
+        } else {
             let steps: Arc<[Step]> = steps.into();
             self.cycle.number += 1;
             self.cycle.phase = Phase::Applying(steps.clone());
@@ -263,13 +270,16 @@ impl HostCore {
             Ok(results) => self.take_results(now, &steps, results, out),
             Err(error) => {
                 // Nobody knows which of the steps were carried out.
-                self.cycle.phase = Phase::Unread;
+                self.cycle.known = false;
                 failed_wholly(&steps, &error)
             }
         };
         if failures.is_empty() {
             self.cycle.attempt = 0;
         } else {
+            // What failed may have failed because something else is there than
+            // was thought; so the next try looks first.
+            self.cycle.phase = Phase::Unread;
             self.cycle.try_again(now, &mut self.chance);
         }
         for step in steps.iter() {

@@ -2,6 +2,7 @@
 //! What survives: the state held, the datapath in front of it, and nothing
 //! else.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use dvs_schemas::v1::ApplyOutcome;
@@ -105,4 +106,28 @@ fn an_unreadable_datapath_is_read_again_and_again() {
     rig.datapath.behave(Behaviour::default());
     rig.pass(Duration::from_secs(60));
     assert!(rig.datapath.picture().contains_key("prod"));
+}
+
+/// A write that a run before had under way may reach the datapath after this
+/// run has read it.
+#[test]
+fn what_was_written_behind_its_back_is_found_once_a_step_fails() {
+    let (mut rig, mut publisher) = (Rig::new(), crate::versions::site());
+    rig.send(&publisher.full());
+    let stood = rig.datapath.picture();
+    rig.datapath.disturb(std::collections::BTreeMap::clear);
+    let placed = crate::history::Commit::Port(
+        dvs_schemas::PortId::from_str("p1").unwrap(),
+        "g1".parse().unwrap(),
+        crate::versions::access(9),
+    );
+    let asked = rig.send(&crate::versions::one(publisher.commit(&placed)));
+    assert!(matches!(rig.outcome(asked), ApplyOutcome::Failed { .. }));
+    rig.pass(Duration::from_secs(60));
+    assert!(rig.core().is_converged());
+    let there = rig.datapath.picture();
+    assert_eq!(
+        there["prod"].ports.keys().collect::<Vec<_>>(),
+        stood["prod"].ports.keys().collect::<Vec<_>>()
+    );
 }
