@@ -269,7 +269,9 @@ impl fmt::Display for Epoch {
 /// ledgers can't be compared; being a time-ordered UUID (version 7), the
 /// identity says which ledger is the later one, so a host takes a full state
 /// of a re-created store and refuses late messages of the one before.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct StoreId(pub Uuid);
 

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::V1;
-use crate::ids::{HostName, PortId, Revision, SwitchName};
+use crate::ids::{HostName, PortId, Revision, StoreId, SwitchName};
 use crate::time::Timestamp;
 
 /// What the publisher hands over after a push: the pushes and removals that
@@ -15,6 +15,10 @@ use crate::time::Timestamp;
 pub struct RetryPut {
     /// Version of the message.
     pub v: V1,
+    /// The publisher's ledger, whose revisions these are. A publisher that
+    /// names none counts as working on the earliest.
+    #[serde(default)]
+    pub store: StoreId,
     /// Pushes to repeat.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repush: Vec<Attempt<RepushKey>>,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use dvs_schemas::v1::{Attempt, RepushKey, RetryPut, RipKey, Settlement, V1};
-use dvs_schemas::{Revision, Timestamp};
+use dvs_schemas::{Revision, StoreId, Timestamp};
 use fastrand::Rng;
 
 use crate::pushes::Push;
@@ -45,9 +45,9 @@ struct Load {
 struct Sending {
     /// What is not acknowledged yet; the first is under way or about to be.
     puts: VecDeque<RetryPut>,
-    /// Hosts and switches of which retry has no entry of ours once all of it
-    /// is acknowledged.
-    clean: BTreeSet<RepushKey>,
+    /// Hosts and switches of which it brings no failures, and the full states
+    /// that they have applied.
+    settled: BTreeMap<RepushKey, Revision>,
     records: Vec<PushId>,
     tries: u32,
     state: State,
@@ -60,17 +60,35 @@ enum State {
 }
 
 /// Hands over to retry.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Courier {
+    /// The ledger whose revisions are handed over.
+    store: StoreId,
     queued: Load,
     sending: Option<Sending>,
     next_number: u64,
     /// Hosts and switches of which retry is known to have no entry of ours.
     /// All others may have one, from before the last start.
     clean: BTreeSet<RepushKey>,
+    /// The newest failures that were given to retry of hosts and switches that
+    /// are not clean since: only a full state of then or later ends them.
+    missed: BTreeMap<RepushKey, Revision>,
 }
 
 impl Courier {
+    /// Has nothing to hand over yet.
+    #[must_use]
+    pub fn new(store: StoreId) -> Self {
+        Self {
+            store,
+            queued: Load::default(),
+            sending: None,
+            next_number: 0,
+            clean: BTreeSet::new(),
+            missed: BTreeMap::new(),
+        }
+    }
+
     /// Takes what a push that is over left for retry, and the records that wait
     /// for it. Returns those that are done, as there is nothing to hand over.
     pub fn take(&mut self, records: BTreeSet<PushId>, push: &Push) -> BTreeSet<PushId> {
@@ -83,12 +101,12 @@ impl Courier {
         }
         for (key, lag) in &push.repush {
             any = true;
-            self.clean.remove(key);
+            self.miss(key, lag.revision);
             self.queued.miss(key, lag.revision, &lag.why);
         }
         for (key, lag) in &push.rip {
             any = true;
-            self.clean.remove(&over(key));
+            self.miss(&over(key), lag.revision);
             let missed = Missed {
                 revision: lag.revision,
                 error: lag.why.clone(),
@@ -102,11 +120,17 @@ impl Courier {
         BTreeSet::new()
     }
 
+    fn miss(&mut self, key: &RepushKey, revision: Revision) {
+        self.clean.remove(key);
+        let newest = self.missed.entry(key.clone()).or_default();
+        *newest = revision.max(*newest);
+    }
+
     /// The hand-over to make now, if any.
     pub fn next(&mut self, now: Timestamp, max_payload: usize) -> Option<(u64, RetryPut)> {
         if self.sending.is_none() && self.queued != Load::default() {
             let load = std::mem::take(&mut self.queued);
-            self.sending = Some(load.sent(max_payload, now));
+            self.sending = Some(load.sent(self.store, max_payload, now));
         }
         let sending = self.sending.as_mut()?;
         let put = match sending.state {
@@ -130,13 +154,20 @@ impl Courier {
         if !sending.puts.is_empty() {
             return Vec::new();
         }
-        let Some(Sending { clean, records, .. }) = self.sending.take() else {
+        let Some(Sending {
+            settled, records, ..
+        }) = self.sending.take()
+        else {
             return Vec::new();
         };
-        self.clean.extend(clean);
         // What came meanwhile follows.
-        for key in self.queued.missed() {
-            self.clean.remove(&key);
+        let follows = self.queued.missed();
+        for (key, revision) in settled {
+            let newest = self.missed.get(&key);
+            if newest.is_none_or(|missed| *missed <= revision) && !follows.contains(&key) {
+                self.missed.remove(&key);
+                self.clean.insert(key);
+            }
         }
         records
     }
@@ -228,9 +259,10 @@ impl Load {
 
     /// The load as requests, each within what one message and one request may
     /// have.
-    fn sent(self, max_payload: usize, now: Timestamp) -> Sending {
-        let settled: BTreeSet<RepushKey> = self.settled.keys().cloned().collect();
-        let clean = &settled - &self.missed();
+    fn sent(self, store: StoreId, max_payload: usize, now: Timestamp) -> Sending {
+        let missed = self.missed();
+        let mut clean = self.settled.clone();
+        clean.retain(|key, _| !missed.contains(key));
         let Self {
             repush,
             rip,
@@ -240,7 +272,8 @@ impl Load {
         let mut packing = Packing {
             room: max_payload / 4 * 3,
             used: 0,
-            puts: VecDeque::from([empty()]),
+            store,
+            puts: VecDeque::from([empty(store)]),
         };
         for (key, Missed { revision, error }) in repush {
             let bytes = key.host.as_str().len() + key.switch.as_str().len() + error.len();
@@ -269,7 +302,7 @@ impl Load {
         }
         Sending {
             puts: packing.puts,
-            clean,
+            settled: clean,
             records,
             tries: 0,
             state: State::NotBefore(now),
@@ -277,9 +310,10 @@ impl Load {
     }
 }
 
-fn empty() -> RetryPut {
+fn empty(store: StoreId) -> RetryPut {
     RetryPut {
         v: V1,
+        store,
         ..RetryPut::default()
     }
 }
@@ -287,6 +321,7 @@ fn empty() -> RetryPut {
 struct Packing {
     room: usize,
     used: usize,
+    store: StoreId,
     puts: VecDeque<RetryPut>,
 }
 
@@ -296,7 +331,7 @@ impl Packing {
         let bytes = bytes + ENTRY;
         if self.used > 0 && self.used + bytes > self.room {
             self.used = 0;
-            self.puts.push_back(empty());
+            self.puts.push_back(empty(self.store));
         }
         self.used += bytes;
         let last = self.puts.len() - 1;

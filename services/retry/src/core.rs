@@ -14,12 +14,13 @@ use dvs_schemas::v1::{
     EntrySelection, PutReply, RenderReply, RenderRequest, RepushKey, RetryListReply,
     RetryListRequest, RetryPut, RipKey, SelectionReply, Settlement, V1,
 };
-use dvs_schemas::{HostName, Problem, Revision, Timestamp};
+use dvs_schemas::{HostName, Problem, Timestamp};
 pub use dvs_transport::endpoint::ReplyToken;
 use fastrand::Rng;
 use serde::Serialize;
 
 use crate::backoff::{Backoff, Pace};
+use crate::commit::Commit;
 use crate::key::{Answer, HostCall, Key, Rendering};
 use crate::note::Note;
 use crate::queue::{FlightId, Landing, Queue};
@@ -165,8 +166,8 @@ enum AnyKey {
 enum Leg {
     /// To the publisher.
     Rendering,
-    /// To the host, with what covers all that was put up to this revision.
-    Calling { covers: Revision },
+    /// To the host, with what covers all that was put up to this commit.
+    Calling { covers: Commit },
 }
 
 /// Both queues and the tries under way.
@@ -220,14 +221,14 @@ impl Retry {
 
     /// Hosts and switches out of sync, with the newest commit that each is
     /// known to miss.
-    pub fn repush(&self) -> impl Iterator<Item = (&RepushKey, Revision)> {
-        self.repush.revisions()
+    pub fn repush(&self) -> impl Iterator<Item = (&RepushKey, Commit)> {
+        self.repush.commits()
     }
 
     /// Virtual ports that are to go, with the newest commit that took each
     /// away.
-    pub fn rip(&self) -> impl Iterator<Item = (&RipKey, Revision)> {
-        self.rip.revisions()
+    pub fn rip(&self) -> impl Iterator<Item = (&RipKey, Commit)> {
+        self.rip.commits()
     }
 
     /// Tries under way.
@@ -239,21 +240,22 @@ impl Retry {
     fn put(&mut self, now: Timestamp, request: RetryPut, out: &mut Decision<Effect>) -> PutReply {
         let RetryPut {
             v: V1,
+            store,
             repush,
             rip,
             settled,
         } = request;
         for attempt in repush {
-            self.repush.put(now, attempt, &mut self.pace, out);
+            self.repush.put(now, store, attempt, &mut self.pace, out);
         }
         for attempt in rip {
-            self.rip.put(now, attempt, &mut self.pace, out);
+            self.rip.put(now, store, attempt, &mut self.pace, out);
         }
         // A full state has no port that was removed before it, so removals are
         // done with it as well.
         for settlement in &settled {
-            self.repush.settle(settlement, out);
-            self.rip.settle(settlement, out);
+            self.repush.settle(store, settlement, out);
+            self.rip.settle(store, settlement, out);
         }
         PutReply {
             v: V1,
@@ -316,7 +318,7 @@ impl Retry {
         self.land(now, id, landing, out);
     }
 
-    fn call(&mut self, id: FlightId, call: HostCall, covers: Revision, out: &mut Decision<Effect>) {
+    fn call(&mut self, id: FlightId, call: HostCall, covers: Commit, out: &mut Decision<Effect>) {
         let Some(flight) = self.flights.get_mut(&id) else {
             return;
         };
@@ -357,9 +359,9 @@ impl Retry {
                     let applied = Settlement {
                         host,
                         switch,
-                        revision: covers,
+                        revision: covers.revision,
                     };
-                    self.rip.settle(&applied, out);
+                    self.rip.settle(covers.store, &applied, out);
                 }
                 verdict
             }

@@ -14,6 +14,7 @@ use dvs_schemas::{HostName, PortId, Revision, SwitchName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::commit::Commit;
 use crate::ledger::{REPUSH, RIP};
 
 /// Failed ports that an error names; the rest is counted.
@@ -56,8 +57,8 @@ pub enum Answer {
 /// What the publisher's answer means for an entry.
 #[derive(Debug)]
 pub(crate) enum Rendering {
-    /// Send this; all that was put up to this revision is in it.
-    Call(HostCall, Revision),
+    /// Send this; all that was put up to this commit is in it.
+    Call(HostCall, Commit),
     /// Nothing is to be done any more.
     Cancelled,
 }
@@ -128,8 +129,11 @@ impl Key for RepushKey {
         match reply {
             RenderReply::Clobber(clobber) if clobber.switch == self.switch => match clobber.state {
                 FinalState::Full { .. } | FinalState::Absent => {
-                    let revision = clobber.revision;
-                    Ok(Rendering::Call(HostCall::Clobber(clobber), revision))
+                    let commit = Commit {
+                        store: clobber.store,
+                        revision: clobber.revision,
+                    };
+                    Ok(Rendering::Call(HostCall::Clobber(clobber), commit))
                 }
                 FinalState::Partial { .. } => Err("config-publisher rendered a partial state \
                                                    where the full state was asked for"
@@ -192,8 +196,12 @@ impl Key for RipKey {
         match reply {
             RenderReply::Remove(remove) if remove.switch == self.switch => {
                 let ours = remove.ports.iter().find(|port| port.port == self.port);
-                match ours.map(|port| port.revision) {
-                    Some(revision) => Ok(Rendering::Call(HostCall::Remove(remove), revision)),
+                let commit = ours.map(|port| Commit {
+                    store: remove.store,
+                    revision: port.revision,
+                });
+                match commit {
+                    Some(commit) => Ok(Rendering::Call(HostCall::Remove(remove), commit)),
                     None => Err(format!(
                         "config-publisher rendered a removal without port {}",
                         self.port

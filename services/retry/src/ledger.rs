@@ -3,7 +3,7 @@
 //! configuration can't come back.
 
 use dvs_ledger::{Ledger, LedgerSpec, LoadError, Table};
-use dvs_schemas::{Revision, Timestamp};
+use dvs_schemas::{Revision, StoreId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::key::Key;
@@ -24,6 +24,10 @@ pub const SPEC: LedgerSpec = LedgerSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stored<K> {
     pub(crate) key: K,
+    /// Whose revision it is; entries kept by versions that did not say so are
+    /// of the earliest.
+    #[serde(default)]
+    pub(crate) store: StoreId,
     pub(crate) revision: Revision,
     pub(crate) since: Timestamp,
     pub(crate) attempts: u32,

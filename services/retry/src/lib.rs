@@ -7,6 +7,7 @@
 
 pub mod api;
 mod backoff;
+mod commit;
 mod core;
 mod key;
 mod ledger;
@@ -18,6 +19,7 @@ mod queue;
 
 pub use self::core::{Action, Effect, Event, IN_FLIGHT, ReplyBody, ReplyToken, Retry, Settings};
 pub use backoff::Backoff;
+pub use commit::Commit;
 pub use key::{Answer, HostCall};
 pub use ledger::SPEC;
 pub use metrics::{Shown, Tries};

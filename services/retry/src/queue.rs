@@ -7,9 +7,10 @@ use std::ops::Bound;
 
 use dvs_ledger::{Decision, Writes};
 use dvs_schemas::v1::{Attempt, EntrySelection, EntryState, Settlement};
-use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
+use dvs_schemas::{HostName, Revision, StoreId, SwitchName, Timestamp};
 
 use crate::backoff::Pace;
+use crate::commit::Commit;
 use crate::core::Effect;
 use crate::key::{Key, Path, under};
 use crate::ledger::{Plan, Stored};
@@ -31,7 +32,8 @@ pub struct FlightId(pub u64);
 #[derive(Debug)]
 pub(crate) struct Entry<K> {
     pub(crate) key: K,
-    revision: Revision,
+    /// The newest commit that was put.
+    commit: Commit,
     since: Timestamp,
     attempts: u32,
     last_error: String,
@@ -54,16 +56,16 @@ struct Flight {
     id: FlightId,
     /// When it was due.
     due: Timestamp,
-    /// Newest revision that was put since the start of the flight. What was
-    /// put before is always covered: the publisher is asked afterwards.
-    put_meanwhile: Option<Revision>,
+    /// Newest commit that was put since the start of the flight. What was put
+    /// before is always covered: the publisher is asked afterwards.
+    put_meanwhile: Option<Commit>,
 }
 
 /// How a flight ends.
 #[derive(Debug)]
 pub(crate) enum Landing {
-    /// The host has done what covers all that was put up to this revision.
-    Done { covers: Revision },
+    /// The host has done what covers all that was put up to this commit.
+    Done { covers: Commit },
     /// Nothing is to be done any more.
     Cancelled,
     /// It failed, and why.
@@ -81,7 +83,7 @@ impl<K: Key> Entry<K> {
     /// How it stands, for people.
     pub(crate) fn state(&self) -> EntryState {
         EntryState {
-            revision: self.revision,
+            revision: self.commit.revision,
             since: self.since,
             attempts: self.attempts,
             last_error: self.last_error.clone(),
@@ -97,7 +99,7 @@ impl<K: Key> Entry<K> {
             host: self.key.host().clone(),
             switch: self.key.switch().clone(),
             port: self.key.port().cloned(),
-            revision: self.revision,
+            revision: self.commit.revision,
             attempts: self.attempts,
             fate,
         })
@@ -106,7 +108,8 @@ impl<K: Key> Entry<K> {
     fn write(&self, path: &Path, writes: &mut Writes) {
         let stored = Stored {
             key: self.key.clone(),
-            revision: self.revision,
+            store: self.commit.store,
+            revision: self.commit.revision,
             since: self.since,
             attempts: self.attempts,
             last_error: self.last_error.clone(),
@@ -137,7 +140,10 @@ impl<K: Key> Queue<K> {
             };
             let entry = Entry {
                 key: stored.key,
-                revision: stored.revision,
+                commit: Commit {
+                    store: stored.store,
+                    revision: stored.revision,
+                },
                 since: stored.since,
                 attempts: stored.attempts,
                 last_error: stored.last_error,
@@ -153,10 +159,10 @@ impl<K: Key> Queue<K> {
         self.entries.len()
     }
 
-    /// Every entry's key and revision.
-    pub(crate) fn revisions(&self) -> impl Iterator<Item = (&K, Revision)> {
+    /// Every entry's key and the newest commit that was put.
+    pub(crate) fn commits(&self) -> impl Iterator<Item = (&K, Commit)> {
         let entries = self.entries.values();
-        entries.map(|entry| (&entry.key, entry.revision))
+        entries.map(|entry| (&entry.key, entry.commit))
     }
 
     /// When the next entry is due.
@@ -184,6 +190,7 @@ impl<K: Key> Queue<K> {
     pub(crate) fn put(
         &mut self,
         now: Timestamp,
+        store: StoreId,
         attempt: Attempt<K>,
         pace: &mut Pace,
         out: &mut Out,
@@ -193,15 +200,16 @@ impl<K: Key> Queue<K> {
             revision,
             error,
         } = attempt;
+        let commit = Commit { store, revision };
         let path = key.path();
         if let Some(entry) = self.entries.get_mut(&path) {
             if let Stage::InFlight(flight) = &mut entry.stage {
-                flight.put_meanwhile = flight.put_meanwhile.max(Some(revision));
+                flight.put_meanwhile = flight.put_meanwhile.max(Some(commit));
             }
-            if revision <= entry.revision {
+            if commit <= entry.commit {
                 return;
             }
-            entry.revision = revision;
+            entry.commit = commit;
             entry.attempts = entry.attempts.saturating_add(1);
             entry.last_error = clipped(&error);
             entry.write(&path, &mut out.writes);
@@ -210,7 +218,7 @@ impl<K: Key> Queue<K> {
         }
         let entry = Entry {
             key,
-            revision,
+            commit,
             since: now,
             attempts: 1,
             last_error: clipped(&error),
@@ -224,11 +232,19 @@ impl<K: Key> Queue<K> {
     }
 
     /// A host has applied a full state: what is not newer is done.
-    pub(crate) fn settle(&mut self, settlement: &Settlement, out: &mut Out) {
-        let prefix = under(&settlement.host, Some(&settlement.switch));
+    pub(crate) fn settle(&mut self, store: StoreId, settlement: &Settlement, out: &mut Out) {
+        let Settlement {
+            host,
+            switch,
+            revision,
+        } = settlement;
+        let applied = Commit {
+            store,
+            revision: *revision,
+        };
         let done: Vec<Path> = self
-            .entries(&prefix, None)
-            .filter(|(_, entry)| entry.revision <= settlement.revision)
+            .entries(&under(host, Some(switch)), None)
+            .filter(|(_, entry)| entry.commit <= applied)
             .map(|(path, _)| path.clone())
             .collect();
         for path in done {
@@ -251,7 +267,7 @@ impl<K: Key> Queue<K> {
             }),
         );
         let entry = self.entries.get(&path)?;
-        Some((entry.key.clone(), entry.revision))
+        Some((entry.key.clone(), entry.commit.revision))
     }
 
     /// Whether the entry is still in that flight, and not parked, cancelled or

@@ -12,7 +12,7 @@ use dvs_schemas::v1::{
     ApplyOutcome, ApplyReport, EntrySelection, EntryState, PortFailure, Queue, RenderReply,
     RetryPut, V1,
 };
-use dvs_schemas::{ProblemCode, Revision};
+use dvs_schemas::{ProblemCode, Revision, StoreId};
 use harness::{AnyKey, World, attempt, put_of, repush, rip, settled};
 use retry::{Action, Answer, End, Event, Fate, IN_FLIGHT, Note};
 
@@ -98,6 +98,31 @@ fn an_applied_full_state_ends_the_entry_for_good() {
     assert_eq!(world.list(), BTreeMap::new());
     assert_eq!(world.core.due(), None);
     world.crash();
+    assert_eq!(world.list(), BTreeMap::new());
+}
+
+/// A publisher that lost its ledger numbers from 1 again.
+#[test]
+fn a_later_store_counts_more_than_any_revision_of_an_earlier_one() {
+    let later = |mut put: RetryPut| {
+        put.store = StoreId(uuid::Uuid::from_u128(1));
+        put
+    };
+    let mut world = World::new(1);
+    world.put_repush("h1", 9);
+    world.until_due();
+    let flight = world.only_flight();
+    world.render(flight, 9);
+    world.put(later(put_of(&AnyKey::Repush(repush("h1", "prod")), 1)));
+    assert_eq!(only(&mut world).revision, Revision(1));
+    // What was sent before is of the earlier store.
+    world.apply(flight);
+    assert_eq!(only(&mut world).revision, Revision(1));
+    world.put_repush("h1", 20);
+    world.put(settled("h1", "prod", 20));
+    world.crash();
+    assert_eq!(only(&mut world).revision, Revision(1));
+    world.put(later(settled("h1", "prod", 1)));
     assert_eq!(world.list(), BTreeMap::new());
 }
 

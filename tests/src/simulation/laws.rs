@@ -170,17 +170,15 @@ pub fn what_is_settled_is_not_tried_again(world: &World) -> Result<(), String> {
     };
     let repush = retry
         .repush()
-        .map(|(key, revision)| (key.clone(), "re-push", revision));
-    let rip = retry
-        .rip()
-        .map(|(key, revision)| (over(key), "rip", revision));
-    for (key, queue, revision) in repush.chain(rip) {
+        .map(|(key, commit)| (key.clone(), "re-push", commit));
+    let rip = retry.rip().map(|(key, commit)| (over(key), "rip", commit));
+    for (key, queue, commit) in repush.chain(rip) {
         if let Some(settled) = world.witness.settled(&key)
-            && revision <= settled
+            && commit <= settled
         {
             return Err(format!(
-                "{} acknowledged all of switch {} as of revision {settled}, and retry still has \
-                 a {queue} entry of revision {revision}",
+                "{} acknowledged all of switch {} as of {settled:?}, and retry still has a {queue} \
+                 entry of {commit:?}",
                 key.host, key.switch
             ));
         }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_schemas::v1::{RepushKey, RetryPut, RipKey, Settlement};
 use dvs_schemas::{Revision, StoreId};
+use retry::Commit;
 
 use super::world::Place;
 
@@ -13,15 +14,13 @@ use super::world::Place;
 #[derive(Debug, Default)]
 pub struct Witness {
     /// Full states that hosts acknowledged to the publisher that runs.
-    acknowledged: BTreeMap<RepushKey, Revision>,
+    acknowledged: BTreeMap<RepushKey, Commit>,
     /// Those of them that the publisher has nothing left to say of, and retry
     /// heard of no failure since.
-    settled: BTreeMap<RepushKey, Revision>,
+    settled: BTreeMap<RepushKey, Commit>,
     /// Those that retry may have entries of which the publisher knows nothing:
     /// a hand-over came again after it was over.
     stale: BTreeSet<RepushKey>,
-    /// True: that is so of all that retry has.
-    all_stale: bool,
     missed: Missed<RepushKey>,
     unremoved: Missed<RipKey>,
     causes: u64,
@@ -30,7 +29,7 @@ pub struct Witness {
 /// What retry took note of, with the store whose revision it is, until a host
 /// has acknowledged what covers it.
 #[derive(Debug)]
-struct Missed<K>(BTreeMap<K, (StoreId, Revision)>);
+struct Missed<K>(BTreeMap<K, Commit>);
 
 impl<K> Default for Missed<K> {
     fn default() -> Self {
@@ -39,15 +38,13 @@ impl<K> Default for Missed<K> {
 }
 
 impl<K: Ord + Clone> Missed<K> {
-    fn note(&mut self, key: &K, store: StoreId, revision: Revision) {
-        let missed = (store, revision);
+    fn note(&mut self, key: &K, missed: Commit) {
         let newest = self.0.entry(key.clone()).or_insert(missed);
         *newest = missed.max(*newest);
     }
 
-    fn cover(&mut self, about: impl Fn(&K) -> bool, store: StoreId, revision: Revision) {
-        self.0
-            .retain(|key, missed| !about(key) || *missed > (store, revision));
+    fn cover(&mut self, about: impl Fn(&K) -> bool, covers: Commit) {
+        self.0.retain(|key, missed| !about(key) || *missed > covers);
     }
 }
 
@@ -55,7 +52,7 @@ impl Witness {
     /// The full state that a host has acknowledged, if retry should have no
     /// entry of it or before.
     #[must_use]
-    pub fn settled(&self, key: &RepushKey) -> Option<Revision> {
+    pub fn settled(&self, key: &RepushKey) -> Option<Commit> {
         self.settled.get(key).copied()
     }
 
@@ -63,14 +60,14 @@ impl Witness {
     /// retry should have an entry of each.
     pub fn missed(&self) -> impl Iterator<Item = (&RepushKey, Revision)> {
         let missed = self.missed.0.iter();
-        missed.map(|(key, (_, revision))| (key, *revision))
+        missed.map(|(key, commit)| (key, commit.revision))
     }
 
     /// Ports that hosts were not seen to have removed: retry should have an
     /// entry of each.
     pub fn unremoved(&self) -> impl Iterator<Item = (&RipKey, Revision)> {
         let unremoved = self.unremoved.0.iter();
-        unremoved.map(|(key, (_, revision))| (key, *revision))
+        unremoved.map(|(key, commit)| (key, commit.revision))
     }
 
     /// How often something has happened that hosts may be asked for: a
@@ -85,26 +82,25 @@ impl Witness {
     }
 
     /// A host has told the publisher that it has the whole of a switch.
-    pub(super) fn acknowledged(&mut self, key: RepushKey, revision: Revision) {
-        if !self.all_stale && !self.stale.contains(&key) {
-            let newest = self.acknowledged.entry(key).or_default();
-            *newest = revision.max(*newest);
+    pub(super) fn acknowledged(&mut self, key: RepushKey, commit: Commit) {
+        if !self.stale.contains(&key) {
+            let newest = self.acknowledged.entry(key).or_insert(commit);
+            *newest = commit.max(*newest);
         }
     }
 
     /// The publisher owes nobody anything, and retry has all that it had for
     /// it.
     pub(super) fn publisher_done(&mut self) {
-        for (key, revision) in std::mem::take(&mut self.acknowledged) {
-            let newest = self.settled.entry(key).or_default();
-            *newest = revision.max(*newest);
+        for (key, commit) in std::mem::take(&mut self.acknowledged) {
+            let newest = self.settled.entry(key).or_insert(commit);
+            *newest = commit.max(*newest);
         }
     }
 
     /// Retry has no entries.
     pub(super) fn retry_done(&mut self) {
         self.stale.clear();
-        self.all_stale = false;
     }
 
     /// Retry is told of failures and of full states; `awaited` by the
@@ -129,18 +125,20 @@ impl Witness {
             switch,
             revision,
         } = settlement.clone();
-        self.covered(&RepushKey { host, switch }, store, revision);
+        self.covered(&RepushKey { host, switch }, Commit { store, revision });
     }
 
     /// Retry was told of failures and full states; `taken`: by the publisher
     /// with that store, and its power did not fail.
-    pub(super) fn told(&mut self, put: &RetryPut, store: StoreId, taken: bool) {
+    pub(super) fn told(&mut self, put: &RetryPut, taken: bool) {
+        let store = put.store;
+        let of = |revision| Commit { store, revision };
         if taken {
             for attempt in &put.repush {
-                self.missed.note(&attempt.key, store, attempt.revision);
+                self.missed.note(&attempt.key, of(attempt.revision));
             }
             for attempt in &put.rip {
-                self.unremoved.note(&attempt.key, store, attempt.revision);
+                self.unremoved.note(&attempt.key, of(attempt.revision));
             }
         }
         for settlement in &put.settled {
@@ -149,16 +147,15 @@ impl Witness {
     }
 
     /// A host told retry that it has the whole of a switch.
-    pub(super) fn covered(&mut self, key: &RepushKey, store: StoreId, revision: Revision) {
-        self.missed.cover(|missed| missed == key, store, revision);
-        self.unremoved
-            .cover(|port| over(port) == *key, store, revision);
+    pub(super) fn covered(&mut self, key: &RepushKey, commit: Commit) {
+        self.missed.cover(|missed| missed == key, commit);
+        self.unremoved.cover(|port| over(port) == *key, commit);
     }
 
     /// A host told retry that it has a port no more, or the publisher that it
     /// is to have it again.
-    pub(super) fn removed(&mut self, key: &RipKey, store: StoreId, revision: Revision) {
-        self.unremoved.cover(|port| port == key, store, revision);
+    pub(super) fn removed(&mut self, key: &RipKey, commit: Commit) {
+        self.unremoved.cover(|port| port == key, commit);
     }
 
     /// A program's power failed: what the publisher knew of acknowledgements
@@ -171,10 +168,8 @@ impl Witness {
         }
     }
 
-    /// Revisions begin anew. Retry's entries are of the store that was lost,
-    /// and their revisions may be higher than those of what settles them.
+    /// Revisions begin anew.
     pub(super) fn store_lost(&mut self) {
-        self.all_stale = true;
         self.acknowledged.clear();
         self.settled.clear();
         self.missed = Missed::default();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{cursor, few, v1, words};
-use crate::arbitrary::{name, record, revision, timestamp};
+use crate::arbitrary::{name, record, revision, store, timestamp};
 use crate::v1::{
     Attempt, EntrySelection, EntryState, PutReply, Queue, RepushEntry, RepushKey, RetryListReply,
     RetryListRequest, RetryPut, RipEntry, RipKey, SelectionReply, Settlement,
@@ -48,6 +48,7 @@ record!(
     /// Any hand-over to retry.
     retry_put: RetryPut {
         v: v1(),
+        store: store(),
         repush: few(attempt(repush_key())),
         rip: few(attempt(rip_key())),
         settled: few(settlement()),

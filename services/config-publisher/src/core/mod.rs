@@ -103,7 +103,7 @@ impl Publisher {
             awaited: 0,
             pushes: BTreeMap::new(),
             next_push,
-            courier: Courier::default(),
+            courier: Courier::new(ledger.id()),
             waits: Waits::default(),
             rng,
             away: 0,

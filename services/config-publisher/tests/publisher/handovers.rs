@@ -192,6 +192,28 @@ fn what_was_missed_after_a_settlement_in_one_hand_over_can_be_settled_later() {
     }
 }
 
+/// An older full state that arrives late settles nothing newer.
+#[test]
+fn what_was_missed_is_settled_by_a_full_state_of_then_or_later_only() {
+    let mut desk = Desk::of(1);
+    desk.apply(SITE);
+    desk.put.clear();
+    desk.send(Request::Hello(hello("h1", 2)));
+    let under_way: Vec<Effect> = desk.undone.drain(..).collect();
+    desk.manner("h1", Manner::Fails);
+    desk.apply(&web(200));
+    assert_eq!(
+        desk.put.last().unwrap().repush,
+        [repush("h1", 2, "the datapath is broken")]
+    );
+    desk.manner("h1", Manner::Applies);
+    desk.undone.extend(under_way);
+    desk.work();
+    desk.put.clear();
+    desk.ask(Request::Hello(hello("h1", 3))).unwrap();
+    assert_eq!(settled(&desk), [settlement("h1", 2)]);
+}
+
 #[test]
 fn absent_hosts_are_not_waited_for() {
     let mut desk = Desk::of(2);

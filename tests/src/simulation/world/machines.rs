@@ -13,7 +13,7 @@ use dvs_schemas::{Format, HostName, SwitchName};
 use host_agent::core::Agent;
 use host_agent::datapath::{Behaviour, Emulated};
 use host_agent::host::{Answer, Asker, HostCore, HostEffect, HostEvent};
-use retry::Answer as RetryAnswer;
+use retry::{Answer as RetryAnswer, Commit};
 use uuid::Uuid;
 
 use super::World;
@@ -167,13 +167,14 @@ impl World {
                     outcomes: vec![outcome],
                 };
                 self.turn_publisher(Some(event));
-                if let Covers::Whole(switch, _, revision) = covers
+                if let Covers::Whole(switch, store, revision) = covers
                     && done
                     && self.publisher.runs()
                 {
                     let host = host.clone();
+                    let commit = Commit { store, revision };
                     self.witness
-                        .acknowledged(RepushKey { host, switch }, revision);
+                        .acknowledged(RepushKey { host, switch }, commit);
                 }
             }
             Waiter::Flight { flight, covers, .. } => {
@@ -199,13 +200,13 @@ impl World {
             Covers::Whole(switch, store, revision) => {
                 let host = host.clone();
                 let key = RepushKey { host, switch };
-                self.witness.covered(&key, store, revision);
+                self.witness.covered(&key, Commit { store, revision });
             }
             Covers::Removals(switch, store, ports) => {
                 for RemovedPort { port, revision } in ports {
                     let (host, switch) = (host.clone(), switch.clone());
                     let key = RipKey { host, switch, port };
-                    self.witness.removed(&key, store, revision);
+                    self.witness.removed(&key, Commit { store, revision });
                 }
             }
             Covers::Less => {}

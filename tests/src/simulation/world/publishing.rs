@@ -7,6 +7,7 @@ use config_publisher::events as publisher;
 use dvs_schemas::v1::{RenderReply, RenderRequest, RipKey};
 use dvs_schemas::{HostName, Problem};
 use host_agent::host::HostEvent;
+use retry::Commit;
 
 use super::traffic::{DEADLINE, HostQuestion, Item, RetryRequest, Waiter, wire};
 use super::{HOSTS, Place, Told, World};
@@ -148,7 +149,7 @@ impl World {
             } => {
                 let key = RipKey { host, switch, port };
                 let store = self.publisher.store();
-                self.witness.removed(&key, store, revision);
+                self.witness.removed(&key, Commit { store, revision });
             }
         }
     }

@@ -69,7 +69,7 @@ impl World {
                 let put = request.clone();
                 self.turn_retry(Some(retry::Event::Put { request, reply }));
                 let taken = awaited && self.retry.runs();
-                self.witness.told(&put, self.publisher.store(), taken);
+                self.witness.told(&put, taken);
             }
             RetryRequest::Act(action, selection) => self.turn_retry(Some(retry::Event::Act {
                 action,
