@@ -9,8 +9,8 @@ use dvs_schemas::v1::{
     RemovedPort, RenderReply, RenderRequest, SwitchObjects, SwitchState, V1, Versioned,
 };
 use dvs_schemas::{
-    HostName, Hosts, MirrorSessionDoc, PortGroupDoc, PortId, Revision, StoreId, SwitchDoc,
-    SwitchName,
+    HostName, Hosts, MirrorSessionDoc, PortGroupDoc, PortId, Problem, ProblemCode, Revision,
+    StoreId, SwitchDoc, SwitchName,
 };
 
 use crate::changes::Placed;
@@ -294,8 +294,26 @@ impl<'a> View<'a> {
     }
 
     /// Answers retry's question.
-    #[must_use]
-    pub fn answer(&self, request: &RenderRequest) -> RenderReply {
+    ///
+    /// # Errors
+    /// This ledger doesn't say what the host is to have: the host has not said
+    /// hello since it was made, or nothing was applied yet. Retry may ask for
+    /// what it knows of a ledger that was lost.
+    pub fn answer(&self, request: &RenderRequest) -> Result<RenderReply, Problem> {
+        let (RenderRequest::State { host, .. } | RenderRequest::Removal { host, .. }) = request;
+        if !self.fleet.knows(host) {
+            let message = format!("host {host} has not said hello to this publisher yet");
+            return Err(Problem::new(ProblemCode::NotFound, message));
+        }
+        if self.revision == Revision::ZERO {
+            let message = "nothing was applied yet; an empty ledger can't say that what a host \
+                           has is to go";
+            return Err(Problem::new(ProblemCode::Unavailable, message));
+        }
+        Ok(self.due_now(request))
+    }
+
+    fn due_now(&self, request: &RenderRequest) -> RenderReply {
         match request {
             RenderRequest::State { host, switch } => {
                 let globals = self.globals(switch);

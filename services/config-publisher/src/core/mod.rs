@@ -180,7 +180,10 @@ impl Publisher {
                 .map(|reply| Some(Reply::Objects(reply))),
             Request::Hosts(request) => query::hosts(&self.config, &self.fleet, &request, now, room)
                 .map(|reply| Some(Reply::Hosts(reply))),
-            Request::Render(request) => Ok(Some(Reply::Rendered(self.view().answer(&request)))),
+            Request::Render(request) => self
+                .view()
+                .answer(&request)
+                .map(|reply| Some(Reply::Rendered(reply))),
             Request::Resync(request) => self.resync(now, to, &request, out),
             Request::Hello(hello) => Ok(Some(Reply::Hello(self.hello(now, &hello, out)))),
         };

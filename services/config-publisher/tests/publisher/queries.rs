@@ -6,7 +6,7 @@ use config_publisher::events::{Reply, Request};
 use dvs_schemas::v1::{
     FinalState, GetReply, GetRequest, HostListRequest, RenderReply, RenderRequest,
 };
-use dvs_schemas::{Epoch, Kind, Revision};
+use dvs_schemas::{Epoch, Kind, ProblemCode, Revision};
 
 use crate::desk::{Desk, SITE, name};
 
@@ -198,12 +198,10 @@ fn retry_is_told_what_a_host_shall_have_now() {
     };
     assert_eq!(clobber.revision, Revision(2));
     assert!(matches!(&clobber.state, FinalState::Full { objects, .. } if objects.ports.len() == 1));
-    for (host, switch) in [("h9", "prod"), ("h1", "nowhere")] {
-        let RenderReply::Clobber(clobber) = render(state(host, switch)) else {
-            panic!("no clobber");
-        };
-        assert_eq!(clobber.state, FinalState::Absent);
-    }
+    let RenderReply::Clobber(clobber) = render(state("h1", "nowhere")) else {
+        panic!("no clobber");
+    };
+    assert_eq!(clobber.state, FinalState::Absent);
     let removal = |host| RenderRequest::Removal {
         host: name(host),
         switch: name("prod"),
@@ -215,6 +213,33 @@ fn retry_is_told_what_a_host_shall_have_now() {
         panic!("no removal");
     };
     assert_eq!(remove.ports[0].revision, Revision(2));
+}
+
+/// Retry remembers what a ledger wanted that may be lost: the one after it must
+/// not take from hosts what it never heard of.
+#[test]
+fn a_ledger_that_knows_no_better_has_nothing_removed() {
+    let removal = |host| RenderRequest::Removal {
+        host: name(host),
+        switch: name("prod"),
+        port: name("web-1"),
+        revision: Revision(2),
+    };
+    let state = |host| RenderRequest::State {
+        host: name(host),
+        switch: name("prod"),
+    };
+    let mut desk = desk();
+    for request in [state("h9"), removal("h9")] {
+        let problem = desk.ask(Request::Render(request)).unwrap_err();
+        assert_eq!(problem.code, ProblemCode::NotFound);
+        assert!(problem.message.contains("h9"), "{problem}");
+    }
+    let mut empty = Desk::of(1);
+    for request in [state("h1"), removal("h1")] {
+        let problem = empty.ask(Request::Render(request)).unwrap_err();
+        assert_eq!(problem.code, ProblemCode::Unavailable);
+    }
 }
 
 #[test]
