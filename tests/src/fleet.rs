@@ -112,7 +112,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts everything and waits until every host is known.
+    /// Starts everything and waits until every host is known and every service
+    /// answers.
     ///
     /// # Errors
     /// Something did not start; its log is part of the error.
@@ -122,6 +123,17 @@ impl Fleet {
             fleet.launch(program)?;
         }
         fleet.hosts_present().await?;
+        // The publisher has answered by then; the others may still begin.
+        fleet
+            .until(
+                "answers of retry and the collector",
+                async |operator| {
+                    operator.out_of_sync().await?;
+                    operator.runtime().await
+                },
+                |_| true,
+            )
+            .await?;
         Ok(fleet)
     }
 
