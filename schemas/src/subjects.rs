@@ -16,6 +16,10 @@ pub const CONFIG_GET: &str = "dvs.v1.config.get";
 pub const CONFIG_RENDER: &str = "dvs.v1.config.render";
 /// Full state to hosts on request: [`crate::v1::ResyncRequest`].
 pub const CONFIG_RESYNC: &str = "dvs.v1.config.resync";
+/// A port was plugged into a host: [`crate::v1::ClaimRequest`].
+pub const PORT_CLAIM: &str = "dvs.v1.port.claim";
+/// A port is plugged no more: [`crate::v1::ReleaseRequest`].
+pub const PORT_RELEASE: &str = "dvs.v1.port.release";
 /// Ends the connection of a vNIC: [`crate::v1::DisconnectRequest`].
 pub const PORT_DISCONNECT: &str = "dvs.v1.port.disconnect";
 /// A host is there: [`crate::v1::Hello`].
@@ -114,6 +118,13 @@ impl fmt::Display for EventVerb {
 #[must_use]
 pub fn event(host: &HostName, verb: EventVerb) -> String {
     format!("dvs.v1.event.{host}.{verb}")
+}
+
+/// Where a host tells of changes that somebody else made to its datapath:
+/// [`crate::v1::Drift`].
+#[must_use]
+pub fn drift(host: &HostName) -> String {
+    format!("dvs.v1.event.{host}.drift")
 }
 
 /// Stands in the host's place of a reply subject that every host is given.

@@ -5,6 +5,7 @@
 mod agent;
 mod config;
 mod hosts;
+mod ports;
 mod retry;
 mod runtime;
 
@@ -19,6 +20,7 @@ use crate::v1::V1;
 pub use agent::*;
 pub use config::*;
 pub use hosts::*;
+pub use ports::*;
 pub use retry::*;
 pub use runtime::*;
 

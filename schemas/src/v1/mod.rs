@@ -5,7 +5,9 @@
 
 mod agent;
 mod config;
+mod drift;
 mod hosts;
+mod ports;
 mod retry;
 mod runtime;
 mod shapes;
@@ -21,9 +23,13 @@ pub use config::{
     HostVerdict, Item, ObjectRef, Operation, Options, PushSummary, RenderReply, RenderRequest,
     ResyncReply, ResyncRequest, Wait,
 };
+pub use drift::Drift;
 pub use hosts::{
     Heartbeat, Hello, HelloReply, HostListReply, HostListRequest, HostStatus, Observed, Presence,
     SwitchOnHost,
+};
+pub use ports::{
+    ClaimOutcome, ClaimReply, ClaimRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest,
 };
 pub use retry::{
     Attempt, EntrySelection, EntryState, PutReply, Queue, RepushEntry, RepushKey, RetryListReply,

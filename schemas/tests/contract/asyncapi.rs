@@ -95,6 +95,20 @@ fn services() -> Vec<Subject> {
             "Push full states again.",
         ),
         asked(
+            subjects::PORT_CLAIM,
+            PUBLISHER,
+            "ClaimRequest",
+            &["ClaimReply"],
+            "A port was plugged into a host, which asks for it.",
+        ),
+        asked(
+            subjects::PORT_RELEASE,
+            PUBLISHER,
+            "ReleaseRequest",
+            &["ReleaseReply"],
+            "A port is plugged no more; its host gives it back.",
+        ),
+        asked(
             subjects::PORT_DISCONNECT,
             PUBLISHER,
             "DisconnectRequest",
@@ -235,6 +249,18 @@ fn event(verb: EventVerb) -> Subject {
 
 const EVENTS: [EventVerb; 3] = [EventVerb::Changed, EventVerb::Settled, EventVerb::Heartbeat];
 
+fn drift() -> Subject {
+    Subject {
+        id: "event.drift".into(),
+        address: "dvs.v1.event.{host}.drift".into(),
+        summary: "Somebody else changed what is ours in the datapath; told once.",
+        service: AGENT,
+        action: Action::Send,
+        message: "Drift",
+        replies: &[],
+    }
+}
+
 fn hosts() -> Vec<Subject> {
     let fan_out = Subject {
         id: "switch.clobber".into(),
@@ -245,7 +271,8 @@ fn hosts() -> Vec<Subject> {
         message: "Clobber",
         replies: &["ApplyReport"],
     };
-    std::iter::once(fan_out)
+    [fan_out, drift()]
+        .into_iter()
         .chain(AgentVerb::ALL.map(agent))
         .chain(EVENTS.map(event))
         .collect()

@@ -19,11 +19,16 @@ macro_rules! for_each_message {
             told ResyncReply resync_reply;
             asked DisconnectRequest disconnect_request;
             told DisconnectReply disconnect_reply;
+            asked ClaimRequest claim_request;
+            told ClaimReply claim_reply;
+            asked ReleaseRequest release_request;
+            told ReleaseReply release_reply;
             asked Hello hello;
             told HelloReply hello_reply;
             asked HostListRequest host_list_request;
             told HostListReply host_list_reply;
             told Heartbeat heartbeat;
+            told Drift drift;
             asked Clobber clobber;
             told ApplyReport apply_report;
             asked Remove remove;

@@ -8,8 +8,8 @@ use proptest::sample::select;
 use super::{few, v1, words};
 use crate::arbitrary::{name, record, revision, timestamp, uuid};
 use crate::v1::{
-    Heartbeat, Hello, HelloReply, HostListReply, HostListRequest, HostStatus, Observed, Presence,
-    SwitchOnHost,
+    Drift, Heartbeat, Hello, HelloReply, HostListReply, HostListRequest, HostStatus, Observed,
+    Presence, SwitchOnHost,
 };
 
 record!(
@@ -46,6 +46,22 @@ record!(
         seq: any::<u64>(),
         interval_ms: any::<u64>(),
         observed: few(observed()),
+    }
+);
+record!(
+    /// Any drift.
+    drift: Drift {
+        v: v1(),
+        host: name(),
+        at: timestamp(),
+        switch: name(),
+        port: option::of(name()),
+        mirror: option::of(name()),
+        row: "Port tap[0-9]",
+        column: option::of("tag|qos"),
+        wanted: ".{0,10}",
+        found: ".{0,10}",
+        repaired: any::<bool>(),
     }
 );
 record!(

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How hosts ask for ports and give them back.
+
+use proptest::option;
+use proptest::prelude::*;
+
+use super::v1;
+use crate::arbitrary::{epoch, mac, name, record, revision, vnic};
+use crate::v1::{
+    ClaimOutcome, ClaimReply, ClaimRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest,
+};
+
+record!(
+    /// Any claim.
+    claim_request: ClaimRequest {
+        v: v1(),
+        host: name(),
+        port: name(),
+        vnic: option::of(vnic()),
+        mac: option::of(mac()),
+        epoch: option::of(epoch()),
+    }
+);
+
+/// Any outcome of a claim.
+pub fn claim_outcome() -> impl Strategy<Value = ClaimOutcome> {
+    prop_oneof![
+        (epoch(), revision())
+            .prop_map(|(epoch, revision)| ClaimOutcome::Granted { epoch, revision }),
+        (name(), epoch()).prop_map(|(holder, epoch)| ClaimOutcome::Waits { holder, epoch }),
+    ]
+}
+
+record!(
+    /// Any reply to a claim.
+    claim_reply: ClaimReply {
+        v: v1(),
+        host: name(),
+        port: name(),
+        outcome: claim_outcome(),
+    }
+);
+record!(
+    /// Any release.
+    release_request: ReleaseRequest {
+        v: v1(),
+        host: name(),
+        port: name(),
+        epoch: option::of(epoch()),
+    }
+);
+
+/// Any outcome of a release.
+pub fn release_outcome() -> impl Strategy<Value = ReleaseOutcome> {
+    prop_oneof![
+        revision().prop_map(|revision| ReleaseOutcome::Released { revision }),
+        Just(ReleaseOutcome::Withdrawn),
+        Just(ReleaseOutcome::Nothing),
+    ]
+}
+
+record!(
+    /// Any reply to a release.
+    release_reply: ReleaseReply {
+        v: v1(),
+        host: name(),
+        port: name(),
+        outcome: release_outcome(),
+    }
+);

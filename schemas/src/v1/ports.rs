@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How hosts ask for the DVPorts that are plugged into them, and give back
+//! those that are plugged no more.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::V1;
+use crate::address::MacAddr;
+use crate::ids::{Epoch, HostName, PortId, Revision, VnicId};
+
+/// An interface with a DVPort's id appeared in a host's datapath: the host asks
+/// to be the port's. Again and again the same claim has one effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClaimRequest {
+    /// Version of the message.
+    pub v: V1,
+    /// Who asks.
+    pub host: HostName,
+    /// The port.
+    pub port: PortId,
+    /// The vNIC behind the interface, if the host can tell. A port without a
+    /// connection is connected to it; one with another is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vnic: Option<VnicId>,
+    /// The MAC address that the vNIC is configured with, if the host can tell.
+    /// A port that is configured with another is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// The epoch in which the host holds the port already, as far as it knows.
+    /// Refused if that epoch is over and the port is not the host's any more.
+    /// Left out: the host holds nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+}
+
+/// Reply to a claim that is not refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClaimReply {
+    /// Version of the message.
+    pub v: V1,
+    /// Who asked.
+    pub host: HostName,
+    /// The port.
+    pub port: PortId,
+    /// What became of it.
+    pub outcome: ClaimOutcome,
+}
+
+/// What becomes of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimOutcome {
+    /// The port is the host's. Its final state comes as every final state does,
+    /// by a clobber.
+    Granted {
+        /// The fence of the placement.
+        epoch: Epoch,
+        /// The commit that last changed the port: the host has its final state
+        /// once it holds the port as of this commit or a later one.
+        revision: Revision,
+    },
+    /// Another host holds the port and keeps it. When that one releases it, it
+    /// becomes the asker's without another claim, and its final state comes. A
+    /// later claim of a third host takes the asker's turn; a restart of the
+    /// publisher ends it too, so a host claims again after each hello.
+    Waits {
+        /// Who holds the port.
+        holder: HostName,
+        /// The fence of the holder's placement.
+        epoch: Epoch,
+    },
+}
+
+/// A DVPort's interface left a host's datapath: the host gives the port back,
+/// or its turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseRequest {
+    /// Version of the message.
+    pub v: V1,
+    /// Who asks.
+    pub host: HostName,
+    /// The port.
+    pub port: PortId,
+    /// The epoch in which the host held the port: this placement ends, and no
+    /// other. Left out: the host holds nothing, and its claim waits no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+}
+
+/// Reply to a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseReply {
+    /// Version of the message.
+    pub v: V1,
+    /// Who asked.
+    pub host: HostName,
+    /// The port.
+    pub port: PortId,
+    /// What became of it.
+    pub outcome: ReleaseOutcome,
+}
+
+/// What becomes of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseOutcome {
+    /// The placement ended.
+    Released {
+        /// The commit that ended it.
+        revision: Revision,
+    },
+    /// The claim waits no more.
+    Withdrawn,
+    /// There was nothing to end: the epoch was over, the port is gone, or no
+    /// claim of the host waited.
+    Nothing,
+}
