@@ -31,13 +31,17 @@ pub enum Endpoint {
     Resync,
     /// End a connection.
     Disconnect,
+    /// Be a port's host.
+    Claim,
+    /// Be a port's host no more.
+    Release,
     /// A host is there.
     Hello,
     /// Show hosts.
     Hosts,
 }
 
-const ENDPOINTS: [(Endpoint, &str, &str); 8] = [
+const ENDPOINTS: [(Endpoint, &str, &str); 10] = [
     (
         Endpoint::Apply,
         subjects::CONFIG_APPLY,
@@ -67,6 +71,16 @@ const ENDPOINTS: [(Endpoint, &str, &str); 8] = [
         Endpoint::Disconnect,
         subjects::PORT_DISCONNECT,
         "Ends the connection of a vNIC with a port",
+    ),
+    (
+        Endpoint::Claim,
+        subjects::PORT_CLAIM,
+        "A port was plugged into a host, which asks to be its host",
+    ),
+    (
+        Endpoint::Release,
+        subjects::PORT_RELEASE,
+        "A port is plugged no more; its host gives it back",
     ),
     (
         Endpoint::Hello,
@@ -127,6 +141,8 @@ fn read(endpoint: Endpoint, payload: &[u8]) -> Result<Request, Problem> {
         Endpoint::Render => Request::Render(codec::decode(payload)?.1),
         Endpoint::Resync => Request::Resync(filters(payload)?),
         Endpoint::Disconnect => Request::Disconnect(codec::decode(payload)?.1),
+        Endpoint::Claim => Request::Claim(codec::decode(payload)?.1),
+        Endpoint::Release => Request::Release(codec::decode(payload)?.1),
         Endpoint::Hello => Request::Hello(codec::decode(payload)?.1),
         Endpoint::Hosts => Request::Hosts(filters(payload)?),
     })

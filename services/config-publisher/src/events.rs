@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    ApplyReply, ApplyReport, ApplyRequest, Clobber, DeleteRequest, DisconnectReply,
-    DisconnectRequest, DryRunReply, GetReply, GetRequest, Heartbeat, Hello, HelloReply,
-    HostListReply, HostListRequest, Plan, PutReply, Remove, RemoveReport, RenderReply,
-    RenderRequest, ResyncReply, ResyncRequest, RetryPut,
+    ApplyReply, ApplyReport, ApplyRequest, ClaimReply, ClaimRequest, Clobber, DeleteRequest,
+    DisconnectReply, DisconnectRequest, DryRunReply, GetReply, GetRequest, Heartbeat, Hello,
+    HelloReply, HostListReply, HostListRequest, Plan, PutReply, ReleaseReply, ReleaseRequest,
+    Remove, RemoveReport, RenderReply, RenderRequest, ResyncReply, ResyncRequest, RetryPut,
 };
 use dvs_schemas::{HostName, Problem};
 pub use dvs_transport::endpoint::ReplyToken;
@@ -32,6 +32,10 @@ pub enum Request {
     Resync(ResyncRequest),
     /// End a connection.
     Disconnect(DisconnectRequest),
+    /// Be a port's host.
+    Claim(ClaimRequest),
+    /// Be a port's host no more.
+    Release(ReleaseRequest),
     /// A host is there.
     Hello(Hello),
     /// Show hosts.
@@ -150,6 +154,10 @@ pub enum Reply {
     Resynced(ResyncReply),
     /// To a disconnect.
     Disconnected(DisconnectReply),
+    /// To a claim.
+    Claimed(ClaimReply),
+    /// To a release.
+    Released(ReleaseReply),
     /// To a hello.
     Hello(HelloReply),
     /// To a list of hosts.

@@ -3,7 +3,7 @@
 //! and where they are placed), and pushes final state to the hosts.
 //!
 //! Reading order: [`config`] (what there is), [`admission`] (what may change),
-//! [`record`], [`outbox`] and [`pushes`] (what a change owes the hosts, when it
+//! [`claims`] (who waits for a port), [`record`], [`outbox`] and [`pushes`] (what a change owes the hosts, when it
 //! goes and how), [`handover`] (what becomes of hosts that did not acknowledge), [`core`]
 //! (all of it as one state). None of these does IO; [`api`] turns subjects into
 //! events, [`perform`] effects into messages.
@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod api;
 pub mod changes;
+pub mod claims;
 pub mod config;
 pub mod core;
 pub mod dryrun;

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dvs_schemas::codec::{self, Format};
 use dvs_schemas::subjects::{self, AgentVerb};
-use dvs_schemas::v1::{Clobber, PutReply, RepushKey, RetryPut, RipKey};
+use dvs_schemas::v1::{
+    ClaimOutcome, ClaimReply, Clobber, PutReply, ReleaseOutcome, ReleaseReply, RepushKey, RetryPut,
+    RipKey,
+};
 use dvs_schemas::{HostName, Problem};
 use dvs_transport::{Batch, Bus, CallResult, Transport};
 use futures_util::FutureExt;
@@ -201,6 +204,31 @@ fn note(result: &Result<Reply, Problem>) {
             let changed = reply.changed.len() as u64 + reply.left_out;
             tracing::info!(revision = reply.revision.0, changed, "changed");
         }
+        Ok(Reply::Claimed(ClaimReply {
+            v: _,
+            host,
+            port,
+            outcome,
+        })) => match outcome {
+            ClaimOutcome::Granted { epoch, revision } => {
+                tracing::info!(%host, %port, %epoch, revision = revision.0, "port granted");
+            }
+            ClaimOutcome::Waits { holder, epoch } => {
+                tracing::info!(%host, %port, %holder, %epoch, "a claim waits");
+            }
+        },
+        Ok(Reply::Released(ReleaseReply {
+            v: _,
+            host,
+            port,
+            outcome,
+        })) => match outcome {
+            ReleaseOutcome::Released { revision } => {
+                tracing::info!(%host, %port, revision = revision.0, "port released");
+            }
+            ReleaseOutcome::Withdrawn => tracing::info!(%host, %port, "a claim waits no more"),
+            ReleaseOutcome::Nothing => tracing::debug!(%host, %port, "nothing to release"),
+        },
         Ok(_) => {}
         Err(problem) => tracing::debug!(%problem, "a request was refused"),
     }

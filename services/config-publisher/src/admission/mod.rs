@@ -7,6 +7,7 @@
 
 mod deletion;
 mod draft;
+mod plugging;
 mod rules;
 
 use dvs_schemas::codec::REQUEST_MAX;
@@ -17,6 +18,7 @@ use crate::changes::{Change, ChangeSet, Object, Placed};
 use crate::config::{Config, Largest};
 use crate::fleet::Fleet;
 use draft::Draft;
+pub use plugging::{Claimed, claim, release};
 
 /// What a full state's message takes beside its objects: field names, store,
 /// switch name (63 bytes at most) and the lengths of four lists are below 512

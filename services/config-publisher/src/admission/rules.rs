@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use dvs_schemas::v1::DOCUMENTS_MAX;
 use dvs_schemas::{
-    HostName, Hosts, MirrorDestination, MirrorSessionDoc, ObjectKey, Policy, PolicyField, PortDoc,
-    PortGroupDoc, PortId, Problem, ProblemCode, SwitchDoc, SwitchName, Vlan,
+    HostName, Hosts, MacAddr, MirrorDestination, MirrorSessionDoc, ObjectKey, Policy, PolicyField,
+    PortDoc, PortGroupDoc, PortId, Problem, ProblemCode, SwitchDoc, SwitchName, Vlan, VnicId,
 };
 
 use super::draft::Draft;
@@ -65,6 +65,22 @@ pub(super) fn same_vnic(before: &PortDoc, doc: &PortDoc) -> Result<(), Problem> 
             Err(conflict(message).at("vnic").allow(format!(
                 "{connected}, or disconnect it first (dvs.v1.port.disconnect)"
             )))
+        }
+        (Some(_) | None, Some(_) | None) => Ok(()),
+    }
+}
+
+/// A port that is configured for one MAC address is for no vNIC with another.
+/// One that is not takes any, and keeps to none: were the address that a vNIC
+/// comes with entered in the port, the next document without one would take it
+/// out again.
+pub(super) fn same_mac(before: &PortDoc, mac: Option<MacAddr>) -> Result<(), Problem> {
+    match (before.mac, mac) {
+        (Some(configured), Some(mac)) if configured != mac => {
+            let message = format!("the port is configured for {configured}, not for {mac}");
+            Err(conflict(message)
+                .at("mac")
+                .allow(format!("{configured}, or a document with mac: {mac}")))
         }
         (Some(_) | None, Some(_) | None) => Ok(()),
     }
@@ -250,7 +266,8 @@ fn check_port(draft: &Draft<'_>, doc: &PortDoc) -> Result<(), Problem> {
         (Some(host), _) if !is_member(switch, draft.fleet, host) => {
             Err(outside(draft, switch, host))
         }
-        (None, Some(vnic)) => {
+        // A port that was released stays its vNIC's.
+        (None, Some(vnic)) if !is_connected(draft, doc, vnic) => {
             let message = format!("vNIC {vnic} connects on a host, and the port is on none");
             Err(Problem::invalid(message)
                 .at("vnic")
@@ -258,6 +275,11 @@ fn check_port(draft: &Draft<'_>, doc: &PortDoc) -> Result<(), Problem> {
         }
         (Some(_) | None, _) => Ok(()),
     }
+}
+
+fn is_connected(draft: &Draft<'_>, doc: &PortDoc, vnic: &VnicId) -> bool {
+    let before = draft.config.port(&doc.name);
+    before.is_some_and(|entry| entry.value.document.vnic.as_ref() == Some(vnic))
 }
 
 fn outside(draft: &Draft<'_>, switch: &SwitchDoc, host: &HostName) -> Problem {

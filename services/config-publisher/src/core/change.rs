@@ -72,13 +72,14 @@ impl Publisher {
 
     /// Makes changes durable. Returns what they owe, which the same commit has
     /// to hold.
-    fn make(&mut self, changes: &ChangeSet, out: &mut Out) -> Result<Record, Problem> {
+    pub(super) fn make(&mut self, changes: &ChangeSet, out: &mut Out) -> Result<Record, Problem> {
         if changes.is_empty() {
             return Ok(Record::default());
         }
         let revision = self.config.revision().next();
         self.try_out(changes, revision)?;
         self.config.set_revision(revision);
+        self.claims.settle(changes);
         self.write(changes, revision, &mut out.writes);
         let record = Record::of(revision, changes, &self.fleet);
         record.want(&mut self.config, &self.fleet, &mut out.writes);

@@ -3,6 +3,7 @@
 //! ledger writes, pushes and replies out.
 
 mod change;
+mod plugging;
 mod sending;
 mod whole;
 
@@ -15,6 +16,7 @@ use dvs_schemas::{Problem, StoreId, Timestamp};
 use fastrand::Rng;
 
 use crate::admission;
+use crate::claims::Claims;
 use crate::config::Config;
 use crate::events::{Effect, Event, Reply, ReplyToken, Request};
 use crate::fleet::Fleet;
@@ -66,6 +68,7 @@ pub struct Publisher {
     settings: Settings,
     config: Config,
     fleet: Fleet,
+    claims: Claims,
     /// Records in the ledger.
     records: usize,
     outbox: Outbox,
@@ -98,6 +101,7 @@ impl Publisher {
             settings,
             config,
             fleet,
+            claims: Claims::default(),
             records: pending.len(),
             outbox: Outbox::load(pending),
             awaited: 0,
@@ -176,6 +180,8 @@ impl Publisher {
                 admitted.and_then(|changes| self.change(now, to, &changes, &options, out))
             }
             Request::Disconnect(request) => self.disconnect(now, &request, out),
+            Request::Claim(request) => self.claim(now, request, out),
+            Request::Release(request) => self.let_go(now, &request, out),
             Request::Get(request) => query::objects(&self.config, &request, room)
                 .map(|reply| Some(Reply::Objects(reply))),
             Request::Hosts(request) => query::hosts(&self.config, &self.fleet, &request, now, room)

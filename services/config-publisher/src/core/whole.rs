@@ -148,6 +148,10 @@ impl Publisher {
         let switches: BTreeSet<SwitchName> =
             mine.map(|(name, _)| name).chain(held).cloned().collect();
         let greeting = self.fleet.greeting(&hello.host, hello.session);
+        if greeting.is_none() {
+            // Another run of the agent: it claims what is plugged in by now.
+            self.claims.forget(&hello.host);
+        }
         if !greeting.is_some_and(|record| self.is_on_its_way(record)) {
             let pairs = switches.iter().map(|s| (s.clone(), hello.host.clone()));
             let record = Record::whole(self.config.revision(), pairs);

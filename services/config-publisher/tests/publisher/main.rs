@@ -7,6 +7,8 @@ mod desk;
 mod dry_runs;
 mod handovers;
 mod hosts;
+mod plugging;
+mod plugging_histories;
 mod properties;
 mod pushes;
 mod queries;

@@ -5,6 +5,7 @@
 
 mod asking;
 mod peers;
+mod plugging;
 
 use asking::{ask, headers};
 use dvs_daemon::testing::{PATIENCE, Service, bus};
@@ -125,6 +126,8 @@ async fn the_service_is_listed_with_its_endpoints() {
         subjects::CONFIG_RENDER,
         subjects::CONFIG_RESYNC,
         subjects::PORT_DISCONNECT,
+        subjects::PORT_CLAIM,
+        subjects::PORT_RELEASE,
         subjects::HOST_HELLO,
         subjects::HOST_LIST,
     ] {

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Random histories of claims, releases, moves, disconnections and crashes: a
+//! port has one host per epoch, a holder is never robbed by a claim, and what
+//! waits comes after.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use config_publisher::events::{Reply, Request};
+use dvs_schemas::v1::{ClaimOutcome, ClaimRequest, DisconnectRequest, ReleaseRequest, V1};
+use dvs_schemas::{Epoch, HostName, Hosts, PortId, Problem, VnicId};
+use proptest::prelude::*;
+
+use crate::desk::{Desk, SITE, hello, name};
+
+const HOSTS: usize = 4;
+const PORTS: [&str; 2] = ["web-1", "web-2"];
+
+/// Which epoch a host names.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    None,
+    Present,
+    /// So many before it.
+    Past(u64),
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Claim(usize, usize, Option<u8>, Named),
+    Release(usize, usize, Named),
+    /// The port's host, as it should.
+    Unplug(usize),
+    Place(usize, usize),
+    Disconnect(usize),
+    Delete(usize),
+    /// The switch is on the first so many hosts.
+    Hosts(usize),
+    /// A run of an agent.
+    Hello(usize, u8),
+    Work,
+    Crash,
+}
+
+fn step() -> BoxedStrategy<Step> {
+    let host = || 1..=HOSTS;
+    let port = || 0..PORTS.len();
+    let named = || {
+        prop_oneof![
+            3 => Just(Named::None),
+            1 => Just(Named::Present),
+            1 => (1..4_u64).prop_map(Named::Past),
+        ]
+    };
+    let vnic = || proptest::option::weighted(0.3, 0..2_u8);
+    prop_oneof![
+        8 => (host(), port(), vnic(), named())
+            .prop_map(|(host, port, vnic, named)| Step::Claim(host, port, vnic, named)),
+        3 => (host(), port(), named())
+            .prop_map(|(host, port, named)| Step::Release(host, port, named)),
+        4 => port().prop_map(Step::Unplug),
+        2 => (port(), host()).prop_map(|(port, host)| Step::Place(port, host)),
+        1 => port().prop_map(Step::Disconnect),
+        1 => port().prop_map(Step::Delete),
+        1 => (1..=HOSTS).prop_map(Step::Hosts),
+        1 => (host(), 1..3_u8).prop_map(|(host, run)| Step::Hello(host, run)),
+        3 => Just(Step::Work),
+        1 => Just(Step::Crash),
+    ]
+    .boxed()
+}
+
+/// A port, as far as claims go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    host: Option<HostName>,
+    vnic: Option<VnicId>,
+    epoch: Epoch,
+}
+
+/// What a claim is to come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Expected {
+    Refused(&'static str),
+    Waits(HostName),
+    Granted,
+}
+
+#[derive(Default)]
+struct History {
+    /// Every host that ever had a port in an epoch.
+    hosts: BTreeMap<(PortId, Epoch), HostName>,
+    /// Whose claims wait, and for which vNIC.
+    waiting: BTreeMap<PortId, (HostName, Option<VnicId>)>,
+    /// The runs of agents that were sent their full state.
+    runs: BTreeMap<HostName, u8>,
+}
+
+fn host(number: usize) -> HostName {
+    name(&format!("h{number}"))
+}
+
+fn port(at: usize) -> PortId {
+    name(PORTS[at])
+}
+
+fn seen(desk: &Desk, id: &PortId) -> Option<Seen> {
+    let placed = &desk.publisher.config().port(id)?.value;
+    Some(Seen {
+        host: placed.document.host.clone(),
+        vnic: placed.document.vnic.clone(),
+        epoch: placed.epoch,
+    })
+}
+
+fn members(desk: &Desk) -> BTreeSet<HostName> {
+    let config = desk.publisher.config();
+    match &config.switch(&name("prod")).unwrap().value.hosts {
+        Hosts::All => (1..=HOSTS).map(host).collect(),
+        Hosts::Only(hosts) => hosts.iter().cloned().collect(),
+    }
+}
+
+fn epoch(named: Named, seen: Option<&Seen>) -> Option<Epoch> {
+    let present = seen.map_or(Epoch(0), |seen| seen.epoch);
+    match named {
+        Named::None => None,
+        Named::Present => Some(present),
+        Named::Past(back) => Some(Epoch(present.0.saturating_sub(back))),
+    }
+}
+
+fn expected(desk: &Desk, request: &ClaimRequest) -> Expected {
+    let Some(Seen {
+        host: holder,
+        vnic,
+        epoch,
+    }) = seen(desk, &request.port)
+    else {
+        return Expected::Refused("port");
+    };
+    let other_vnic = vnic.is_some() && request.vnic.is_some() && vnic != request.vnic;
+    if !members(desk).contains(&request.host) {
+        return Expected::Refused("host");
+    } else if other_vnic {
+        return Expected::Refused("vnic");
+    } else if holder.as_ref() == Some(&request.host) {
+        return Expected::Granted;
+    } else if request.epoch.is_some_and(|named| named != epoch) {
+        return Expected::Refused("epoch");
+    }
+    holder.map_or(Expected::Granted, Expected::Waits)
+}
+
+impl History {
+    fn ask(desk: &mut Desk, request: Request) -> Result<Reply, Problem> {
+        let to = desk.send(request);
+        desk.reply(to).expect("no answer at once")
+    }
+
+    fn claim(&mut self, desk: &mut Desk, request: ClaimRequest) {
+        let (id, by) = (request.port.clone(), request.host.clone());
+        let (before, tables) = (seen(desk, &id), desk.tables());
+        let expected = expected(desk, &request);
+        let reply = Self::ask(desk, Request::Claim(request.clone()));
+        let after = seen(desk, &id);
+        let found = match reply {
+            Err(problem) => Expected::Refused(match problem.field.as_deref() {
+                Some("port") => "port",
+                Some("host") => "host",
+                Some("vnic") => "vnic",
+                Some("epoch") => "epoch",
+                other => panic!("{other:?}"),
+            }),
+            Ok(Reply::Claimed(reply)) => match reply.outcome {
+                ClaimOutcome::Waits { holder, epoch } => {
+                    assert_eq!(before.as_ref().map(|seen| seen.epoch), Some(epoch));
+                    self.waiting.insert(id, (by, request.vnic));
+                    Expected::Waits(holder)
+                }
+                ClaimOutcome::Granted { epoch, .. } => {
+                    let vnic = before.as_ref().and_then(|seen| seen.vnic.clone());
+                    let vnic = vnic.or(request.vnic);
+                    let host = Some(by);
+                    let granted = Seen { host, vnic, epoch };
+                    assert_eq!(after, Some(granted));
+                    Expected::Granted
+                }
+            },
+            Ok(other) => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected);
+        let same = found != Expected::Granted || before == after;
+        assert!(!same || desk.tables() == tables, "{found:?}");
+    }
+
+    fn release(&mut self, desk: &mut Desk, request: ReleaseRequest) {
+        let ReleaseRequest {
+            port: id,
+            host: by,
+            epoch: named,
+            ..
+        } = request.clone();
+        let (before, tables) = (seen(desk, &id), desk.tables());
+        Self::ask(desk, Request::Release(request)).unwrap();
+        let after = seen(desk, &id);
+        let ends = |seen: &&Seen| seen.host.as_ref() == Some(&by) && Some(seen.epoch) == named;
+        match before.as_ref().filter(ends) {
+            None => {
+                assert_eq!(desk.tables(), tables);
+                if named.is_none() && self.waiting.get(&id).is_some_and(|(host, _)| *host == by) {
+                    self.waiting.remove(&id);
+                }
+            }
+            Some(Seen { vnic, .. }) => {
+                let may = |(host, wanted): &(HostName, Option<VnicId>)| {
+                    let same = wanted.is_none() || vnic.is_none() || wanted == vnic;
+                    members(desk).contains(host) && same
+                };
+                let next = self.waiting.remove(&id).filter(may);
+                let (host, wanted) = next.map_or((None, None), |(host, vnic)| (Some(host), vnic));
+                let vnic = vnic.clone().or(wanted);
+                let epoch = Epoch::of(desk.revision());
+                assert_eq!(after, Some(Seen { host, vnic, epoch }));
+            }
+        }
+    }
+
+    fn take(&mut self, desk: &mut Desk, step: Step) {
+        match step {
+            Step::Claim(by, at, vnic, named) => {
+                let port = port(at);
+                let epoch = epoch(named, seen(desk, &port).as_ref());
+                let request = ClaimRequest {
+                    v: V1,
+                    host: host(by),
+                    port,
+                    vnic: vnic.map(|vnic| name(&format!("vm-{vnic}/eth0"))),
+                    mac: None,
+                    epoch,
+                };
+                self.claim(desk, request);
+            }
+            Step::Release(by, at, named) => {
+                let port = port(at);
+                let epoch = epoch(named, seen(desk, &port).as_ref());
+                let host = host(by);
+                let v = V1;
+                let request = ReleaseRequest {
+                    v,
+                    host,
+                    port,
+                    epoch,
+                };
+                self.release(desk, request);
+            }
+            Step::Unplug(at) => {
+                let port = port(at);
+                if let Some(Seen {
+                    host: Some(host),
+                    epoch,
+                    ..
+                }) = seen(desk, &port)
+                {
+                    let (v, epoch) = (V1, Some(epoch));
+                    let request = ReleaseRequest {
+                        v,
+                        host,
+                        port,
+                        epoch,
+                    };
+                    self.release(desk, request);
+                }
+            }
+            Step::Place(at, on) => {
+                let document = format!(
+                    r#"{{"kind": "Port", "name": "{}", "switch": "prod", "group": "web", "host": "h{on}"}}"#,
+                    PORTS[at]
+                );
+                // Refused where the switch is not.
+                let _ = desk.try_apply(&document);
+            }
+            Step::Disconnect(at) => {
+                let (port, vnic) = (port(at), None);
+                let request = DisconnectRequest { port, vnic };
+                let _ = Self::ask(desk, Request::Disconnect(request));
+            }
+            Step::Delete(at) => {
+                let object = format!(r#"{{"kind": "Port", "name": "{}"}}"#, PORTS[at]);
+                let _ = desk.try_delete(&object);
+            }
+            Step::Hosts(first) => {
+                let hosts: Vec<String> = (1..=first).map(|n| format!("\"h{n}\"")).collect();
+                let hosts = hosts.join(",");
+                let document =
+                    format!(r#"{{"kind": "Switch", "name": "prod", "hosts": [{hosts}]}}"#);
+                // Refused where ports are placed.
+                let _ = desk.try_apply(&document);
+            }
+            Step::Hello(by, run) => {
+                let host = host(by);
+                let greeting = hello(host.as_str(), run.into());
+                Self::ask(desk, Request::Hello(greeting)).unwrap();
+                if self.runs.get(&host) != Some(&run) {
+                    self.waiting.retain(|_, (waits, _)| *waits != host);
+                    if members(desk).contains(&host) {
+                        self.runs.insert(host, run);
+                    }
+                }
+            }
+            Step::Work => desk.work(),
+            Step::Crash => {
+                desk.restart();
+                self.waiting.clear();
+                self.runs.clear();
+            }
+        }
+        self.check(desk);
+    }
+
+    /// What must hold after every step.
+    fn check(&mut self, desk: &Desk) {
+        let members = members(desk);
+        for id in (0..PORTS.len()).map(port) {
+            let Some(Seen {
+                host: Some(host),
+                epoch,
+                ..
+            }) = seen(desk, &id)
+            else {
+                // A port that is gone is waited for by nobody.
+                if desk.publisher.config().port(&id).is_none() {
+                    self.waiting.remove(&id);
+                }
+                continue;
+            };
+            assert!(members.contains(&host), "{id} is on {host}");
+            if self
+                .waiting
+                .get(&id)
+                .is_some_and(|(waits, _)| *waits == host)
+            {
+                self.waiting.remove(&id);
+            }
+            let first = self
+                .hosts
+                .entry((id.clone(), epoch))
+                .or_insert(host.clone());
+            assert_eq!(*first, host, "{id} has two hosts in epoch {epoch}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn any_history_of_claims_leaves_a_port_one_host_per_epoch(
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut desk = Desk::of(HOSTS);
+        desk.apply(SITE);
+        desk.apply(r#"{"kind": "Port", "name": "web-2", "switch": "prod", "group": "web"}"#);
+        let mut history = History::default();
+        for step in steps {
+            history.take(&mut desk, step);
+        }
+        // And then everything is carried out.
+        desk.restart();
+        desk.work();
+        prop_assert_eq!(desk.records(), 0);
+    }
+}
