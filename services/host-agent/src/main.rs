@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The host agent's arguments: who it is, and which datapath it drives.
 
+mod ovs_args;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,11 +13,13 @@ use clap::{Parser, ValueEnum};
 use dvs_daemon::{Command, Daemon};
 use dvs_schemas::HostName;
 use dvs_transport::ConnectArgs;
-use host_agent::datapath::{Behaviour, Emulated};
+use host_agent::datapath::{Behaviour, Emulated, Ovs, OvsCounts};
 use host_agent::host::HostSettings;
 use host_agent::service::{Service, serve};
 use host_agent::slots::{self, Slot};
 use uuid::Uuid;
+
+use ovs_args::OvsArgs;
 
 /// How long counters stand still before they count as settled.
 const QUIET: Duration = Duration::from_secs(10);
@@ -35,6 +39,8 @@ struct Cli {
     heartbeat: Duration,
     #[command(flatten)]
     datapath: DatapathArgs,
+    #[command(flatten)]
+    ovs: OvsArgs,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -79,6 +85,8 @@ struct DatapathArgs {
 enum Kind {
     /// In memory: nothing is forwarded.
     Emulated,
+    /// Open vSwitch on this host.
+    Ovs,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -104,6 +112,7 @@ fn main() -> ExitCode {
         who,
         heartbeat,
         datapath,
+        ovs,
         command,
     } = Cli::parse();
     dvs_daemon::run(
@@ -111,7 +120,7 @@ fn main() -> ExitCode {
         env!("CARGO_PKG_VERSION"),
         service.settings(),
         command,
-        |daemon| start(daemon, connect, who, heartbeat, datapath),
+        |daemon| start(daemon, connect, who, heartbeat, (datapath, ovs)),
     )
 }
 
@@ -120,7 +129,7 @@ async fn start(
     connect: ConnectArgs,
     who: Who,
     heartbeat: Duration,
-    datapath: DatapathArgs,
+    (datapath, ovs): (DatapathArgs, OvsArgs),
 ) -> anyhow::Result<()> {
     let node = node();
     let Home {
@@ -129,33 +138,53 @@ async fn start(
         slot: _held,
     } = home(&daemon, &who, node.as_deref())?;
     tracing::info!(%host, replicas = who.replicas, ledger = %data.display(), "this host");
-    let hosts = hosts(host, who.replicas)?;
+    let settings = HostSettings {
+        session: Uuid::new_v4(),
+        node: node.unwrap_or_else(|| "unknown".to_owned()),
+        heartbeat,
+        quiet: QUIET,
+    };
     let DatapathArgs {
-        datapath: Kind::Emulated,
+        datapath,
         emulated_latency: latency,
         emulated_failure_rate: failure_rate,
     } = datapath;
-    let behaviour = Behaviour {
-        latency,
-        failure_rate,
-        ..Behaviour::default()
-    };
-    let emulated = |host| {
-        let datapath = Emulated::new(behaviour.clone(), fastrand::u64(..));
-        (host, Arc::new(datapath))
-    };
-    let service = Service {
-        data,
-        hosts: hosts.into_iter().map(emulated).collect(),
-        settings: HostSettings {
-            session: Uuid::new_v4(),
-            node: node.unwrap_or_else(|| "unknown".to_owned()),
-            heartbeat,
-            quiet: QUIET,
-        },
-        connect,
-    };
-    serve(daemon, service).await
+    match datapath {
+        Kind::Emulated => {
+            let behaviour = Behaviour {
+                latency,
+                failure_rate,
+                ..Behaviour::default()
+            };
+            let emulated = |host| {
+                let datapath = Emulated::new(behaviour.clone(), fastrand::u64(..));
+                (host, Arc::new(datapath))
+            };
+            let hosts = hosts(host, who.replicas)?.into_iter().map(emulated);
+            let service = Service {
+                data,
+                hosts: hosts.collect(),
+                settings,
+                connect,
+            };
+            serve(daemon, service).await
+        }
+        Kind::Ovs => {
+            ensure!(
+                who.replicas.is_none(),
+                "--replicas shares one process; an Open vSwitch is one host's. Leave it out"
+            );
+            let (ovs, task) = Ovs::start(ovs.config(), OvsCounts::new(daemon.metrics()));
+            daemon.spawn("datapath", async move { Ok(task.await?) });
+            let service = Service {
+                data,
+                hosts: vec![(host, Arc::new(ovs))],
+                settings,
+                connect,
+            };
+            serve(daemon, service).await
+        }
+    }
 }
 
 /// A host name and the directory of its ledger.

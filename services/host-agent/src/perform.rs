@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dvs_daemon::Condition;
 use dvs_schemas::subjects::{self, EventVerb};
-use dvs_schemas::v1::{ApplyOutcome, EventAck, Heartbeat, Live};
+use dvs_schemas::v1::{ApplyOutcome, Drift, EventAck, Heartbeat, Live};
 use dvs_schemas::{Format, HostName, PortId, Problem, SwitchName, codec};
 use dvs_transport::{Bus, BusError};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -40,6 +40,7 @@ const SENDING: usize = 256;
 enum Outgoing {
     Answer(HostName, Arc<Asker>, Answer),
     Heartbeat(Heartbeat),
+    Drift(Drift),
 }
 
 /// A connection and the hosts on it, as the performer sees it.
@@ -124,6 +125,16 @@ impl Outbox {
                             Ok(payload) => (subject, payload),
                             Err(error) => {
                                 tracing::error!(%error, "a heartbeat can't be written");
+                                continue;
+                            }
+                        }
+                    }
+                    Outgoing::Drift(drift) => {
+                        let subject = subjects::drift(&drift.host);
+                        match codec::encode(Format::MessagePack, &drift) {
+                            Ok(payload) => (subject, payload),
+                            Err(error) => {
+                                tracing::error!(%error, "a drift can't be written");
                                 continue;
                             }
                         }
@@ -255,6 +266,11 @@ impl<D: Datapath> Performer<D> {
                 station.line.send(Outgoing::Heartbeat(beat));
                 return;
             }
+            HostEffect::Drift(drift) => {
+                log_drift(&drift);
+                station.line.send(Outgoing::Drift(drift));
+                return;
+            }
             HostEffect::Subscribe(switch) => {
                 station.line.wish(Wish::Hear(host, switch));
                 return;
@@ -273,6 +289,18 @@ impl<D: Datapath> Performer<D> {
                 let bus = station.line.bus.clone();
                 ask(bus, subjects::HOST_HELLO.to_owned(), hello)
                     .map(HostEvent::Greeted)
+                    .boxed()
+            }
+            HostEffect::Claim(claim) => {
+                let (bus, port) = (station.line.bus.clone(), claim.port.clone());
+                ask(bus, subjects::PORT_CLAIM.to_owned(), claim)
+                    .map(|outcome| HostEvent::Claimed { port, outcome })
+                    .boxed()
+            }
+            HostEffect::Release(release) => {
+                let (bus, port) = (station.line.bus.clone(), release.port.clone());
+                ask(bus, subjects::PORT_RELEASE.to_owned(), release)
+                    .map(|outcome| HostEvent::Released { port, outcome })
                     .boxed()
             }
             HostEffect::Tell(event) => tell(station.line.bus.clone(), host.clone(), event).boxed(),
@@ -314,6 +342,28 @@ pub async fn listen<D: Datapath>(host: HostName, datapath: Arc<D>, inbox: mpsc::
             return;
         }
     }
+}
+
+fn log_drift(drift: &Drift) {
+    let Drift {
+        v: _,
+        host,
+        at: _,
+        switch,
+        port,
+        mirror,
+        row,
+        column,
+        wanted,
+        found,
+        repaired,
+    } = drift;
+    tracing::warn!(
+        %host, %switch, repaired, row, column, wanted, found,
+        port = port.as_ref().map(tracing::field::display),
+        mirror = mirror.as_ref().map(tracing::field::display),
+        "changed by somebody else"
+    );
 }
 
 fn log_failure(answer: &Answer) {

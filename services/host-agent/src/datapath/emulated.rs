@@ -3,18 +3,17 @@
 //! trying out, for load, and for tests, which may keep it standing across
 //! restarts of the agent as a real bridge would.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dvs_schemas::v1::{Counters, CountersOf, Link};
-use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName};
-use tokio::sync::Notify;
-
+use super::notices::Notices;
 use super::{
     Bridge, Datapath, DatapathError, Done, Notice, Picture, PluggedPort, Step, StepFailure,
     VirtualPort, Write, add,
 };
+use dvs_schemas::v1::{Counters, CountersOf, Link};
+use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName};
 
 /// How an emulated datapath behaves.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,7 +34,7 @@ pub struct Behaviour {
 #[derive(Debug)]
 pub struct Emulated {
     state: Mutex<State>,
-    bell: Notify,
+    notices: Notices,
 }
 
 #[derive(Debug)]
@@ -45,8 +44,6 @@ struct State {
     counters: BTreeMap<(SwitchName, PortId), Counters>,
     /// Ports whose counters moved since they were read.
     moved: BTreeSet<(SwitchName, PortId)>,
-    /// At most one of each kind per port waits.
-    notices: VecDeque<Notice>,
     behaviour: Behaviour,
     chance: fastrand::Rng,
     writes: u64,
@@ -67,12 +64,11 @@ impl Emulated {
                 picture,
                 counters: BTreeMap::new(),
                 moved: BTreeSet::new(),
-                notices: VecDeque::new(),
                 behaviour,
                 chance: fastrand::Rng::with_seed(seed),
                 writes: 0,
             }),
-            bell: Notify::new(),
+            notices: Notices::default(),
         }
     }
 
@@ -103,9 +99,8 @@ impl Emulated {
     pub fn disturb(&self, change: impl FnOnce(&mut Picture)) {
         let mut state = self.state();
         change(&mut state.picture);
-        state.tell(Notice::Disturbed);
         drop(state);
-        self.bell.notify_one();
+        self.notices.tell(Notice::Disturbed);
     }
 
     /// Frames pass through a port; ports that are not there count nothing.
@@ -120,14 +115,14 @@ impl Emulated {
         }
         let key = (switch.clone(), port.clone());
         add(state.counters.entry(key.clone()).or_default(), more);
-        if state.moved.insert(key) {
-            state.tell(Notice::Busy {
+        let first = state.moved.insert(key);
+        drop(state);
+        if first {
+            self.notices.tell(Notice::Busy {
                 switch: switch.clone(),
                 port: port.clone(),
             });
         }
-        drop(state);
-        self.bell.notify_one();
     }
 
     /// The vNIC of a port comes up or goes down by itself, as with its VM.
@@ -141,13 +136,12 @@ impl Emulated {
             return;
         };
         plugged.link = link;
-        state.tell(Notice::Link {
+        drop(state);
+        self.notices.tell(Notice::Link {
             switch: switch.clone(),
             port: port.clone(),
             link,
         });
-        drop(state);
-        self.bell.notify_one();
     }
 
     /// [`Datapath::read`] without its latency.
@@ -218,24 +212,6 @@ impl State {
                 reason: reason.clone(),
             }),
         }
-    }
-
-    /// Queues a notice in place of an older one of the same kind and port.
-    fn tell(&mut self, notice: Notice) {
-        self.notices.retain(|waiting| match (waiting, &notice) {
-            (
-                Notice::Link { switch, port, .. },
-                Notice::Link {
-                    switch: s, port: p, ..
-                },
-            )
-            | (Notice::Busy { switch, port }, Notice::Busy { switch: s, port: p }) => {
-                (switch, port) != (s, p)
-            }
-            (Notice::Disturbed, Notice::Disturbed) => false,
-            (Notice::Link { .. } | Notice::Busy { .. } | Notice::Disturbed, _) => true,
-        });
-        self.notices.push_back(notice);
     }
 
     fn carry_out(&mut self, Step { switch, write }: &Step) -> Result<Done, StepFailure> {
@@ -391,12 +367,6 @@ impl Datapath for Emulated {
     }
 
     async fn next_notice(&self) -> Notice {
-        loop {
-            if let Some(notice) = self.state().notices.pop_front() {
-                return notice;
-            }
-            // A bell rung meanwhile is kept, so none is missed.
-            self.bell.notified().await;
-        }
+        self.notices.next().await
     }
 }

@@ -4,6 +4,8 @@
 //! these types alone, so a datapath is exchanged by implementing [`Datapath`].
 
 mod emulated;
+mod notices;
+mod ovs;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -19,6 +21,10 @@ use dvs_schemas::{
 use crate::merge::EffectivePolicy;
 
 pub use emulated::{Behaviour, Emulated};
+pub use ovs::{
+    BadBridgeName, BadPattern, BridgeName, DatapathKind, DriftPolicy, Ovs, OvsConfig, OvsCounts,
+    PlugPattern,
+};
 
 /// All that a datapath has of ours, by switch.
 pub type Picture = BTreeMap<SwitchName, Bridge>;
@@ -214,8 +220,83 @@ pub enum Notice {
         /// The port.
         port: PortId,
     },
+    /// An interface that says whose it is is there.
+    Plugged {
+        /// The switch of its bridge.
+        switch: SwitchName,
+        /// The port that it says.
+        port: PortId,
+        /// Its address, if whoever plugged it says so.
+        mac: Option<MacAddr>,
+    },
+    /// Such an interface is there no more. Its counters were read as far as
+    /// that was still possible.
+    Unplugged {
+        /// The switch of its bridge.
+        switch: SwitchName,
+        /// The port that it was.
+        port: PortId,
+    },
+    /// Somebody else changed what is ours.
+    Drift(Drift),
     /// Somebody else wrote: what was read of it no longer holds.
     Disturbed,
+}
+
+/// What somebody else changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// The switch concerned.
+    pub switch: SwitchName,
+    /// Which part of it.
+    pub part: Part,
+    /// What was changed, as the datapath calls it.
+    pub row: String,
+    /// Its field; none for what is missing or too many.
+    pub column: Option<&'static str>,
+    /// What should be there.
+    pub wanted: String,
+    /// What was found.
+    pub found: String,
+    /// Whether it is undone.
+    pub repaired: bool,
+}
+
+impl Notice {
+    /// True if nobody needs the older one any more once this is told.
+    fn replaces(&self, older: &Self) -> bool {
+        match (older, self) {
+            (
+                Self::Link { switch, port, .. },
+                Self::Link {
+                    switch: s, port: p, ..
+                },
+            )
+            | (Self::Busy { switch, port }, Self::Busy { switch: s, port: p }) => {
+                (switch, port) == (s, p)
+            }
+            (
+                Self::Plugged { switch, port, .. } | Self::Unplugged { switch, port },
+                Self::Plugged {
+                    switch: s, port: p, ..
+                }
+                | Self::Unplugged { switch: s, port: p },
+            ) => (switch, port) == (s, p),
+            (Self::Drift(drift), Self::Drift(other)) => {
+                (&drift.row, drift.column) == (&other.row, other.column)
+            }
+            (Self::Disturbed, Self::Disturbed) => true,
+            (
+                Self::Link { .. }
+                | Self::Busy { .. }
+                | Self::Plugged { .. }
+                | Self::Unplugged { .. }
+                | Self::Drift(_)
+                | Self::Disturbed,
+                _,
+            ) => false,
+        }
+    }
 }
 
 /// Packet forwarding on one host. Every call ends in bounded time, with an

@@ -386,6 +386,7 @@ impl HostCore {
             }
             Write::RemovePort { port, from } => {
                 bridge.ports.remove(port);
+                self.plugging.lost(now, port, &mut self.chance);
                 self.telling
                     .gone(now, switch, port, from.epoch, &mut self.chance);
             }

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use dvs_schemas::v1::{
-    ApplyReport, Changed, Clobber, CountersOf, EventAck, Heartbeat, Hello, HelloReply, Live,
-    LiveReply, Plan, Remove, RemoveReport, Settled,
+    ApplyReport, Changed, ClaimReply, ClaimRequest, Clobber, CountersOf, Drift, EventAck,
+    Heartbeat, Hello, HelloReply, Live, LiveReply, Plan, ReleaseReply, ReleaseRequest, Remove,
+    RemoveReport, Settled,
 };
 use dvs_schemas::{Format, PortId, Problem, SwitchName};
 
@@ -87,6 +88,21 @@ pub enum HostEvent {
     Noticed(Notice),
     /// Answer to [`HostEffect::Hello`]; the error says why there is none.
     Greeted(Result<HelloReply, String>),
+    /// Answer to [`HostEffect::Claim`]; the error says why there is none, or
+    /// why the claim is refused.
+    Claimed {
+        /// The port.
+        port: PortId,
+        /// The answer.
+        outcome: Result<ClaimReply, String>,
+    },
+    /// Answer to [`HostEffect::Release`]; the error says why there is none.
+    Released {
+        /// The port.
+        port: PortId,
+        /// The answer.
+        outcome: Result<ReleaseReply, String>,
+    },
     /// Answer to [`HostEffect::Tell`]; the error says why there is none.
     Acknowledged {
         /// Number of the event that was told.
@@ -142,6 +158,13 @@ pub enum HostEffect {
     Hello(Hello),
     /// Show that the host lives.
     Heartbeat(Heartbeat),
+    /// Claim a port that is plugged in here; ends in [`HostEvent::Claimed`].
+    Claim(ClaimRequest),
+    /// Release a port that is plugged in no more; ends in
+    /// [`HostEvent::Released`].
+    Release(ReleaseRequest),
+    /// Tell what somebody else changed; once, to whoever listens.
+    Drift(Drift),
     /// Tell a runtime event; ends in [`HostEvent::Acknowledged`].
     Tell(Arc<RuntimeEvent>),
 }

@@ -10,6 +10,7 @@ mod admission;
 mod cycle;
 mod greeting;
 mod messages;
+mod plugging;
 mod questions;
 mod room;
 mod switch;
@@ -20,14 +21,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dvs_ledger::Decision;
-use dvs_schemas::v1::{Heartbeat, Hello, Link, Observed, V1};
-use dvs_schemas::{HostName, PortId, Revision, SwitchName, Timestamp};
+use dvs_schemas::v1::{self, Heartbeat, Hello, Link, Observed, V1};
+use dvs_schemas::{Epoch, HostName, PortId, Revision, SwitchName, Timestamp};
 use uuid::Uuid;
 
-use crate::datapath::{Notice, Picture};
+use crate::datapath::{Drift, Notice, Part, Picture};
 use crate::ledger::HeldSwitches;
 use cycle::Cycle;
 use greeting::Greeting;
+use plugging::{Ask, Plugging};
 use switch::{Hearing, Switch};
 use telling::Telling;
 
@@ -61,6 +63,7 @@ pub struct HostCore {
     cycle: Cycle,
     greeting: Greeting,
     telling: Telling,
+    plugging: Plugging,
 }
 
 impl HostCore {
@@ -77,6 +80,7 @@ impl HostCore {
             cycle: Cycle::new(),
             greeting: Greeting::new(settings.heartbeat),
             telling: Telling::new(host.clone(), settings.session, settings.quiet),
+            plugging: Plugging::new(host.clone()),
             host,
             settings,
         }
@@ -131,7 +135,19 @@ impl HostCore {
             } => self.live_read(now, asker, &question, outcome, out),
             HostEvent::Noticed(notice) => self.noticed(now, notice, out),
             HostEvent::Greeted(answer) => {
+                if answer.is_ok() {
+                    let switches = &self.switches;
+                    let held = |port: &PortId| epoch_of(switches, port).is_some();
+                    self.plugging.greeted(now, held);
+                }
                 self.greeting.answered(now, answer.ok(), &mut self.chance);
+            }
+            HostEvent::Claimed { port, outcome } => {
+                self.plugging.claimed(now, &port, outcome, &mut self.chance);
+            }
+            HostEvent::Released { port, outcome } => {
+                self.plugging
+                    .released(now, &port, outcome, &mut self.chance);
             }
             HostEvent::Acknowledged { seq, outcome } => {
                 self.telling
@@ -149,6 +165,7 @@ impl HostCore {
             self.cycle.due(),
             self.greeting.due(),
             self.telling.due(online),
+            self.plugging.due().filter(|_| online),
         ]
         .into_iter()
         .flatten()
@@ -172,10 +189,19 @@ impl HostCore {
         if !ports.is_empty() {
             self.effect(HostEffect::Count(ports), out);
         }
-        if self.greeting.is_online()
-            && let Some(event) = self.telling.send(now)
-        {
+        if !self.greeting.is_online() {
+            return;
+        }
+        if let Some(event) = self.telling.send(now) {
             self.effect(HostEffect::Tell(event), out);
+        }
+        let switches = &self.switches;
+        for ask in self.plugging.wake(now, |port| epoch_of(switches, port)) {
+            let effect = match ask {
+                Ask::Claim(claim) => HostEffect::Claim(claim),
+                Ask::Release(release) => HostEffect::Release(release),
+            };
+            self.effect(effect, out);
         }
     }
 
@@ -238,12 +264,62 @@ impl HostCore {
                 }
             }
             Notice::Busy { switch, port } => self.telling.busy(now, switch, port),
+            Notice::Plugged { switch, port, mac } => {
+                let held = self.held_epoch(&switch, &port).is_some();
+                self.plugging.plugged(now, port, mac, held);
+            }
+            Notice::Unplugged { switch, port } => {
+                let epoch = self.held_epoch(&switch, &port);
+                self.plugging.unplugged(now, port.clone(), epoch);
+                if epoch.is_some() {
+                    // What it came to is told before the port goes.
+                    self.effect(HostEffect::Count(vec![(switch, port)]), out);
+                }
+            }
+            Notice::Drift(drift) => self.drifted(now, drift, out),
             Notice::Disturbed => {
                 if self.cycle.disturbed() {
                     self.effect(HostEffect::Read, out);
                 }
             }
         }
+    }
+
+    /// Somebody else changed what is ours.
+    fn drifted(&mut self, now: Timestamp, drift: Drift, out: &mut Decision<Effect>) {
+        let Drift {
+            switch,
+            part,
+            row,
+            column,
+            wanted,
+            found,
+            repaired,
+        } = drift;
+        let (port, mirror) = match part {
+            Part::Bridge => (None, None),
+            Part::Port(port) => (Some(port), None),
+            Part::Mirror(mirror) => (None, Some(mirror)),
+        };
+        let drift = v1::Drift {
+            v: V1,
+            host: self.host.clone(),
+            at: now,
+            switch,
+            port,
+            mirror,
+            row,
+            column: column.map(str::to_owned),
+            wanted,
+            found,
+            repaired,
+        };
+        self.effect(HostEffect::Drift(drift), out);
+    }
+
+    fn held_epoch(&self, switch: &SwitchName, port: &PortId) -> Option<Epoch> {
+        let held = self.switches.get(switch)?.held.ports.get(port)?;
+        Some(held.value.epoch)
     }
 
     /// Tells the rare states of a port, if they are not what was told last.
@@ -300,4 +376,11 @@ impl HostCore {
             observed: self.observed(),
         }
     }
+}
+
+/// The epoch in which the host holds a port.
+fn epoch_of(switches: &BTreeMap<SwitchName, Switch>, port: &PortId) -> Option<Epoch> {
+    let held = switches.values();
+    let mut held = held.filter_map(|switch| switch.held.ports.get(port));
+    held.next().map(|held| held.value.epoch)
 }

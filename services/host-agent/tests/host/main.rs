@@ -7,6 +7,7 @@ mod answers;
 mod convergence;
 mod history;
 mod knowing;
+mod plugging;
 mod restarts;
 mod rig;
 mod telling;

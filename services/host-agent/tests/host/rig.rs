@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_ledger::{InMemoryBackend, Ledger, StorageBackend, turn};
-use dvs_schemas::v1::{ApplyOutcome, Clobber, Heartbeat, Hello, Live, Remove, RemoveOutcome, V1};
+use dvs_schemas::v1::{
+    ApplyOutcome, ClaimRequest, Clobber, Drift, Heartbeat, Hello, Live, ReleaseRequest, Remove,
+    RemoveOutcome, V1,
+};
 use dvs_schemas::{Format, HostName, PortId, SwitchName, Timestamp};
 use host_agent::core::Agent;
 use host_agent::datapath::{Behaviour, DatapathError, Emulated, Notice};
@@ -68,6 +71,9 @@ pub(crate) struct Rig {
     pub(crate) hellos: Vec<Hello>,
     pub(crate) heartbeats: Vec<Heartbeat>,
     pub(crate) told: Vec<Arc<RuntimeEvent>>,
+    pub(crate) drifts: Vec<Drift>,
+    pub(crate) claims: Vec<ClaimRequest>,
+    pub(crate) releases: Vec<ReleaseRequest>,
     /// Entries written by each commit.
     pub(crate) commits: Vec<usize>,
 }
@@ -109,6 +115,9 @@ impl Rig {
             hellos: Vec::new(),
             heartbeats: Vec::new(),
             told: Vec::new(),
+            drifts: Vec::new(),
+            claims: Vec::new(),
+            releases: Vec::new(),
             commits: Vec::new(),
         };
         rig.wake();
@@ -195,6 +204,9 @@ impl Rig {
             | HostEffect::Answer { .. }
             | HostEffect::Hello(_)
             | HostEffect::Heartbeat(_)
+            | HostEffect::Claim(_)
+            | HostEffect::Release(_)
+            | HostEffect::Drift(_)
             | HostEffect::Tell(_) => false,
         }
     }
@@ -230,6 +242,18 @@ impl Rig {
             }
             HostEffect::Heartbeat(heartbeat) => {
                 self.heartbeats.push(heartbeat);
+                None
+            }
+            HostEffect::Claim(claim) => {
+                self.claims.push(claim);
+                None
+            }
+            HostEffect::Release(release) => {
+                self.releases.push(release);
+                None
+            }
+            HostEffect::Drift(drift) => {
+                self.drifts.push(drift);
                 None
             }
             HostEffect::Tell(event) => {

@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    Changed, Counters, CountersOf, EventAck, Link, PortGone, PortRuntime, Settled, V1,
+    Changed, Counters, CountersOf, Drift, EventAck, Link, PortGone, PortRuntime, Settled, V1,
 };
 use dvs_schemas::{Epoch, Format, Policy, Revision, codec};
+use host_agent::datapath::{self, Notice, Part};
 use host_agent::host::{Answer, HostEvent, RuntimeEvent};
 
 use crate::history::{Commit, Message, Publisher};
@@ -47,6 +48,34 @@ fn traffic(rig: &mut Rig, port: &str, bytes: u64) {
     };
     rig.datapath.traffic(&id("prod"), &id(port), &more);
     rig.notices();
+}
+
+#[test]
+fn what_somebody_else_changed_is_told_with_its_values() {
+    let (mut rig, _) = told();
+    rig.event(HostEvent::Noticed(Notice::Drift(datapath::Drift {
+        switch: id("prod"),
+        part: Part::Port(id("p1")),
+        row: "Port tap1".to_owned(),
+        column: Some("tag"),
+        wanted: "10".to_owned(),
+        found: "99".to_owned(),
+        repaired: true,
+    })));
+    let expected = Drift {
+        v: V1,
+        host: id("h1"),
+        at: rig.now,
+        switch: id("prod"),
+        port: Some(id("p1")),
+        mirror: None,
+        row: "Port tap1".to_owned(),
+        column: Some("tag".to_owned()),
+        wanted: "10".to_owned(),
+        found: "99".to_owned(),
+        repaired: true,
+    };
+    assert_eq!(rig.drifts, [expected]);
 }
 
 /// A connected host with the site, which has told of it.

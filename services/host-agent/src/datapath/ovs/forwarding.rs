@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rules of one bridge in Open vSwitch: what is there, and the one change
+//! that makes them what they are to be.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use dvs_openflow::{
+    ApplyError, Flow, FlowKey, FlowMod, HeldMeter, Meter, MeterId, MeterMod, OpenError, Port,
+    PortStats, Selection, Session, SessionError,
+};
+use dvs_ovsdb::unixctl;
+use dvs_schemas::Rate;
+use tokio::time::Instant;
+
+use super::pipeline::{Layout, rules};
+use super::rules::OfPort;
+use super::wire::{self, NoForm};
+
+/// How long it may take until a new bridge listens.
+const LISTENING: Duration = Duration::from_secs(3);
+
+/// What a bridge is to forward by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Programme {
+    flows: BTreeMap<FlowKey, Flow>,
+    meters: BTreeMap<MeterId, Meter>,
+}
+
+/// The bridge, as its switch shows it. One owner speaks with it.
+#[derive(Debug)]
+pub(super) struct Forwarding {
+    session: Session,
+    /// True if it has meters.
+    pub(super) limits: bool,
+    /// What it forwards by, as far as we know.
+    there: Programme,
+    /// Ports that what was learnt may lead to.
+    ports: Vec<OfPort>,
+}
+
+/// Why a bridge doesn't forward as it is to.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ForwardingError {
+    #[error("OpenFlow can't be spoken")]
+    Open(#[from] OpenError),
+    #[error("OpenFlow is spoken no more")]
+    Session(#[from] SessionError),
+    #[error("the switch doesn't take its rules")]
+    Apply(#[from] ApplyError),
+    #[error(transparent)]
+    NoForm(#[from] NoForm),
+}
+
+impl ForwardingError {
+    /// True if the switch refused, and can be spoken to.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Apply(ApplyError::Refused { .. }) | Self::NoForm(_)
+        )
+    }
+}
+
+/// Numbers of the meters of a port that is limited: for the peak and for the
+/// average.
+pub(super) fn meters_of(port: OfPort) -> [u32; 2] {
+    // Ports have 16 bits, so both are numbers that a meter can have.
+    [port.saturating_mul(2), port.saturating_mul(2) + 1]
+}
+
+/// The meters of a rate.
+fn meters(port: OfPort, rate: Rate) -> impl Iterator<Item = Meter> {
+    let Rate {
+        average_kbps,
+        peak_kbps,
+        burst_kib,
+    } = rate;
+    let [peak, average] = meters_of(port);
+    // A tenth of a second at the peak, and two of the largest frames at least:
+    // frames come whole.
+    let grain = (peak_kbps.get() / 10).max(2 * 9_216 * 8 / 1_000);
+    let burst = u64::from(burst_kib.get()) * 1_024 * 8 / 1_000;
+    let burst = u32::try_from(burst.max(1)).unwrap_or(u32::MAX);
+    [
+        (peak, peak_kbps.get(), grain),
+        (average, average_kbps.get(), burst),
+    ]
+    .into_iter()
+    .filter_map(|(id, rate_kbps, burst_kbits)| {
+        let id = MeterId::try_from(id).ok()?;
+        Some(Meter {
+            id,
+            rate_kbps,
+            burst_kbits,
+        })
+    })
+}
+
+impl Programme {
+    /// What ports and their limits come to.
+    pub(super) fn new(layout: &Layout, limits: &[(OfPort, Rate)]) -> Result<Self, NoForm> {
+        let flows = wire::flows(&rules(layout))?;
+        let limits = limits.iter();
+        Ok(Self {
+            flows: flows.into_iter().map(|flow| (flow.key(), flow)).collect(),
+            meters: limits
+                .flat_map(|(port, rate)| meters(*port, *rate))
+                .map(|meter| (meter.id, meter))
+                .collect(),
+        })
+    }
+
+    /// What makes of `there` this: first meters come, then flows change all at
+    /// once, then meters go.
+    fn delta(&self, there: &Self) -> (Vec<MeterMod>, Vec<FlowMod>, Vec<MeterMod>) {
+        let coming = self
+            .meters
+            .values()
+            .filter_map(|meter| match there.meters.get(&meter.id) {
+                None => Some(MeterMod::Add(*meter)),
+                Some(held) if held != meter => Some(MeterMod::Modify(*meter)),
+                Some(_) => None,
+            });
+        let stale = there
+            .flows
+            .keys()
+            .filter(|key| !self.flows.contains_key(key));
+        let fresh = self
+            .flows
+            .iter()
+            .filter(|(key, flow)| there.flows.get(key) != Some(flow));
+        let flows = stale
+            .map(|key| FlowMod::Delete(key.clone()))
+            .chain(fresh.map(|(_, flow)| FlowMod::Add(flow.clone())));
+        let going = there
+            .meters
+            .keys()
+            .filter(|id| !self.meters.contains_key(id));
+        let going = going.map(|id| MeterMod::Delete(*id));
+        (coming.collect(), flows.collect(), going.collect())
+    }
+}
+
+impl Forwarding {
+    /// Connects to a bridge and reads what it forwards by.
+    /// `control` is the socket for commands to its switch.
+    pub(super) async fn open(
+        socket: &Path,
+        control: Option<&Path>,
+        patience: Duration,
+    ) -> Result<Self, ForwardingError> {
+        let mut session = reach(socket, control, patience).await?;
+        let held = session.flows(&Selection::default()).await?;
+        let flows = held.into_iter().map(|held| held.flow);
+        let flows = flows.filter(|flow| !wire::is_learnt(flow.cookie));
+        let limits = session.meter_features().await?.is_some();
+        let meters = if limits {
+            session.meters().await?
+        } else {
+            Vec::new()
+        };
+        let there = Programme {
+            flows: flows.map(|flow| (flow.key(), flow)).collect(),
+            meters: meters
+                .into_iter()
+                .map(|held| match held {
+                    HeldMeter::Known(meter) => (meter.id, meter),
+                    // Of a kind that we don't make, so it differs from ours.
+                    HeldMeter::Foreign(id) => (id, foreign(id)),
+                })
+                .collect(),
+        };
+        Ok(Self {
+            session,
+            limits,
+            there,
+            ports: Vec::new(),
+        })
+    }
+
+    /// Forwards by this from now on. True if that was a change.
+    pub(super) async fn become_this(
+        &mut self,
+        programme: Programme,
+        ports: Vec<OfPort>,
+    ) -> Result<bool, ForwardingError> {
+        let (coming, mut flows, going) = programme.delta(&self.there);
+        let gone = self.ports.iter().filter(|port| !ports.contains(port));
+        flows.extend(gone.map(|port| {
+            // Frames would go on to where nobody is until that is forgotten.
+            FlowMod::DeleteAll(Selection {
+                cookies: wire::learnt_from(*port),
+                ..Selection::default()
+            })
+        }));
+        if !coming.is_empty() {
+            self.session.change_meters(&coming).await?;
+        }
+        if !flows.is_empty() {
+            self.session.apply(&flows).await?;
+        }
+        if !going.is_empty() {
+            self.session.change_meters(&going).await?;
+        }
+        self.there = programme;
+        self.ports = ports;
+        Ok(!(coming.is_empty() && flows.is_empty() && going.is_empty()))
+    }
+
+    /// The counters of one port, or of all.
+    pub(super) async fn stats(
+        &mut self,
+        port: Option<OfPort>,
+    ) -> Result<Vec<PortStats>, ForwardingError> {
+        let port = port.and_then(|port| Port::try_from(port).ok());
+        Ok(self.session.port_stats(port).await?)
+    }
+
+    /// Waits until the switch is gone. Cancel-safe.
+    pub(super) async fn gone(&mut self) -> SessionError {
+        self.session.ended().await
+    }
+}
+
+/// Connects to a bridge. One that has just been made listens when its switch
+/// has gone through its loop once more; if nothing else happens that takes
+/// seconds, and any command is something that happens.
+async fn reach(
+    socket: &Path,
+    control: Option<&Path>,
+    patience: Duration,
+) -> Result<Session, OpenError> {
+    let deadline = Instant::now() + LISTENING;
+    loop {
+        match Session::open(socket, patience).await {
+            Err(OpenError::Connect { .. }) if Instant::now() < deadline => {
+                if let Some(control) = control {
+                    // Whether it answers is seen by what comes of it.
+                    drop(unixctl::call(control, "version", &[], patience).await);
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            reached => return reached,
+        }
+    }
+}
+
+/// A meter that is none of ours.
+fn foreign(id: MeterId) -> Meter {
+    Meter {
+        id,
+        rate_kbps: 0,
+        burst_kbits: 0,
+    }
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What Open vSwitch is to make true: what steps asked for, as far as this
+//! host can. Kept in memory, since a port whose vNIC is not there yet has no
+//! row to be written to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dvs_schemas::{MirrorName, PolicyField, PortId, ShapingLimit, SwitchName, Verdict};
+
+use crate::datapath::{BridgeSettings, Mirror, Step, StepFailure, VirtualPort, Write};
+
+/// All switches of the host.
+pub(super) type Intent = BTreeMap<SwitchName, Wish>;
+
+/// One switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) settings: Arc<BridgeSettings>,
+    pub(super) ports: BTreeMap<PortId, Arc<VirtualPort>>,
+    pub(super) mirrors: BTreeMap<MirrorName, Arc<Mirror>>,
+}
+
+impl Wish {
+    pub(super) fn new(settings: Arc<BridgeSettings>) -> Self {
+        Self {
+            settings,
+            ports: BTreeMap::new(),
+            mirrors: BTreeMap::new(),
+        }
+    }
+}
+
+/// What this Open vSwitch, and the kernel below it, can do. All that is not
+/// known to be missing counts as there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Abilities {
+    /// Why nothing limits what a port sends, if so.
+    pub(super) no_ingress: Option<String>,
+    /// Why nothing limits what a port receives, if so.
+    pub(super) no_egress: Option<String>,
+}
+
+/// Takes a step into the intent.
+///
+/// # Errors
+/// It can't be made true, or not wholly; then the intent has what comes
+/// closest without letting pass what must not: a port whose addresses can't be
+/// checked is blocked, one that can't be limited is not.
+pub(super) fn take(
+    intent: &mut Intent,
+    Step { switch, write }: &Step,
+    abilities: &Abilities,
+) -> Result<(), StepFailure> {
+    if let Write::SetBridge { to, .. } = write {
+        intent
+            .entry(switch.clone())
+            .and_modify(|wish| wish.settings = to.clone())
+            .or_insert_with(|| Wish::new(to.clone()));
+        return Ok(());
+    }
+    let wish = intent.get_mut(switch).ok_or_else(|| StepFailure {
+        field: None,
+        message: format!("there is no bridge for switch {switch}"),
+    })?;
+    match write {
+        Write::SetBridge { .. } => {}
+        Write::SetPort { port, to, .. } => {
+            let (can, failure) = within(to, abilities);
+            wish.ports.insert(port.clone(), can);
+            return failure.map_or(Ok(()), Err);
+        }
+        Write::RemovePort { port, .. } => drop(wish.ports.remove(port)),
+        Write::SetMirror { mirror, to, .. } => {
+            wish.mirrors.insert(mirror.clone(), to.clone());
+        }
+        Write::RemoveMirror { mirror, .. } => drop(wish.mirrors.remove(mirror)),
+        Write::RemoveBridge { .. } => {
+            let left = wish.ports.len();
+            if left > 0 {
+                return Err(StepFailure {
+                    field: None,
+                    message: format!("the bridge still has {left} ports"),
+                });
+            }
+            intent.remove(switch);
+        }
+    }
+    Ok(())
+}
+
+/// A port as far as it can be made true, and the first field that can't.
+pub(super) fn within(
+    to: &Arc<VirtualPort>,
+    abilities: &Abilities,
+) -> (Arc<VirtualPort>, Option<StepFailure>) {
+    let policy = &to.policy;
+    let unlimited = ShapingLimit::Unlimited;
+    let checks = [
+        (PolicyField::ForgedTransmits, policy.forged_transmits),
+        (PolicyField::MacChanges, policy.mac_changes),
+    ];
+    let unchecked = checks
+        .into_iter()
+        .find(|(_, verdict)| *verdict == Verdict::Reject && to.mac.is_none());
+    let mut failures = Vec::new();
+    let mut can = VirtualPort::clone(to);
+    if let Some((field, _)) = unchecked {
+        can.policy.blocked = true;
+        let why = "needs the vNIC's MAC address; set it in the port's vnic. Until then the port \
+                   is blocked";
+        failures.push(not_supported(field, why));
+    }
+    let limits = [
+        (
+            PolicyField::ShapingIngress,
+            &mut can.policy.ingress,
+            &abilities.no_ingress,
+        ),
+        (
+            PolicyField::ShapingEgress,
+            &mut can.policy.egress,
+            &abilities.no_egress,
+        ),
+    ];
+    for (field, limit, missing) in limits {
+        if let (ShapingLimit::Rate(_), Some(why)) = (*limit, missing) {
+            *limit = unlimited;
+            failures.push(not_supported(field, why));
+        }
+    }
+    match failures.into_iter().next() {
+        None => (to.clone(), None),
+        failure => (Arc::new(can), failure),
+    }
+}
+
+/// A field that this host can't make true.
+pub(super) fn not_supported(field: PolicyField, why: &str) -> StepFailure {
+    StepFailure {
+        field: Some(field.path().to_owned()),
+        message: format!("not supported here: {why}"),
+    }
+}

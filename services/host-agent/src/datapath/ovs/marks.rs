@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What we write beside others' columns into `external_ids`, so that a row
+//! says whose it is and what it is to be: the agent finds its own again after
+//! any restart, and an operator reads it with `ovs-vsctl list`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dvs_schemas::documents::Teaming;
+use dvs_schemas::{
+    Epoch, MacAddr, MirrorName, Mtu, Policy, PortId, PrivateVlans, Security, Shaping, SwitchName,
+    UplinkName, VnicId,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::counters::Offset;
+use crate::datapath::{BridgeSettings, Mirror, VirtualPort};
+use crate::merge::{EffectivePolicy, merge};
+
+/// Every key of ours begins so.
+pub(super) const PREFIX: &str = "dvs-";
+
+const SWITCH: &str = "dvs-switch";
+const SETTINGS: &str = "dvs-settings";
+const PORT: &str = "dvs-port";
+const EPOCH: &str = "dvs-epoch";
+const VNIC: &str = "dvs-vnic";
+const MAC: &str = "dvs-mac";
+const POLICY: &str = "dvs-policy";
+const MIRROR: &str = "dvs-mirror";
+const SESSION: &str = "dvs-session";
+const UPLINKS: &str = "dvs-uplinks-of";
+const COUNTED: &str = "dvs-counted";
+
+/// The `external_ids` of a row, or those of them that are ours.
+pub(super) type Ids = BTreeMap<String, String>;
+
+/// A row says that it is ours, and what it says besides can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("external_ids:{key} is {found:?}: {why}")]
+pub(super) struct Unreadable {
+    pub(super) key: &'static str,
+    pub(super) found: String,
+    pub(super) why: String,
+}
+
+/// Settings as they are written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Settings {
+    mtu: Mtu,
+    uplinks: Vec<UplinkName>,
+    teaming: Teaming,
+    private_vlans: PrivateVlans,
+}
+
+/// A mirror session as it is written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Session {
+    ports: Vec<dvs_schemas::MirrorPort>,
+    vlans: Vec<dvs_schemas::VlanId>,
+    destination: dvs_schemas::MirrorDestination,
+}
+
+/// What a bridge of ours says.
+pub(super) fn of_bridge(switch: &SwitchName, settings: &BridgeSettings) -> Ids {
+    let BridgeSettings {
+        mtu,
+        uplinks,
+        teaming,
+        private_vlans,
+    } = settings.clone();
+    let settings = Settings {
+        mtu,
+        uplinks,
+        teaming,
+        private_vlans,
+    };
+    Ids::from([
+        (SWITCH.to_owned(), switch.to_string()),
+        (SETTINGS.to_owned(), json(&settings)),
+    ])
+}
+
+/// The switch of a bridge and its settings, if it is ours.
+pub(super) fn bridge(ids: &Ids) -> Result<Option<(SwitchName, Arc<BridgeSettings>)>, Unreadable> {
+    let (Some(switch), Some(settings)) = (ids.get(SWITCH), ids.get(SETTINGS)) else {
+        return Ok(None);
+    };
+    let Settings {
+        mtu,
+        uplinks,
+        teaming,
+        private_vlans,
+    } = of_json(SETTINGS, settings)?;
+    let settings = BridgeSettings {
+        mtu,
+        uplinks,
+        teaming,
+        private_vlans,
+    };
+    Ok(Some((word(SWITCH, switch)?, Arc::new(settings))))
+}
+
+/// What the bridge of a switch's uplinks says.
+pub(super) fn of_uplinks(switch: &SwitchName) -> Ids {
+    Ids::from([(UPLINKS.to_owned(), switch.to_string())])
+}
+
+/// What rows say that limit a port.
+pub(super) fn of_queueing(switch: &SwitchName, port: &PortId) -> Ids {
+    Ids::from([
+        (SWITCH.to_owned(), switch.to_string()),
+        (PORT.to_owned(), port.to_string()),
+    ])
+}
+
+/// The switch of a bridge.
+pub(super) fn switch_of(ids: &Ids) -> Option<SwitchName> {
+    ids.get(SWITCH)?.parse().ok()
+}
+
+/// The switch whose uplinks a bridge has.
+pub(super) fn uplinks_of(ids: &Ids) -> Option<SwitchName> {
+    ids.get(UPLINKS)?.parse().ok()
+}
+
+/// The DVPort of a row.
+pub(super) fn port_of(ids: &Ids) -> Option<PortId> {
+    ids.get(PORT)?.parse().ok()
+}
+
+/// The port that a row limits.
+pub(super) fn queueing_of(ids: &Ids) -> Option<(SwitchName, PortId)> {
+    Some((switch_of(ids)?, port_of(ids)?))
+}
+
+/// The mirror session of a row.
+pub(super) fn mirror_of(ids: &Ids) -> Option<MirrorName> {
+    ids.get(MIRROR)?.parse().ok()
+}
+
+/// By what the counters of a port's interface differ from the port's.
+pub(super) fn offset(ids: &Ids) -> Result<Option<Offset>, Unreadable> {
+    ids.get(COUNTED)
+        .map(|offset| word(COUNTED, offset))
+        .transpose()
+}
+
+/// What a port of ours says.
+pub(super) fn of_port(port: &PortId, spec: &VirtualPort, offset: Option<Offset>) -> Ids {
+    let VirtualPort {
+        epoch,
+        vnic,
+        mac,
+        policy,
+    } = spec;
+    let always = [
+        (PORT, port.to_string()),
+        (EPOCH, epoch.0.to_string()),
+        (POLICY, json(&written(policy))),
+    ];
+    let vnic = vnic.as_ref().map(|vnic| (VNIC, vnic.to_string()));
+    let mac = mac.as_ref().map(|mac| (MAC, mac.to_string()));
+    let offset = offset.map(|offset| (COUNTED, offset.to_string()));
+    let all = always.into_iter().chain(vnic).chain(mac).chain(offset);
+    all.map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The DVPort of a row and how it is set, if it is ours; roles of private VLANs
+/// are those of its bridge.
+pub(super) fn port(
+    ids: &Ids,
+    private_vlans: &PrivateVlans,
+) -> Result<Option<(PortId, VirtualPort)>, Unreadable> {
+    let (Some(port), Some(epoch), Some(policy)) = (ids.get(PORT), ids.get(EPOCH), ids.get(POLICY))
+    else {
+        return Ok(None);
+    };
+    let nothing = Policy::default();
+    let layers: Policy = of_json(POLICY, policy)?;
+    let policy = merge(&layers, &nothing, &nothing, private_vlans)
+        .map_err(|error| unreadable(POLICY, policy, error))?;
+    let vnic: Option<VnicId> = ids.get(VNIC).map(|vnic| word(VNIC, vnic)).transpose()?;
+    let mac: Option<MacAddr> = ids.get(MAC).map(|mac| word(MAC, mac)).transpose()?;
+    let spec = VirtualPort {
+        epoch: Epoch(word(EPOCH, epoch)?),
+        vnic,
+        mac,
+        policy,
+    };
+    Ok(Some((word(PORT, port)?, spec)))
+}
+
+/// What a mirror session of ours says.
+pub(super) fn of_mirror(name: &MirrorName, mirror: &Mirror) -> Ids {
+    let Mirror {
+        ports,
+        vlans,
+        destination,
+    } = mirror.clone();
+    let session = Session {
+        ports,
+        vlans,
+        destination,
+    };
+    Ids::from([
+        (MIRROR.to_owned(), name.to_string()),
+        (SESSION.to_owned(), json(&session)),
+    ])
+}
+
+/// The session of a row, if it is ours.
+pub(super) fn mirror(ids: &Ids) -> Result<Option<(MirrorName, Arc<Mirror>)>, Unreadable> {
+    let (Some(name), Some(session)) = (ids.get(MIRROR), ids.get(SESSION)) else {
+        return Ok(None);
+    };
+    let Session {
+        ports,
+        vlans,
+        destination,
+    } = of_json(SESSION, session)?;
+    let mirror = Mirror {
+        ports,
+        vlans,
+        destination,
+    };
+    Ok(Some((word(MIRROR, name)?, Arc::new(mirror))))
+}
+
+/// A policy with nothing left to inherit, as users write it.
+fn written(policy: &EffectivePolicy) -> Policy {
+    let EffectivePolicy {
+        vlan,
+        promiscuous,
+        mac_changes,
+        forged_transmits,
+        allowed_addresses,
+        ingress,
+        egress,
+        blocked,
+    } = policy;
+    Policy {
+        vlan: Some(vlan.configured()),
+        security: Security {
+            promiscuous: Some(*promiscuous),
+            mac_changes: Some(*mac_changes),
+            forged_transmits: Some(*forged_transmits),
+            allowed_addresses: Some(allowed_addresses.clone()),
+        },
+        shaping: Shaping {
+            ingress: Some(*ingress),
+            egress: Some(*egress),
+        },
+        blocked: Some(*blocked),
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    // These values are maps with text keys, which JSON can write.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn of_json<T: DeserializeOwned>(key: &'static str, text: &str) -> Result<T, Unreadable> {
+    serde_json::from_str(text).map_err(|error| unreadable(key, text, error))
+}
+
+fn word<T: std::str::FromStr<Err: std::fmt::Display>>(
+    key: &'static str,
+    text: &str,
+) -> Result<T, Unreadable> {
+    text.parse().map_err(|error| unreadable(key, text, error))
+}
+
+fn unreadable(key: &'static str, found: &str, why: impl std::fmt::Display) -> Unreadable {
+    Unreadable {
+        key,
+        found: found.chars().take(80).collect(),
+        why: why.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use dvs_schemas::arbitrary;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_port_reads_back_as_it_was_written(
+            policy in arbitrary::policy(),
+            private_vlans in arbitrary::private_vlans(),
+            epoch in any::<u64>(),
+            vnic in proptest::option::of(arbitrary::vnic()),
+            mac in proptest::option::of(arbitrary::mac()),
+        ) {
+            let nothing = Policy::default();
+            let Ok(policy) = merge(&policy, &nothing, &nothing, &private_vlans) else {
+                return Ok(());
+            };
+            let spec = VirtualPort { epoch: Epoch(epoch), vnic, mac, policy };
+            let id: PortId = "web-1".parse().unwrap();
+            let mut ids = of_port(&id, &spec, None);
+            prop_assert!(ids.keys().all(|key| key.starts_with(PREFIX)));
+            // Others write there too.
+            ids.insert("iface-id".to_owned(), "web-1".to_owned());
+            prop_assert_eq!(port(&ids, &private_vlans), Ok(Some((id, spec))));
+        }
+
+        #[test]
+        fn whatever_stands_there_is_read_or_named(
+            ids in prop::collection::btree_map(
+                prop::sample::select(vec![
+                    SWITCH, SETTINGS, PORT, EPOCH, VNIC, MAC, POLICY, MIRROR, SESSION,
+                ]),
+                prop_oneof![Just("{}".to_owned()), Just("7".to_owned()), ".{0,20}"],
+                0..9,
+            ),
+        ) {
+            let ids: Ids = ids.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            let of = |error: &Unreadable| ids.contains_key(error.key);
+            prop_assert!(bridge(&ids).map_or_else(|e| of(&e), |_| true));
+            prop_assert!(port(&ids, &PrivateVlans::default()).map_or_else(|e| of(&e), |_| true));
+            prop_assert!(mirror(&ids).map_or_else(|e| of(&e), |_| true));
+        }
+    }
+}

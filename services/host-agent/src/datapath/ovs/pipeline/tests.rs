@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rules against the policies themselves: whatever ports there are, a frame
+//! comes out where the policies say, as they say, and nowhere else.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use dvs_schemas::{AddressList, Policy, Verdict, arbitrary};
+use ipnet::IpNet;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::frames::{Frame, Octets, Payload, Switch, address, is_group, payload};
+use super::*;
+use crate::merge::merge;
+
+const UPLINK: OfPort = 100;
+
+fn mac(number: u8) -> MacAddr {
+    format!("52:54:00:00:00:{number:02x}").parse().unwrap()
+}
+
+fn private_vlans() -> PrivateVlans {
+    serde_json::from_str(r#"[{"primary": 10, "isolated": 11, "communities": [12, 13]}]"#).unwrap()
+}
+
+/// VLANs of few numbers, so that ports meet.
+fn vlan() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(r#""untagged""#.to_owned()),
+        (10..16).prop_map(|vid| format!(r#"{{"access": {vid}}}"#)),
+        (10..14).prop_map(|vid| format!(r#"{{"private": {vid}}}"#)),
+        (10..13, 0..5, proptest::option::of(9..16)).prop_map(|(first, more, native)| {
+            let native = native.map(|native| format!(r#", "native": {native}"#));
+            format!(
+                r#"{{"trunk": {{"vlans": ["{first}-{}"]{}}}}}"#,
+                first + more,
+                native.unwrap_or_default()
+            )
+        }),
+    ]
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![Just(Verdict::Accept), Just(Verdict::Reject)]
+}
+
+fn addresses() -> impl Strategy<Value = AddressList> {
+    let net = prop_oneof![
+        (0..4).prop_map(|n| format!("10.0.0.{n}/32")),
+        Just("10.0.0.2/31".to_owned()),
+        (0..4).prop_map(|n| format!("fd00::{n}/128")),
+    ];
+    prop_oneof![
+        3 => Just(AddressList::Any),
+        2 => vec(net, 0..3).prop_map(|nets| {
+            let mut nets: Vec<IpNet> = nets.iter().map(|net| net.parse().unwrap()).collect();
+            nets.sort();
+            nets.dedup();
+            AddressList::Only(nets)
+        }),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = EffectivePolicy> {
+    let flags = (verdict(), verdict(), verdict(), 0..8_u8);
+    (vlan(), flags, addresses()).prop_map(|(vlan, flags, allowed_addresses)| {
+        let (promiscuous, mac_changes, forged_transmits, blocked) = flags;
+        let vlan: Policy = serde_json::from_str(&format!(r#"{{"vlan": {vlan}}}"#)).unwrap();
+        let nothing = Policy::default();
+        EffectivePolicy {
+            promiscuous,
+            mac_changes,
+            forged_transmits,
+            allowed_addresses,
+            blocked: blocked == 0,
+            ..merge(&vlan, &nothing, &nothing, &private_vlans()).unwrap()
+        }
+    })
+}
+
+fn layout() -> impl Strategy<Value = Layout> {
+    let port = (policy(), any::<bool>(), any::<bool>());
+    (vec(port, 1..6), any::<bool>()).prop_map(|(ports, uplink)| {
+        let wired =
+            |(number, (policy, known, metered)): (u8, (EffectivePolicy, bool, bool))| Wired {
+                ofport: u32::from(number),
+                mac: known.then(|| mac(number)),
+                policy,
+                meters: if metered { vec![7, 8] } else { Vec::new() },
+            };
+        Layout {
+            ports: (1..).zip(ports).map(wired).collect(),
+            uplink: uplink.then_some(UPLINK),
+            private: private_vlans(),
+        }
+    })
+}
+
+fn frame() -> impl Strategy<Value = (usize, Frame)> {
+    let tag = prop_oneof![
+        2 => Just(None),
+        1 => Just(Some(0)),
+        3 => (9..17_u16).prop_map(Some),
+    ];
+    let from = prop_oneof![9 => (1..8_u8).prop_map(address), 1 => Just([0xff; 6])];
+    let to = prop_oneof![
+        3 => (1..8_u8).prop_map(address),
+        1 => Just([0xff; 6]),
+        1 => Just([0x33, 0x33, 0, 0, 0, 1]),
+    ];
+    (any::<usize>(), tag, from, to, payload()).prop_map(|(port, tag, from, to, carries)| {
+        let frame = Frame {
+            tag,
+            from,
+            to,
+            carries,
+        };
+        (port, frame)
+    })
+}
+
+/// What the policies say, frame by frame.
+struct Judge<'a> {
+    layout: &'a Layout,
+    learnt: BTreeMap<(Vid, Octets), OfPort>,
+}
+
+impl Judge<'_> {
+    fn port(&self, number: OfPort) -> Option<&Wired> {
+        self.layout.ports.iter().find(|port| port.ofport == number)
+    }
+
+    fn domain(vid: Vid) -> Vid {
+        match vid {
+            11..=13 => 10,
+            other => other,
+        }
+    }
+
+    /// The VLAN of a frame that may enter.
+    fn admits(&self, from: OfPort, frame: Frame) -> Option<Vid> {
+        if is_group(frame.from) {
+            return None;
+        }
+        let tag = frame.tag.filter(|vid| *vid != 0);
+        let Some(port) = self.port(from) else {
+            return Some(tag.unwrap_or(0));
+        };
+        if port.policy.blocked || port.needs_mac() && port.mac.is_none() {
+            return None;
+        }
+        if port.policy.forged_transmits == Verdict::Reject
+            && port.mac.unwrap().octets() != frame.from
+        {
+            return None;
+        }
+        if let AddressList::Only(nets) = &port.policy.allowed_addresses
+            && !Self::claims_allowed(port, nets, frame.carries)
+        {
+            return None;
+        }
+        match (&port.policy.vlan, tag) {
+            (EffectiveVlan::Untagged, None) => Some(0),
+            (EffectiveVlan::Access(vlan) | EffectiveVlan::Private { vlan, .. }, None) => {
+                Some(vlan.get())
+            }
+            (EffectiveVlan::Trunk(trunk), None) => trunk.native.map(|native| native.get()),
+            (EffectiveVlan::Trunk(trunk), Some(vid)) => {
+                let in_range = |range: &dvs_schemas::VlanRange| {
+                    range.first().get() <= vid && vid <= range.last().get()
+                };
+                trunk.vlans.ranges().iter().any(in_range).then_some(vid)
+            }
+            (_, Some(_)) => None,
+        }
+    }
+
+    fn claims_allowed(port: &Wired, nets: &[IpNet], payload: Payload) -> bool {
+        let v4 = |address: Ipv4Addr| nets.iter().any(|net| net.contains(&IpAddr::V4(address)));
+        let some_v6 = nets.iter().any(|net| matches!(net, IpNet::V6(_)));
+        let v6 = |address: Ipv6Addr| {
+            nets.iter().any(|net| net.contains(&IpAddr::V6(address)))
+                || some_v6
+                    && port
+                        .mac
+                        .is_some_and(|mac| link_local(mac).addr() == address)
+        };
+        match payload {
+            Payload::Ipv4(from) => v4(from),
+            Payload::Dhcp => nets.iter().any(|net| matches!(net, IpNet::V4(_))),
+            Payload::Arp { of, at, asks } => {
+                let own = port.policy.forged_transmits == Verdict::Accept
+                    || port.mac.is_some_and(|mac| mac.octets() == at);
+                v4(of) && own || of.is_unspecified() && v4(asks)
+            }
+            Payload::Ipv6(from) => v6(from),
+            Payload::Advertisement(_, of) => v6(of),
+            Payload::Solicitation(from, of) => v6(from) || from.is_unspecified() && v6(of),
+            Payload::Before(_) => some_v6,
+            Payload::Other => false,
+        }
+    }
+
+    /// How a port sees a frame of a VLAN, if it does.
+    fn receives(&self, number: OfPort, vid: Vid) -> Option<Option<Vid>> {
+        let Some(port) = self.port(number) else {
+            return Some(Some(vid).filter(|vid| *vid != 0));
+        };
+        if port.policy.blocked || port.needs_mac() && port.mac.is_none() {
+            return None;
+        }
+        match &port.policy.vlan {
+            EffectiveVlan::Untagged => (vid == 0).then_some(None),
+            EffectiveVlan::Access(vlan) => (vid == vlan.get()).then_some(None),
+            EffectiveVlan::Private { vlan, role, .. } => match role {
+                VlanRole::Promiscuous => (10..=13).contains(&vid).then_some(None),
+                VlanRole::Isolated => (vid == 10).then_some(None),
+                VlanRole::Community => (vid == 10 || vid == vlan.get()).then_some(None),
+            },
+            EffectiveVlan::Trunk(trunk) if trunk.native.is_some_and(|n| n.get() == vid) => {
+                Some(None)
+            }
+            EffectiveVlan::Trunk(trunk) => {
+                let in_range = |range: &dvs_schemas::VlanRange| {
+                    range.first().get() <= vid && vid <= range.last().get()
+                };
+                let tagged = trunk.vlans.ranges().iter().any(in_range);
+                tagged.then_some(Some(vid))
+            }
+        }
+    }
+
+    fn outputs(&mut self, from: OfPort, frame: Frame) -> Vec<(OfPort, Option<Vid>)> {
+        let Some(vid) = self.admits(from, frame) else {
+            return Vec::new();
+        };
+        let domain = Self::domain(vid);
+        let keeps = self.port(from).is_none_or(|port| {
+            port.policy.mac_changes == Verdict::Accept || port.mac.unwrap().octets() == frame.from
+        });
+        if keeps {
+            self.learnt.insert((domain, frame.from), from);
+        }
+        let known = self.layout.ports.iter().find(|port| {
+            !port.policy.blocked
+                && port.mac.is_some_and(|mac| mac.octets() == frame.to)
+                && port.domain() == Some(domain)
+        });
+        let target = known
+            .map(|port| port.ofport)
+            .or_else(|| self.learnt.get(&(domain, frame.to)).copied());
+        let all = self.layout.ports.iter().map(|port| port.ofport);
+        let all = all.chain(self.layout.uplink);
+        let gets = |number: &OfPort| {
+            let port = self.port(*number);
+            if is_group(frame.to) {
+                return true;
+            }
+            if port.is_some_and(|port| port.policy.promiscuous == Verdict::Accept) {
+                return true;
+            }
+            match target {
+                Some(target) if target == *number => port.is_none_or(|port| {
+                    port.policy.mac_changes == Verdict::Accept
+                        || port.mac.unwrap().octets() == frame.to
+                }),
+                Some(_) => false,
+                None => port.is_none_or(|port| port.mac.is_none()),
+            }
+        };
+        let mut outputs: Vec<(OfPort, Option<Vid>)> = all
+            .filter(|number| *number != from)
+            .filter(gets)
+            .filter_map(|number| Some((number, self.receives(number, vid)?)))
+            .collect();
+        outputs.sort_unstable();
+        outputs
+    }
+}
+
+use std::net::{IpAddr, Ipv6Addr};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn frames_come_out_where_the_policies_say(
+        layout in layout(),
+        frames in vec(frame(), 1..30),
+    ) {
+        let mut switch = Switch::new(rules(&layout));
+        let mut judge = Judge { layout: &layout, learnt: BTreeMap::new() };
+        let mut entries: Vec<OfPort> = layout.ports.iter().map(|port| port.ofport).collect();
+        entries.extend(layout.uplink);
+        for (port, frame) in frames {
+            let from = entries[port % entries.len()];
+            prop_assert_eq!(
+                switch.forward(from, frame),
+                judge.outputs(from, frame),
+                "{:?} into port {}", frame, from
+            );
+        }
+    }
+
+    #[test]
+    fn what_comes_from_a_port_that_nobody_claimed_goes_nowhere(
+        layout in layout(),
+        (_, frame) in frame(),
+    ) {
+        let mut switch = Switch::new(rules(&layout));
+        prop_assert_eq!(switch.forward(99, frame), Vec::new());
+    }
+
+    /// Ports come and go without touching the rules of others, but for lists.
+    #[test]
+    fn a_port_that_comes_changes_no_rule_that_is_not_a_list(
+        layout in layout(),
+        policy in arbitrary::policy(),
+    ) {
+        let _ = policy;
+        let mut fewer = layout.clone();
+        let last = fewer.ports.pop().unwrap();
+        let (fewer, all) = (rules(&fewer), rules(&layout));
+        let lists = [Table::Flood, Table::Copies, Table::Unknown];
+        for rule in fewer.symmetric_difference(&all) {
+            let own = rule.when.contains(&When::InPort(last.ofport))
+                || rule.when.contains(&When::Out(last.ofport))
+                || rule.then.contains(&Then::SetOut(last.ofport));
+            prop_assert!(own || lists.contains(&rule.table), "{rule:?}");
+        }
+    }
+}
+
+#[test]
+fn a_list_too_long_for_a_message_goes_in_pieces() {
+    let nothing = Policy::default();
+    let access: Policy = serde_json::from_str(r#"{"vlan": {"access": 10}}"#).unwrap();
+    let policy = merge(&access, &nothing, &nothing, &PrivateVlans::default()).unwrap();
+    let wired = |ofport| Wired {
+        ofport,
+        mac: None,
+        policy: policy.clone(),
+        meters: Vec::new(),
+    };
+    let layout = Layout {
+        ports: (1..=4_096).map(wired).collect(),
+        uplink: Some(5_000),
+        private: PrivateVlans::default(),
+    };
+    let rules = rules(&layout);
+    assert!(rules.iter().all(|rule| rule.then.len() <= PIECE + 2));
+    let frame = Frame {
+        tag: None,
+        from: address(1),
+        to: [0xff; 6],
+        carries: Payload::Other,
+    };
+    let outputs = Switch::new(rules).forward(1, frame);
+    let expected: Vec<(OfPort, Option<Vid>)> = (2..=4_096)
+        .map(|port| (port, None))
+        .chain([(5_000, Some(10))])
+        .collect();
+    assert_eq!(outputs, expected);
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Rows of bridges: that of the switch, which forwards by rules alone, and
+//! that of its uplinks, which forwards by itself and so can bond them.
+
+use dvs_ovsdb::{Atom, Datum};
+use dvs_schemas::SwitchName;
+use dvs_schemas::documents::Teaming;
+use uuid::Uuid;
+
+use super::{Draft, Place, Want, Wants, is, is_map, ours};
+use crate::datapath::Part;
+use crate::datapath::ovs::config::{BridgeName, Origin, OvsConfig};
+use crate::datapath::ovs::intent::Wish;
+use crate::datapath::ovs::marks;
+use crate::datapath::ovs::view::{BRIDGE, INTERFACE, MIRROR, PORT, QOS, QUEUE, ROOT};
+
+/// A bridge that is there, or will be with this transaction.
+pub(super) enum BridgeRow {
+    There(Uuid),
+    New,
+}
+
+impl Draft<'_, '_> {
+    /// The bridges of a switch. None if they can't be.
+    pub(super) fn bridge(
+        &mut self,
+        config: &OvsConfig,
+        switch: &SwitchName,
+        wish: &Wish,
+    ) -> Option<BridgeRow> {
+        let place = (switch.clone(), Part::Bridge);
+        let (name, origin) = config.bridge(switch);
+        let there = self.view.bridge(name.as_str());
+        if !self.may_take(&place, &name, there, origin) {
+            return None;
+        }
+        let patched = self.uplinks(config, &place, &name, wish);
+        let ids = marks::of_bridge(switch, &wish.settings);
+        let wants: Wants = vec![
+            ("fail_mode", is("secure")),
+            ("datapath_type", is(config.kind.column())),
+            ("external_ids", Want::Ours(ids)),
+        ];
+        let Some(uuid) = there else {
+            let local = self.local_port(&place, name.as_str());
+            let patch = patched.then(|| self.patch(&place, &name.patch_up(), &name.patch_down()));
+            let ports = [local].into_iter().chain(patch).collect();
+            self.new_bridge(&place, name.as_str(), wants, ports);
+            return Some(BridgeRow::New);
+        };
+        self.set(&place, BRIDGE, uuid, wants);
+        self.kept.insert(uuid);
+        self.patched(
+            &place,
+            uuid,
+            patched,
+            (&name.patch_up(), &name.patch_down()),
+        );
+        Some(BridgeRow::There(uuid))
+    }
+
+    /// A bridge that stands there and isn't this switch's stays as it is.
+    fn may_take(
+        &mut self,
+        place: &Place,
+        name: &BridgeName,
+        there: Option<Uuid>,
+        origin: Origin,
+    ) -> bool {
+        let Some(row) = there.and_then(|uuid| self.view.row(BRIDGE, uuid)) else {
+            return true;
+        };
+        let (switch, _) = place;
+        let message = match (marks::switch_of(&ours(row, "external_ids")), origin) {
+            (Some(of), _) if of == *switch => return true,
+            (None, Origin::Given) => return true,
+            (Some(of), Origin::Given | Origin::Ours) => {
+                format!(
+                    "bridge {name} belongs to switch {of}; name another with --bridge {switch}=NAME"
+                )
+            }
+            (None, Origin::Ours) => format!(
+                "bridge {name} was made by somebody else; if it is to be the switch's, say so \
+                 with --bridge {switch}={name}"
+            ),
+        };
+        self.refuse(place.clone(), None, message);
+        false
+    }
+
+    /// The bridge of the uplinks. True if there is one to be patched to.
+    fn uplinks(
+        &mut self,
+        config: &OvsConfig,
+        place: &Place,
+        name: &BridgeName,
+        wish: &Wish,
+    ) -> bool {
+        let (switch, _) = place;
+        let bridge = name.of_uplinks();
+        let there = self.view.bridge(&bridge);
+        if wish.settings.uplinks.is_empty() {
+            return false;
+        }
+        let interfaces: Vec<String> = wish
+            .settings
+            .uplinks
+            .iter()
+            .map(|uplink| config.uplink(switch, uplink))
+            .collect();
+        for interface in &interfaces {
+            let Some(with) = self
+                .view
+                .interface(interface)
+                .and_then(|uuid| self.view.bridge_with(uuid))
+            else {
+                continue;
+            };
+            if with != bridge {
+                let message = format!("interface {interface} is on bridge {with} already");
+                self.refuse(place.clone(), Some("uplinks"), message);
+                return false;
+            }
+        }
+        let wants: Wants = vec![
+            ("fail_mode", is("standalone")),
+            ("datapath_type", is(config.kind.column())),
+            ("external_ids", Want::Ours(marks::of_uplinks(switch))),
+        ];
+        let mtu = i64::from(wish.settings.mtu.get());
+        match there {
+            None => {
+                let local = self.local_port(place, &bridge);
+                let patch = self.patch(place, &name.patch_down(), &name.patch_up());
+                let uplink = self.uplink_port(place, name, wish, &interfaces, mtu);
+                self.new_bridge(place, &bridge, wants, vec![local, patch, uplink]);
+            }
+            Some(uuid) => {
+                self.set(place, BRIDGE, uuid, wants);
+                self.kept.insert(uuid);
+                self.patched(place, uuid, true, (&name.patch_down(), &name.patch_up()));
+                match self.view.port(&name.uplink_port()) {
+                    None => {
+                        let port = self.uplink_port(place, name, wish, &interfaces, mtu);
+                        self.set(place, BRIDGE, uuid, vec![("ports", Want::Has(vec![port]))]);
+                    }
+                    Some(port) => {
+                        let members = self.members(place, &interfaces, mtu);
+                        let mut wants = teaming(wish.settings.teaming, interfaces.len());
+                        wants.push(("interfaces", Want::Is(Datum::set(members))));
+                        self.set(place, PORT, port, wants);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn uplink_port(
+        &mut self,
+        place: &Place,
+        name: &BridgeName,
+        wish: &Wish,
+        interfaces: &[String],
+        mtu: i64,
+    ) -> Atom {
+        let members = self.members(place, interfaces, mtu);
+        let mut wants = teaming(wish.settings.teaming, interfaces.len());
+        wants.push(("name", is(name.uplink_port())));
+        wants.push(("interfaces", Want::Is(Datum::set(members))));
+        self.insert(place, PORT, wants)
+    }
+
+    /// Rows of the physical interfaces.
+    fn members(&mut self, place: &Place, interfaces: &[String], mtu: i64) -> Vec<Atom> {
+        let mut members = Vec::new();
+        for interface in interfaces {
+            let wants = |name: Option<&str>| -> Wants {
+                let name = name.map(|name| ("name", is(name)));
+                name.into_iter().chain([("mtu_request", is(mtu))]).collect()
+            };
+            members.push(match self.view.interface(interface) {
+                Some(uuid) => {
+                    self.set(place, INTERFACE, uuid, wants(None));
+                    Atom::Uuid(uuid)
+                }
+                None => self.insert(place, INTERFACE, wants(Some(interface))),
+            });
+        }
+        members
+    }
+
+    fn new_bridge(&mut self, place: &Place, name: &str, mut wants: Wants, ports: Vec<Atom>) {
+        wants.push(("name", is(name)));
+        wants.push(("ports", Want::Has(ports)));
+        let bridge = self.insert(place, BRIDGE, wants);
+        if let Some(root) = self.view.root() {
+            let wants = vec![("bridges", Want::Has(vec![bridge]))];
+            self.set(place, ROOT, root, wants);
+        }
+    }
+
+    /// The bridge's own interface, which every bridge has.
+    fn local_port(&mut self, place: &Place, name: &str) -> Atom {
+        let wants = vec![("name", is(name)), ("type", is("internal"))];
+        let interface = self.insert(place, INTERFACE, wants);
+        let wants = vec![
+            ("name", is(name)),
+            ("interfaces", Want::Has(vec![interface])),
+        ];
+        self.insert(place, PORT, wants)
+    }
+
+    /// One end of the way between the two bridges.
+    fn patch(&mut self, place: &Place, name: &str, peer: &str) -> Atom {
+        let wants = vec![
+            ("name", is(name)),
+            ("type", is("patch")),
+            ("options", is_map([("peer", peer.to_owned())])),
+        ];
+        let interface = self.insert(place, INTERFACE, wants);
+        let wants = vec![
+            ("name", is(name)),
+            ("interfaces", Want::Has(vec![interface])),
+        ];
+        self.insert(place, PORT, wants)
+    }
+
+    /// Sees to one end of the way on a bridge that is there.
+    fn patched(&mut self, place: &Place, bridge: Uuid, wanted: bool, (name, peer): (&str, &str)) {
+        match (self.view.port(name), wanted) {
+            (None, true) => {
+                let patch = self.patch(place, name, peer);
+                self.set(
+                    place,
+                    BRIDGE,
+                    bridge,
+                    vec![("ports", Want::Has(vec![patch]))],
+                );
+            }
+            (Some(port), true) => {
+                let interface = self.view.row(PORT, port);
+                let interface = interface.and_then(|row| self.view.only_interface(row));
+                if let Some((uuid, _)) = interface {
+                    let wants = vec![
+                        ("type", is("patch")),
+                        ("options", is_map([("peer", peer.to_owned())])),
+                    ];
+                    self.set(place, INTERFACE, uuid, wants);
+                }
+            }
+            (Some(port), false) => self.detach(place, (BRIDGE, bridge, "ports"), (PORT, port)),
+            (None, false) => {}
+        }
+    }
+
+    /// Takes away what is ours and nobody wants any more, of switches that we
+    /// know of: marks that nobody can read are nobody's to remove.
+    pub(super) fn leftovers(&mut self, known: impl Fn(&SwitchName) -> bool) {
+        for (uuid, row) in self.view.table(BRIDGE) {
+            let ids = ours(row, "external_ids");
+            let own = marks::switch_of(&ids);
+            let is_switch = own.is_some();
+            let Some(switch) = own.or_else(|| marks::uplinks_of(&ids)) else {
+                continue;
+            };
+            if !known(&switch) {
+                continue;
+            }
+            let place = (switch, Part::Bridge);
+            // What is refused stays as it is until it can be.
+            if !self.kept.contains(uuid) && !self.refused.contains_key(&place) {
+                self.leave_bridge(&place, *uuid, is_switch);
+            }
+        }
+        for table in [QOS, QUEUE] {
+            for (uuid, row) in self.view.table(table) {
+                if let Some((switch, port)) = marks::queueing_of(&ours(row, "external_ids"))
+                    && known(&switch)
+                    && !self.kept.contains(uuid)
+                {
+                    self.delete(&(switch, Part::Port(port)), table, *uuid);
+                }
+            }
+        }
+    }
+
+    /// A bridge on which others have ports stays, without what is ours.
+    fn leave_bridge(&mut self, place: &Place, bridge: Uuid, is_switch: bool) {
+        let own = self
+            .view
+            .row(BRIDGE, bridge)
+            .and_then(|row| row.str("name"));
+        let foreign = is_switch
+            && self.view.ports_of(bridge).any(|(_, port)| {
+                let name = port.str("name");
+                let patch = own.map(|own| format!("{own}-up"));
+                name != own && name != patch.as_deref()
+            });
+        if !foreign {
+            if let Some(root) = self.view.root() {
+                self.detach(place, (ROOT, root, "bridges"), (BRIDGE, bridge));
+            }
+            return;
+        }
+        let ports: Vec<Uuid> = self.view.ports_of(bridge).map(|(uuid, _)| uuid).collect();
+        for port in ports {
+            self.unmark_port(place, port);
+        }
+        let row = self.view.row(BRIDGE, bridge);
+        let mirrors: Vec<Uuid> = row
+            .into_iter()
+            .flat_map(|row| row.uuids("mirrors"))
+            .collect();
+        for mirror in mirrors {
+            let ours_it_is = self
+                .view
+                .row(MIRROR, mirror)
+                .is_some_and(|row| !ours(row, "external_ids").is_empty());
+            if ours_it_is {
+                self.detach(place, (BRIDGE, bridge, "mirrors"), (MIRROR, mirror));
+            }
+        }
+        let patch = own.map(|own| format!("{own}-up"));
+        if let Some(port) = patch.and_then(|patch| self.view.port(&patch)) {
+            self.detach(place, (BRIDGE, bridge, "ports"), (PORT, port));
+        }
+        let wants = vec![("external_ids", Want::Ours(marks::Ids::new()))];
+        self.set(place, BRIDGE, bridge, wants);
+    }
+}
+
+/// How several interfaces are one uplink.
+fn teaming(teaming: Teaming, members: usize) -> Wants {
+    let none = || Datum::empty();
+    let (mode, lacp) = match teaming {
+        Teaming::ActiveBackup => (Datum::from("active-backup"), none()),
+        Teaming::BalanceSlb => (Datum::from("balance-slb"), none()),
+        Teaming::Lacp => (Datum::from("balance-tcp"), Datum::from("active")),
+    };
+    // One interface alone has nothing to choose from.
+    let mode = if members > 1 { mode } else { none() };
+    // A wire that fails is noticed after three seconds instead of ninety.
+    let time = is_map([("lacp-time", "fast".to_owned())]);
+    vec![
+        ("bond_mode", Want::Is(mode)),
+        ("lacp", Want::Is(lacp)),
+        ("other_config", time),
+    ]
+}

@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one owner of the connections to Open vSwitch. It answers calls, follows
+//! what others do, and comes back after any of them was away.
+
+mod bridges;
+mod database;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dvs_daemon::Metrics;
+use dvs_schemas::v1::{CountersOf, Link};
+use dvs_schemas::{PortId, SwitchName};
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Call;
+use super::config::{DriftPolicy, OvsConfig};
+use super::counters::Tallies;
+use super::forwarding::Forwarding;
+use super::intent::{Abilities, Intent, take};
+use super::rows::{Difference, Place, Scope};
+use super::wiring::{Plug, Plugs};
+use crate::backoff::Backoff;
+use crate::datapath::notices::Notices;
+use crate::datapath::{
+    Bridge, DatapathError, Done, Part, Picture, PluggedPort, Step, StepFailure, Write,
+};
+
+/// Between tries to reach what is away. Short: while `ovs-vswitchd` starts no
+/// frame passes.
+const AWAY: Backoff = Backoff {
+    base: Duration::from_millis(50),
+    cap: Duration::from_secs(2),
+};
+
+/// What the task does, as numbers; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct OvsCounts {
+    pub(super) transactions: Counter,
+    pub(super) programmes: Counter,
+    pub(super) drifts: Counter,
+    pub(super) sessions: Counter,
+}
+
+impl OvsCounts {
+    /// Transactions that were sent.
+    #[must_use]
+    pub fn transactions(&self) -> u64 {
+        self.transactions.get()
+    }
+
+    /// Times that the rules of a bridge were changed.
+    #[must_use]
+    pub fn programmes(&self) -> u64 {
+        self.programmes.get()
+    }
+
+    /// Columns and rows that somebody else changed.
+    #[must_use]
+    pub fn drifts(&self) -> u64 {
+        self.drifts.get()
+    }
+
+    /// Counts that the metrics show.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        let counts = Self::default();
+        let Self {
+            transactions,
+            programmes,
+            drifts,
+            sessions,
+        } = counts.clone();
+        metrics.register(|registry| {
+            registry.register(
+                "dvs_ovsdb_transactions",
+                "Transactions sent to the database of Open vSwitch",
+                transactions,
+            );
+            registry.register(
+                "dvs_openflow_changes",
+                "Times that the rules of a bridge were changed",
+                programmes,
+            );
+            registry.register(
+                "dvs_drift",
+                "Columns and rows that somebody else changed",
+                drifts,
+            );
+            registry.register(
+                "dvs_ovsdb_sessions",
+                "Times that the database of Open vSwitch was read as a whole",
+                sessions,
+            );
+        });
+        counts
+    }
+}
+
+/// The owner. All that it knows of what is to be is `intent`; all else is what
+/// it knows of what is there.
+pub(super) struct Task {
+    config: OvsConfig,
+    counts: OvsCounts,
+    notices: Arc<Notices>,
+    intent: Intent,
+    /// Switches that are to go and may be there still.
+    going: BTreeSet<SwitchName>,
+    /// False until the marks were read once: before that nobody knows what is
+    /// to be, so nothing is taken away.
+    loaded: bool,
+    abilities: Abilities,
+    /// True once a limit on what a port receives was seen to work.
+    shapes: bool,
+    tallies: Tallies,
+    database: Option<dvs_ovsdb::Session>,
+    bridges: BTreeMap<SwitchName, Forwarding>,
+    plugs: Plugs,
+    /// The port of each plugged interface.
+    owners: BTreeMap<Uuid, (SwitchName, PortId)>,
+    /// Ports whose counters moved since they were read.
+    moved: BTreeSet<(SwitchName, PortId)>,
+    /// Drift that was told, and stays.
+    reported: Vec<Difference>,
+    /// What keeps a part of the database from being as it is to be.
+    failures: BTreeMap<Place, StepFailure>,
+    /// Bridges that don't forward as they are to, and why.
+    unruled: BTreeMap<SwitchName, Unruled>,
+    /// What was written and may not have taken hold yet.
+    fresh: Option<Hold>,
+    attempt: u32,
+    /// When to reach again for what is away.
+    retry: Option<Instant>,
+}
+
+/// What has to take hold of frames whose like have passed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Hold {
+    /// Rules, and what the database says of ports.
+    Rules,
+    /// Mirrors besides.
+    Mirrors,
+}
+
+/// Why a bridge doesn't forward as it is to.
+#[derive(Debug, Clone, thiserror::Error)]
+enum Unruled {
+    /// Its switch can't be reached; it is tried again.
+    #[error("the bridge can't be given its rules: {0}")]
+    Away(String),
+    /// Its switch doesn't take its rules; others may do.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What happens to the task.
+enum Happening {
+    Call(Option<Call>),
+    Changed(Result<Vec<dvs_ovsdb::RowChange>, dvs_ovsdb::SessionError>),
+    Gone(SwitchName, dvs_openflow::SessionError),
+    Retry,
+}
+
+impl Task {
+    pub(super) fn new(config: OvsConfig, counts: OvsCounts, notices: Arc<Notices>) -> Self {
+        Self {
+            config,
+            counts,
+            notices,
+            intent: Intent::new(),
+            going: BTreeSet::new(),
+            loaded: false,
+            abilities: Abilities::default(),
+            shapes: false,
+            tallies: Tallies::default(),
+            database: None,
+            bridges: BTreeMap::new(),
+            plugs: Plugs::new(),
+            owners: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            reported: Vec::new(),
+            failures: BTreeMap::new(),
+            unruled: BTreeMap::new(),
+            fresh: None,
+            attempt: 0,
+            retry: Some(Instant::now()),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+        loop {
+            match self.next(&mut calls).await {
+                Happening::Call(None) => return,
+                // Nobody waits for an answer whose asker is gone.
+                Happening::Call(Some(Call::Read(answer))) => {
+                    drop(answer.send(self.read().await));
+                }
+                Happening::Call(Some(Call::Apply(steps, answer))) => {
+                    drop(answer.send(self.apply(&steps).await));
+                }
+                Happening::Call(Some(Call::Counters(ports, answer))) => {
+                    drop(answer.send(self.counters(ports).await));
+                }
+                Happening::Changed(Ok(changes)) => self.changed(changes).await,
+                Happening::Changed(Err(error)) => self.lost(&error),
+                Happening::Gone(switch, error) => {
+                    tracing::warn!(%switch, %error, "the bridge's switch is away");
+                    self.bridges.remove(&switch);
+                    self.try_again();
+                }
+                Happening::Retry => {
+                    self.retry = None;
+                    self.reach().await;
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self, calls: &mut mpsc::Receiver<Call>) -> Happening {
+        let Self {
+            database,
+            bridges,
+            retry,
+            ..
+        } = self;
+        let changed = async {
+            match database {
+                Some(database) => database.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let gone = async {
+            if bridges.is_empty() {
+                return std::future::pending().await;
+            }
+            let all = bridges.iter_mut().map(|(switch, bridge)| {
+                Box::pin(async move { (switch.clone(), bridge.gone().await) })
+            });
+            futures_util::future::select_all(all).await.0
+        };
+        let due = async {
+            match retry {
+                Some(due) => tokio::time::sleep_until(*due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            call = calls.recv() => Happening::Call(call),
+            changed = changed => Happening::Changed(changed),
+            (switch, error) = gone => Happening::Gone(switch, error),
+            () = due => Happening::Retry,
+        }
+    }
+
+    fn try_again(&mut self) {
+        if self.retry.is_none() {
+            self.attempt = self.attempt.saturating_add(1);
+            let wait = AWAY.wait(self.attempt, &mut fastrand::Rng::new());
+            self.retry = Some(Instant::now() + wait);
+        }
+    }
+
+    /// Reaches for what is away, and makes true there what is to be.
+    async fn reach(&mut self) {
+        if self.database.is_none() && self.connect().await.is_err() {
+            self.try_again();
+            return;
+        }
+        self.forward_all().await;
+        if self.database.is_some() && self.away().is_none() {
+            self.attempt = 0;
+        } else {
+            self.try_again();
+        }
+    }
+
+    async fn read(&mut self) -> Result<Picture, DatapathError> {
+        let error = |reason| DatapathError {
+            doing: "read",
+            reason,
+        };
+        if self.database.is_none() {
+            self.connect().await.map_err(error)?;
+        }
+        self.settle().await.map_err(error)?;
+        self.forward_all().await;
+        match self.away() {
+            Some(why) => Err(error(why)),
+            None => Ok(self.picture()),
+        }
+    }
+
+    /// What is there of ours. A port that Open vSwitch can't use is not.
+    fn picture(&self) -> Picture {
+        let bridge = |switch: &SwitchName, wish: &super::intent::Wish| {
+            let plugs = self.plugs.get(switch);
+            let ports = wish.ports.iter().filter_map(|(id, port)| {
+                if self.failure(switch, Part::Port(id.clone())).is_some() {
+                    return None;
+                }
+                let plug = plugs.and_then(|plugs| plugs.get(id));
+                let plugged = PluggedPort {
+                    port: port.clone(),
+                    link: plug.map_or(Link::Down, |plug| plug.link),
+                };
+                Some((id.clone(), plugged))
+            });
+            let mirrors = wish.mirrors.iter();
+            Bridge {
+                settings: wish.settings.clone(),
+                ports: ports.collect(),
+                mirrors: mirrors
+                    .map(|(name, mirror)| (name.clone(), mirror.clone()))
+                    .collect(),
+            }
+        };
+        self.intent
+            .iter()
+            .filter(|(switch, _)| self.failure(switch, Part::Bridge).is_none())
+            .map(|(switch, wish)| (switch.clone(), bridge(switch, wish)))
+            .collect()
+    }
+
+    async fn apply(
+        &mut self,
+        steps: &[Step],
+    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
+        let error = |reason| DatapathError {
+            doing: "changed",
+            reason,
+        };
+        if self.database.is_none() {
+            self.connect().await.map_err(error)?;
+        }
+        self.read_placements(steps).await;
+        let able = self.abilities.clone();
+        let mut results: Vec<Result<Done, StepFailure>> =
+            steps.iter().map(|step| self.take(step)).collect();
+        let scope = self.scope(steps);
+        self.write(&scope).await.map_err(error)?;
+        self.forward_all().await;
+        self.try_shaping(steps).await;
+        if self.abilities != able {
+            self.take_again(steps, &mut results);
+            self.write(&scope).await.map_err(error)?;
+            self.forward_all().await;
+        }
+        for (step, result) in steps.iter().zip(&mut results) {
+            // Without its bridge nothing of a switch is there.
+            let failure = self
+                .failure(&step.switch, step.write.part())
+                .or_else(|| self.failure(&step.switch, Part::Bridge));
+            if let Some(failure) = failure {
+                *result = Err(failure);
+            } else if let Ok(done) = result
+                && let Write::SetPort { port, .. } = &step.write
+            {
+                let plug = self.plug(&step.switch, port);
+                done.link = Some(plug.map_or(Link::Down, |plug| plug.link));
+            }
+        }
+        Ok(results)
+    }
+
+    /// What may be written for some steps: where drift is only told, nothing
+    /// besides.
+    fn scope(&self, steps: &[Step]) -> Scope {
+        let places = steps.iter();
+        match self.config.drift {
+            DriftPolicy::Repair => Scope::All,
+            DriftPolicy::Report => Scope::Only(
+                places
+                    .map(|step| (step.switch.clone(), step.write.part()))
+                    .collect(),
+            ),
+        }
+    }
+
+    /// Takes a step into the intent, and ends what it ends.
+    fn take(&mut self, step: &Step) -> Result<Done, StepFailure> {
+        let ends = self.ends(step);
+        match &step.write {
+            Write::RemoveBridge { .. } => drop(self.going.insert(step.switch.clone())),
+            Write::SetBridge { .. } => drop(self.going.remove(&step.switch)),
+            Write::SetPort { .. }
+            | Write::SetMirror { .. }
+            | Write::RemoveMirror { .. }
+            | Write::RemovePort { .. } => {}
+        }
+        let taken = take(&mut self.intent, step, &self.abilities);
+        let ended = ends.map(|(key, epoch)| {
+            let counters = self.tallies.end(&key);
+            let (switch, port) = key;
+            if let Write::RemovePort { .. } = step.write {
+                self.tallies.forget(&(switch, port.clone()));
+            }
+            CountersOf {
+                port,
+                epoch,
+                counters,
+            }
+        });
+        taken.map(|()| Done { link: None, ended })
+    }
+
+    /// What can be done turned out to be less than thought.
+    fn take_again(&mut self, steps: &[Step], results: &mut [Result<Done, StepFailure>]) {
+        for (step, result) in steps.iter().zip(results) {
+            if let Write::SetPort { .. } = &step.write
+                && let Err(failure) = take(&mut self.intent, step, &self.abilities)
+            {
+                *result = Err(failure);
+            }
+        }
+    }
+
+    /// The placement that a step ends.
+    fn ends(
+        &self,
+        Step { switch, write }: &Step,
+    ) -> Option<((SwitchName, PortId), dvs_schemas::Epoch)> {
+        let (port, next) = match write {
+            Write::SetPort { port, to, .. } => (port, Some(to.epoch)),
+            Write::RemovePort { port, .. } => (port, None),
+            Write::SetBridge { .. }
+            | Write::SetMirror { .. }
+            | Write::RemoveMirror { .. }
+            | Write::RemoveBridge { .. } => return None,
+        };
+        let held = self.intent.get(switch)?.ports.get(port)?.epoch;
+        (Some(held) != next).then(|| ((switch.clone(), port.clone()), held))
+    }
+
+    /// What keeps a part from being true.
+    fn failure(&self, switch: &SwitchName, part: Part) -> Option<StepFailure> {
+        let of_rules = self.unruled.get(switch).map(|unruled| StepFailure {
+            field: None,
+            message: unruled.to_string(),
+        });
+        let of_rows = self.failures.get(&(switch.clone(), part)).cloned();
+        of_rows.or(of_rules)
+    }
+
+    fn plug(&self, switch: &SwitchName, port: &PortId) -> Option<&Plug> {
+        self.plugs.get(switch)?.get(port)
+    }
+}

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The database's side: what is written there, and what others write.
+
+use std::collections::BTreeSet;
+
+use dvs_ovsdb::{Cache, RowChange, Session, SessionError, TransactError, Transaction};
+use dvs_schemas::v1::Link;
+use dvs_schemas::{PortId, SwitchName};
+use tokio::time::Instant;
+
+use super::{Hold, Task};
+use crate::datapath::ovs::config::DriftPolicy;
+use crate::datapath::ovs::intent::{Intent, Wish};
+use crate::datapath::ovs::rows::{self, Difference, Inputs, RowPlan, Scope};
+use crate::datapath::ovs::view::{self, View};
+use crate::datapath::ovs::{marks, wiring};
+use crate::datapath::{Notice, Part, StepFailure};
+
+/// Plans in a row until nothing differs: a bridge comes with the first, what
+/// needs its row with the second; a third would find nothing.
+const ROUNDS: usize = 3;
+
+type Key = (SwitchName, PortId);
+
+impl Task {
+    /// Connects to the database, with all of it read. The first time what is
+    /// marked there is what is to be, until somebody says otherwise.
+    pub(super) async fn connect(&mut self) -> Result<(), String> {
+        let session = Session::open(&self.config.database)
+            .await
+            .map_err(|error| chain(&error))?;
+        self.counts.sessions.inc();
+        tracing::info!(endpoint = %self.config.database.endpoint, "the database is read");
+        if self.loaded {
+            // What happened meanwhile is unknown to whoever has read before.
+            self.notices.tell(Notice::Disturbed);
+        } else {
+            self.load(session.cache());
+        }
+        self.database = Some(session);
+        self.settle().await
+    }
+
+    /// The database is away; what is to be stays known.
+    pub(super) fn lost(&mut self, error: &SessionError) {
+        let endpoint = &self.config.database.endpoint;
+        let error = chain(error);
+        tracing::warn!(%endpoint, error, "the database of Open vSwitch is away");
+        self.database = None;
+        self.notices.tell(Notice::Disturbed);
+        self.try_again();
+    }
+
+    fn load(&mut self, cache: &Cache) {
+        let view = View::new(cache);
+        self.intent = intent(&view);
+        self.loaded = true;
+        let plugs = wiring::plugs(&self.intent, &self.config, &view, &self.plugs);
+        self.tell_of_plugs(&plugs);
+        self.plugs = plugs;
+        for (switch, wish) in &self.intent {
+            let plugs = self.plugs.get(switch).into_iter().flatten();
+            for (port, plug) in plugs.filter(|(port, _)| wish.ports.contains_key(*port)) {
+                let key = (switch.clone(), port.clone());
+                let row = view.row(view::INTERFACE, plug.interface);
+                let raw = row.map(view::statistics).unwrap_or_default();
+                let marked = view.row(view::PORT, plug.port);
+                let marked = marked.map(|row| rows::ours(row, "external_ids"));
+                match marked.as_ref().map(marks::offset) {
+                    Some(Ok(offset)) => self.tallies.restored(key, offset.unwrap_or_default(), raw),
+                    Some(Err(error)) => {
+                        tracing::warn!(%switch, %port, %error, "its counters begin anew");
+                        self.tallies.plugged(key, raw);
+                    }
+                    None => {}
+                }
+            }
+        }
+        self.owned();
+    }
+
+    fn owned(&mut self) {
+        let plugs = self.plugs.iter().flat_map(|(switch, plugs)| {
+            plugs
+                .iter()
+                .map(|(port, plug)| (plug.interface, (switch.clone(), port.clone())))
+        });
+        self.owners = plugs.collect();
+    }
+
+    /// Looks which interfaces are there now, and answers which came or went.
+    fn look(&mut self) -> BTreeSet<Key> {
+        let Some(database) = &self.database else {
+            return BTreeSet::new();
+        };
+        let view = View::new(database.cache());
+        let plugs = wiring::plugs(&self.intent, &self.config, &view, &self.plugs);
+        let mut moved = BTreeSet::new();
+        for (switch, wish) in &self.intent {
+            let before = self.plugs.get(switch);
+            let after = plugs.get(switch);
+            for port in wish.ports.keys() {
+                let key = (switch.clone(), port.clone());
+                let was = before.and_then(|plugs| plugs.get(port));
+                let is = after.and_then(|plugs| plugs.get(port));
+                let same = was.map(|plug| plug.interface) == is.map(|plug| plug.interface);
+                if !same && was.is_some() {
+                    self.tallies.unplugged(&key);
+                }
+                if let Some(plug) = is
+                    && !self.tallies.is_plugged(&key)
+                {
+                    let row = view.row(view::INTERFACE, plug.interface);
+                    let raw = row.map(view::statistics).unwrap_or_default();
+                    self.tallies.plugged(key.clone(), raw);
+                }
+                let link = |plug: Option<&wiring::Plug>| plug.map_or(Link::Down, |plug| plug.link);
+                if link(was) != link(is) {
+                    self.notices.tell(Notice::Link {
+                        switch: switch.clone(),
+                        port: port.clone(),
+                        link: link(is),
+                    });
+                }
+                let number = |plug: Option<&wiring::Plug>| plug.and_then(|plug| plug.ofport);
+                if !same || number(was) != number(is) {
+                    moved.insert(key);
+                }
+            }
+        }
+        self.tell_of_plugs(&plugs);
+        self.plugs = plugs;
+        self.owned();
+        moved
+    }
+
+    /// Tells which interfaces came and went, whether anybody wants them or not.
+    fn tell_of_plugs(&self, plugs: &wiring::Plugs) {
+        let all = |plugs: &wiring::Plugs| -> BTreeSet<Key> {
+            let plugs = plugs.iter().flat_map(|(switch, plugs)| {
+                plugs.keys().map(|port| (switch.clone(), port.clone()))
+            });
+            plugs.collect()
+        };
+        let (before, after) = (all(&self.plugs), all(plugs));
+        for (switch, port) in after.difference(&before) {
+            let plug = plugs.get(switch).and_then(|plugs| plugs.get(port));
+            self.notices.tell(Notice::Plugged {
+                switch: switch.clone(),
+                port: port.clone(),
+                mac: plug.and_then(|plug| plug.mac),
+            });
+        }
+        for (switch, port) in before.difference(&after) {
+            self.notices.tell(Notice::Unplugged {
+                switch: switch.clone(),
+                port: port.clone(),
+            });
+        }
+    }
+
+    fn plan(&self, scope: &Scope) -> Option<RowPlan> {
+        let view = View::new(self.database.as_ref()?.cache());
+        Some(rows::plan(&Inputs {
+            intent: &self.intent,
+            tallies: &self.tallies,
+            config: &self.config,
+            view: &view,
+            plugs: &self.plugs,
+            going: &self.going,
+            scope,
+        }))
+    }
+
+    /// Writes the whole delta: somebody asked for it.
+    pub(super) async fn write(&mut self, scope: &Scope) -> Result<(), String> {
+        if let Some(database) = &mut self.database
+            && let Err(error) = database.catch_up().await
+        {
+            self.lost(&error);
+            return Err(chain(&error));
+        }
+        for _ in 0..ROUNDS {
+            self.look();
+            let Some(plan) = self.plan(scope) else {
+                return Err("the database of Open vSwitch is away".to_owned());
+            };
+            self.failures = plan.refused;
+            if plan.transaction.is_empty() {
+                break;
+            }
+            let hold = hold(&plan.differences);
+            self.commit(plan.transaction, hold).await?;
+        }
+        self.judge();
+        Ok(())
+    }
+
+    /// Follows what others wrote: what they plugged is taken in, what they
+    /// changed of ours is told, and undone if that is the policy.
+    pub(super) async fn settle(&mut self) -> Result<(), String> {
+        for _ in 0..ROUNDS {
+            let mut moved = self.look();
+            moved.extend(self.tallies.renewed());
+            let Some(plan) = self.plan(&Scope::All) else {
+                return Err("the database of Open vSwitch is away".to_owned());
+            };
+            self.failures = plan.refused;
+            let follows = |difference: &Difference| match &difference.place {
+                (switch, Part::Port(port)) => moved.contains(&(switch.clone(), port.clone())),
+                // Its rows follow its ports.
+                (switch, Part::Mirror(_)) => moved.iter().any(|(of, _)| of == switch),
+                (_, Part::Bridge) => false,
+            };
+            let hold = hold(&plan.differences);
+            let (follows, drift): (Vec<_>, Vec<_>) =
+                plan.differences.into_iter().partition(follows);
+            self.report(drift);
+            let transaction = match self.config.drift {
+                DriftPolicy::Repair => plan.transaction,
+                DriftPolicy::Report => {
+                    let places = follows.into_iter().map(|difference| difference.place);
+                    let plan = self.plan(&Scope::Only(places.collect()));
+                    plan.map(|plan| plan.transaction).unwrap_or_default()
+                }
+            };
+            if transaction.is_empty() {
+                break;
+            }
+            self.commit(transaction, hold).await?;
+        }
+        self.judge();
+        Ok(())
+    }
+
+    /// Tells of drift, once for as long as it stays.
+    fn report(&mut self, drift: Vec<Difference>) {
+        for difference in &drift {
+            if self.reported.contains(difference) {
+                continue;
+            }
+            self.counts.drifts.inc();
+            let repaired = self.config.drift == DriftPolicy::Repair;
+            self.notices.tell(difference.told(repaired));
+        }
+        self.reported = match self.config.drift {
+            DriftPolicy::Repair => Vec::new(),
+            DriftPolicy::Report => drift,
+        };
+    }
+
+    async fn commit(&mut self, mut transaction: Transaction, hold: Hold) -> Result<(), String> {
+        let Some(database) = &mut self.database else {
+            return Err("the database of Open vSwitch is away".to_owned());
+        };
+        let Some(root) = View::new(database.cache()).root() else {
+            return Err("the database has no row in table Open_vSwitch".to_owned());
+        };
+        transaction.bump_next_cfg(root);
+        transaction.comment("dvswitch host-agent");
+        self.counts.transactions.inc();
+        let number = |cache: &Cache, column| {
+            let row = cache.row(view::ROOT, root);
+            row.and_then(|row| row.integer(column)).unwrap_or(0)
+        };
+        let outcome = match database.transact(&transaction).await {
+            Ok(_) => {
+                let wanted = number(database.cache(), "next_cfg");
+                let deadline = Instant::now() + self.config.patience;
+                let done = |cache: &Cache| number(cache, "cur_cfg") >= wanted;
+                database.wait_until(deadline, done).await
+            }
+            Err(TransactError::Session(error)) => Err(error),
+            Err(refused) => return Err(chain(&refused)),
+        };
+        match outcome {
+            Ok(true) => {
+                self.fresh = self.fresh.max(Some(hold));
+                self.look();
+                Ok(())
+            }
+            Ok(false) => Err(format!(
+                "ovs-vswitchd has not carried out the change within {} s; is it running?",
+                self.config.patience.as_secs()
+            )),
+            Err(error) => {
+                self.lost(&error);
+                Err(chain(&error))
+            }
+        }
+    }
+
+    /// What Open vSwitch can't use.
+    fn judge(&mut self) {
+        let Some(database) = &self.database else {
+            return;
+        };
+        let view = View::new(database.cache());
+        for (switch, wish) in &self.intent {
+            for (port, plug) in self.plugs.get(switch).into_iter().flatten() {
+                if let Some(error) = &plug.error
+                    && wish.ports.contains_key(port)
+                {
+                    let place = (switch.clone(), Part::Port(port.clone()));
+                    let message = format!("interface {}: {error}", plug.name);
+                    self.failures.entry(place).or_insert(StepFailure {
+                        field: None,
+                        message,
+                    });
+                }
+            }
+            for uplink in &wish.settings.uplinks {
+                let name = self.config.uplink(switch, uplink);
+                let row = view.interface(&name);
+                let row = row.and_then(|uuid| view.row(view::INTERFACE, uuid));
+                if let Some(error) = row.and_then(view::error) {
+                    let place = (switch.clone(), Part::Bridge);
+                    self.failures.entry(place).or_insert(StepFailure {
+                        field: Some("uplinks".to_owned()),
+                        message: format!("interface {name}: {error}"),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Others wrote, or Open vSwitch did.
+    pub(super) async fn changed(&mut self, changes: Vec<RowChange>) {
+        let mut structural = false;
+        let mut down = Vec::new();
+        for change in changes {
+            structural |= self.is_structural(&change, &mut down);
+        }
+        // What goes down may go away next.
+        self.read_now(&down).await;
+        if !structural {
+            return;
+        }
+        if let Err(error) = self.settle().await {
+            tracing::warn!(error, "what others changed can't be followed");
+            self.notices.tell(Notice::Disturbed);
+        }
+        self.forward_all().await;
+        if self.away().is_some() {
+            self.try_again();
+        }
+    }
+
+    /// Takes in what concerns one interface alone. True if there is more to a
+    /// change than that.
+    /// Ports that went down are added to `down`.
+    fn is_structural(&mut self, change: &RowChange, down: &mut Vec<Key>) -> bool {
+        let owner = match &*change.table {
+            view::INTERFACE => self.owners.get(&change.uuid).cloned(),
+            _ => None,
+        };
+        let (Some(old), Some(new)) = (&change.old, &change.new) else {
+            if let (Some(key), Some(old)) = (owner, &change.old) {
+                // Nobody can ask it any more.
+                self.tallies.seen(&key, &view::statistics(old));
+            }
+            return true;
+        };
+        let differs = |column: &str| old.get(column) != new.get(column);
+        let own = |columns: &[&str]| {
+            new.iter()
+                .filter(|(column, _)| differs(column))
+                .all(|(column, _)| columns.contains(&&**column))
+        };
+        match &*change.table {
+            view::ROOT => !own(&["next_cfg", "cur_cfg"]),
+            view::INTERFACE => {
+                if let Some(key) = owner {
+                    if differs(view::STATISTICS) {
+                        self.busy(&key);
+                    }
+                    if let Some(link) = view::link(new)
+                        && self.link(&key, link)
+                        && link == Link::Down
+                    {
+                        down.push(key);
+                    }
+                }
+                !own(&[view::STATISTICS, view::LINK_STATE, view::ADMIN_STATE])
+            }
+            _ => true,
+        }
+    }
+
+    fn busy(&mut self, key: &Key) {
+        let (switch, port) = key;
+        let wanted = self
+            .intent
+            .get(switch)
+            .is_some_and(|wish| wish.ports.contains_key(port));
+        if wanted && self.moved.insert(key.clone()) {
+            self.notices.tell(Notice::Busy {
+                switch: switch.clone(),
+                port: port.clone(),
+            });
+        }
+    }
+
+    /// True if that is news.
+    fn link(&mut self, (switch, port): &Key, link: Link) -> bool {
+        let plug = self
+            .plugs
+            .get_mut(switch)
+            .and_then(|plugs| plugs.get_mut(port));
+        let Some(plug) = plug.filter(|plug| plug.link != link) else {
+            return false;
+        };
+        plug.link = link;
+        self.notices.tell(Notice::Link {
+            switch: switch.clone(),
+            port: port.clone(),
+            link,
+        });
+        true
+    }
+}
+
+/// What differences have to take hold of when they are written.
+fn hold(differences: &[Difference]) -> Hold {
+    let mirrors = differences
+        .iter()
+        .any(|difference| match difference.place.1 {
+            Part::Mirror(_) => true,
+            Part::Bridge | Part::Port(_) => false,
+        });
+    if mirrors { Hold::Mirrors } else { Hold::Rules }
+}
+
+/// What the marks say is to be.
+fn intent(view: &View<'_>) -> Intent {
+    let mut intent = Intent::new();
+    for (uuid, row) in view.table(view::BRIDGE) {
+        let name = row.str("name").unwrap_or("");
+        let (switch, settings) = match marks::bridge(&rows::ours(row, "external_ids")) {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(bridge = name, %error, "its marks can't be read");
+                continue;
+            }
+        };
+        let mut wish = Wish::new(settings);
+        for (_, port) in view.ports_of(*uuid) {
+            let ids = rows::ours(port, "external_ids");
+            match marks::port(&ids, &wish.settings.private_vlans) {
+                Ok(Some((id, spec))) => drop(wish.ports.insert(id, spec.into())),
+                Ok(None) => {}
+                Err(error) => {
+                    let port = port.str("name").unwrap_or("");
+                    tracing::warn!(bridge = name, port, %error, "its marks can't be read");
+                }
+            }
+        }
+        for mirror in row.uuids("mirrors") {
+            let row = view.row(view::MIRROR, mirror);
+            let ids = row.map(|row| rows::ours(row, "external_ids"));
+            match ids.as_ref().map(marks::mirror) {
+                Some(Ok(Some((name, session)))) => drop(wish.mirrors.insert(name, session)),
+                Some(Ok(None)) | None => {}
+                Some(Err(error)) => {
+                    tracing::warn!(bridge = name, %error, "a mirror's marks can't be read");
+                }
+            }
+        }
+        intent.insert(switch, wish);
+    }
+    intent
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

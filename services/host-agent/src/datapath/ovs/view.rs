@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The database as far as the datapath looks at it: which tables and columns,
+//! and what stands in them.
+
+use std::collections::BTreeMap;
+
+use dvs_ovsdb::{Cache, Row, Wanted};
+use dvs_schemas::v1::{Counters, Link};
+use uuid::Uuid;
+
+pub(super) const ROOT: &str = "Open_vSwitch";
+pub(super) const BRIDGE: &str = "Bridge";
+pub(super) const PORT: &str = "Port";
+pub(super) const INTERFACE: &str = "Interface";
+pub(super) const MIRROR: &str = "Mirror";
+pub(super) const QOS: &str = "QoS";
+pub(super) const QUEUE: &str = "Queue";
+
+/// Columns of an interface that change by themselves, all the time.
+pub(super) const STATISTICS: &str = "statistics";
+/// And those that follow the device.
+pub(super) const LINK_STATE: &str = "link_state";
+pub(super) const ADMIN_STATE: &str = "admin_state";
+
+/// What is monitored.
+pub(super) fn wanted() -> Wanted {
+    Wanted::new()
+        .table(ROOT, ["bridges", "next_cfg", "cur_cfg", "ovs_version"])
+        .table(
+            BRIDGE,
+            [
+                "name",
+                "ports",
+                "mirrors",
+                "fail_mode",
+                "datapath_type",
+                "external_ids",
+            ],
+        )
+        .table(
+            PORT,
+            [
+                "name",
+                "interfaces",
+                "tag",
+                "trunks",
+                "vlan_mode",
+                "qos",
+                "bond_mode",
+                "lacp",
+                "other_config",
+                "external_ids",
+            ],
+        )
+        .table(
+            INTERFACE,
+            [
+                "name",
+                "type",
+                "options",
+                "ofport",
+                "ofport_request",
+                "error",
+                "mtu",
+                "mtu_request",
+                ADMIN_STATE,
+                LINK_STATE,
+                STATISTICS,
+                "external_ids",
+            ],
+        )
+        .table(
+            MIRROR,
+            [
+                "name",
+                "select_all",
+                "select_src_port",
+                "select_dst_port",
+                "select_vlan",
+                "output_port",
+                "output_vlan",
+                "external_ids",
+            ],
+        )
+        .table(QOS, ["type", "other_config", "queues", "external_ids"])
+        .table(QUEUE, ["other_config", "external_ids"])
+}
+
+/// The database, with rows found by name.
+#[derive(Debug, Clone)]
+pub(super) struct View<'a> {
+    cache: &'a Cache,
+    root: Option<Uuid>,
+    bridges: BTreeMap<&'a str, Uuid>,
+    ports: BTreeMap<&'a str, Uuid>,
+    interfaces: BTreeMap<&'a str, Uuid>,
+    /// The bridge of each port.
+    bridge_of: BTreeMap<Uuid, Uuid>,
+    /// The port of each interface.
+    port_of: BTreeMap<Uuid, Uuid>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(cache: &'a Cache) -> Self {
+        let named = |table| -> BTreeMap<&'a str, Uuid> {
+            let rows = cache.table(table).iter();
+            rows.filter_map(|(uuid, row)| Some((row.str("name")?, *uuid)))
+                .collect()
+        };
+        let owners = |table, column| -> BTreeMap<Uuid, Uuid> {
+            let rows = cache.table(table).iter();
+            rows.flat_map(|(uuid, row)| row.uuids(column).map(|owned| (owned, *uuid)))
+                .collect()
+        };
+        Self {
+            cache,
+            root: cache.table(ROOT).keys().next().copied(),
+            bridges: named(BRIDGE),
+            ports: named(PORT),
+            interfaces: named(INTERFACE),
+            bridge_of: owners(BRIDGE, "ports"),
+            port_of: owners(PORT, "interfaces"),
+        }
+    }
+
+    /// The row that all hangs on.
+    pub(super) fn root(&self) -> Option<Uuid> {
+        self.root
+    }
+
+    pub(super) fn table(&self, table: &str) -> &'a BTreeMap<Uuid, Row> {
+        self.cache.table(table)
+    }
+
+    pub(super) fn row(&self, table: &str, uuid: Uuid) -> Option<&'a Row> {
+        self.cache.row(table, uuid)
+    }
+
+    pub(super) fn bridge(&self, name: &str) -> Option<Uuid> {
+        self.bridges.get(name).copied()
+    }
+
+    pub(super) fn port(&self, name: &str) -> Option<Uuid> {
+        self.ports.get(name).copied()
+    }
+
+    pub(super) fn interface(&self, name: &str) -> Option<Uuid> {
+        self.interfaces.get(name).copied()
+    }
+
+    /// The name of the bridge where an interface is.
+    pub(super) fn bridge_with(&self, interface: Uuid) -> Option<&'a str> {
+        let port = self.port_of.get(&interface)?;
+        let bridge = self.bridge_of.get(port)?;
+        self.row(BRIDGE, *bridge)?.str("name")
+    }
+
+    /// The ports of a bridge.
+    pub(super) fn ports_of(&self, bridge: Uuid) -> impl Iterator<Item = (Uuid, &'a Row)> {
+        let uuids = self.row(BRIDGE, bridge);
+        let uuids = uuids.into_iter().flat_map(|row| row.uuids("ports"));
+        uuids.filter_map(|uuid| Some((uuid, self.row(PORT, uuid)?)))
+    }
+
+    /// The interface of a port that has one alone, as a vNIC's has.
+    pub(super) fn only_interface(&self, port: &Row) -> Option<(Uuid, &'a Row)> {
+        let mut interfaces = port.uuids("interfaces");
+        let first = interfaces.next()?;
+        if interfaces.next().is_some() {
+            return None;
+        }
+        Some((first, self.row(INTERFACE, first)?))
+    }
+}
+
+/// Whether an interface carries frames; none if nobody says. A database that
+/// was started anew has forgotten, until Open vSwitch says it again.
+pub(super) fn link(interface: &Row) -> Option<Link> {
+    let up = |column| Some(interface.str(column)? == "up");
+    Some(match (up(ADMIN_STATE)?, up(LINK_STATE)?) {
+        (true, true) => Link::Up,
+        (true | false, true | false) => Link::Down,
+    })
+}
+
+/// An interface's number in its bridge, once Open vSwitch has given it one.
+pub(super) fn ofport(interface: &Row) -> Option<u32> {
+    let number = interface.integer("ofport")?;
+    u32::try_from(number).ok().filter(|number| *number > 0)
+}
+
+/// Why Open vSwitch can't use an interface.
+pub(super) fn error(interface: &Row) -> Option<String> {
+    let told = interface.str("error").map(str::to_owned);
+    let refused = interface.integer("ofport") == Some(-1);
+    told.or_else(|| refused.then(|| "Open vSwitch can't open the device".to_owned()))
+}
+
+/// An interface's statistics, as Open vSwitch wrote them last. What the
+/// interface receives is what the vNIC sends.
+pub(super) fn statistics(interface: &Row) -> Counters {
+    let of = |key| {
+        let number = interface
+            .get(STATISTICS)
+            .and_then(|all| all.map_integer(key));
+        number.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+    };
+    Counters {
+        ingress_packets: of("rx_packets"),
+        ingress_bytes: of("rx_bytes"),
+        ingress_drops: of("rx_dropped"),
+        ingress_errors: of("rx_errors"),
+        egress_packets: of("tx_packets"),
+        egress_bytes: of("tx_bytes"),
+        egress_drops: of("tx_dropped"),
+        egress_errors: of("tx_errors"),
+    }
+}

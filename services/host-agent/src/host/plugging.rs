@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ports by their plugs: one that appears and is not held here is claimed, one
+//! that goes is released. What is held and plugged in needs no word: it is
+//! wired already.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dvs_schemas::v1::{ClaimOutcome, ClaimReply, ClaimRequest, ReleaseReply, ReleaseRequest, V1};
+use dvs_schemas::{Epoch, HostName, MacAddr, PortId, Timestamp};
+
+use crate::backoff::Backoff;
+
+/// Between two claims, or releases, that were not answered, or were refused: a
+/// port may be made after its VM was started, and nobody tells this host then.
+const UNANSWERED: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
+
+/// What the host wants of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// It is plugged in here, with this address.
+    Have(Option<MacAddr>),
+    /// It was plugged in here, in this epoch; none if it was never the host's.
+    GiveBack(Option<Epoch>),
+}
+
+/// How far that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// To be asked for at that time.
+    Due(Timestamp),
+    /// Asked for.
+    Asked,
+    /// Answered: the port is the host's, or will be when its holder lets go.
+    Answered,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Plug {
+    wish: Wish,
+    stage: Stage,
+    /// Questions in a row without success.
+    attempt: u32,
+}
+
+/// All plugs of one host. As many as interfaces, and those that just went.
+#[derive(Debug)]
+pub(super) struct Plugging {
+    host: HostName,
+    plugs: BTreeMap<PortId, Plug>,
+}
+
+/// A question for the publisher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ask {
+    Claim(ClaimRequest),
+    Release(ReleaseRequest),
+}
+
+impl Plugging {
+    pub(super) fn new(host: HostName) -> Self {
+        Self {
+            host,
+            plugs: BTreeMap::new(),
+        }
+    }
+
+    /// An interface of the port is there; `held`: so is the port.
+    pub(super) fn plugged(
+        &mut self,
+        now: Timestamp,
+        port: PortId,
+        mac: Option<MacAddr>,
+        held: bool,
+    ) {
+        let stage = if held {
+            Stage::Answered
+        } else {
+            Stage::Due(now)
+        };
+        self.plugs.insert(
+            port,
+            Plug {
+                wish: Wish::Have(mac),
+                stage,
+                attempt: 0,
+            },
+        );
+    }
+
+    /// The interface is there no more; `epoch` is that of the port, if the host
+    /// holds it.
+    pub(super) fn unplugged(&mut self, now: Timestamp, port: PortId, epoch: Option<Epoch>) {
+        self.plugs.insert(
+            port,
+            Plug {
+                wish: Wish::GiveBack(epoch),
+                stage: Stage::Due(now),
+                attempt: 0,
+            },
+        );
+    }
+
+    /// The publisher answered a hello: it may be another run, which has
+    /// forgotten who waits.
+    pub(super) fn greeted(&mut self, now: Timestamp, held: impl Fn(&PortId) -> bool) {
+        for (port, plug) in &mut self.plugs {
+            if plug.stage != Stage::Asked && !held(port) {
+                plug.stage = Stage::Due(now);
+                plug.attempt = 0;
+            }
+        }
+    }
+
+    /// The port went from this host while it is plugged in: somebody placed it
+    /// elsewhere, or deleted it. It is not taken back by force; should it come
+    /// free, this host is in line.
+    pub(super) fn lost(&mut self, now: Timestamp, port: &PortId, chance: &mut fastrand::Rng) {
+        if let Some(plug) = self.plugs.get_mut(port)
+            && plug.stage == Stage::Answered
+        {
+            plug.attempt = 1;
+            plug.stage = Stage::Due(now.after(UNANSWERED.wait(plug.attempt, chance)));
+        }
+    }
+
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let due = self.plugs.values().filter_map(|plug| match plug.stage {
+            Stage::Due(at) => Some(at),
+            Stage::Asked | Stage::Answered => None,
+        });
+        due.min()
+    }
+
+    /// What is to be asked by now.
+    pub(super) fn wake(
+        &mut self,
+        now: Timestamp,
+        epoch: impl Fn(&PortId) -> Option<Epoch>,
+    ) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        for (port, plug) in &mut self.plugs {
+            if !matches!(plug.stage, Stage::Due(at) if at <= now) {
+                continue;
+            }
+            plug.stage = Stage::Asked;
+            plug.attempt = plug.attempt.saturating_add(1);
+            let (host, port) = (self.host.clone(), port.clone());
+            asks.push(match plug.wish {
+                Wish::Have(mac) => Ask::Claim(ClaimRequest {
+                    v: V1,
+                    epoch: epoch(&port),
+                    host,
+                    port,
+                    vnic: None,
+                    mac,
+                }),
+                Wish::GiveBack(epoch) => Ask::Release(ReleaseRequest {
+                    v: V1,
+                    host,
+                    port,
+                    epoch,
+                }),
+            });
+        }
+        asks
+    }
+
+    /// A claim was answered, or not.
+    pub(super) fn claimed(
+        &mut self,
+        now: Timestamp,
+        port: &PortId,
+        outcome: Result<ClaimReply, String>,
+        chance: &mut fastrand::Rng,
+    ) {
+        let host = &self.host;
+        let Some(plug) = self.plugs.get_mut(port) else {
+            return;
+        };
+        // The plug may have been pulled meanwhile, and put in again.
+        if plug.stage != Stage::Asked || !matches!(plug.wish, Wish::Have(_)) {
+            return;
+        }
+        match outcome {
+            Ok(ClaimReply { outcome, .. }) => {
+                plug.stage = Stage::Answered;
+                plug.attempt = 0;
+                match outcome {
+                    ClaimOutcome::Granted { epoch, .. } => {
+                        tracing::info!(%host, %port, %epoch, "plugged in, and this host's");
+                    }
+                    ClaimOutcome::Waits { holder, .. } => {
+                        tracing::warn!(%host, %port, %holder, "plugged in, and held by another host");
+                    }
+                }
+            }
+            Err(why) => {
+                if plug.attempt == 1 {
+                    tracing::warn!(%host, %port, why, "plugged in, and not this host's; claimed again in a while");
+                }
+                plug.stage = Stage::Due(now.after(UNANSWERED.wait(plug.attempt, chance)));
+            }
+        }
+    }
+
+    /// A release was answered, or not.
+    pub(super) fn released(
+        &mut self,
+        now: Timestamp,
+        port: &PortId,
+        outcome: Result<ReleaseReply, String>,
+        chance: &mut fastrand::Rng,
+    ) {
+        let Some(plug) = self.plugs.get_mut(port) else {
+            return;
+        };
+        if plug.stage != Stage::Asked || !matches!(plug.wish, Wish::GiveBack(_)) {
+            return;
+        }
+        match outcome {
+            Ok(_) => drop(self.plugs.remove(port)),
+            Err(why) => {
+                let host = &self.host;
+                tracing::debug!(%host, %port, why, "not released yet");
+                plug.stage = Stage::Due(now.after(UNANSWERED.wait(plug.attempt, chance)));
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ports that are plugged in and pulled: claimed when they are not the host's,
+//! released when they go, and asked for again until somebody answers.
+
+use std::time::Duration;
+
+use dvs_schemas::v1::{
+    ClaimOutcome, ClaimReply, ClaimRequest, HelloReply, ReleaseOutcome, ReleaseReply,
+    ReleaseRequest, V1,
+};
+use dvs_schemas::{Epoch, HostName, MacAddr, PortId, Revision};
+use host_agent::datapath::Notice;
+use host_agent::host::HostEvent;
+
+use crate::rig::{Rig, id};
+use crate::versions::site;
+
+const SOON: Duration = Duration::from_secs(1);
+
+fn plug(rig: &mut Rig, port: &str, mac: Option<MacAddr>) {
+    rig.event(HostEvent::Noticed(Notice::Plugged {
+        switch: id("prod"),
+        port: id(port),
+        mac,
+    }));
+    rig.wake();
+}
+
+fn pull(rig: &mut Rig, port: &str) {
+    rig.event(HostEvent::Noticed(Notice::Unplugged {
+        switch: id("prod"),
+        port: id(port),
+    }));
+    rig.wake();
+}
+
+fn claim(port: &str, mac: Option<MacAddr>) -> ClaimRequest {
+    ClaimRequest {
+        v: V1,
+        host: id("h1"),
+        port: id(port),
+        vnic: None,
+        mac,
+        epoch: None,
+    }
+}
+
+fn release(port: &str, epoch: Option<Epoch>) -> ReleaseRequest {
+    ReleaseRequest {
+        v: V1,
+        host: id("h1"),
+        port: id(port),
+        epoch,
+    }
+}
+
+fn answer(rig: &mut Rig, port: &str, outcome: ClaimOutcome) {
+    let reply = ClaimReply {
+        v: V1,
+        host: id("h1"),
+        port: id(port),
+        outcome,
+    };
+    rig.event(HostEvent::Claimed {
+        port: id(port),
+        outcome: Ok(reply),
+    });
+}
+
+fn granted() -> ClaimOutcome {
+    ClaimOutcome::Granted {
+        epoch: Epoch(9),
+        revision: Revision(9),
+    }
+}
+
+/// A connected host that holds p1 and p2, neither plugged in.
+fn connected() -> Rig {
+    let mut rig = Rig::new();
+    rig.event(HostEvent::Connected);
+    rig.send(&site().full());
+    rig.pass(SOON);
+    rig
+}
+
+#[test]
+fn what_is_plugged_in_and_not_held_is_claimed_once() {
+    let mut rig = connected();
+    let mac: MacAddr = id("52:54:00:00:00:07");
+    plug(&mut rig, "p1", None);
+    assert_eq!(rig.claims, [], "it is the host's already");
+    plug(&mut rig, "p7", Some(mac));
+    assert_eq!(rig.claims, [claim("p7", Some(mac))]);
+    answer(&mut rig, "p7", granted());
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.claims.len(), 1);
+}
+
+#[test]
+fn a_claim_that_waits_is_not_repeated() {
+    let mut rig = connected();
+    plug(&mut rig, "p7", None);
+    let holder: HostName = id("h2");
+    let epoch = Epoch(3);
+    answer(&mut rig, "p7", ClaimOutcome::Waits { holder, epoch });
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.claims.len(), 1);
+    // But after a hello: the publisher may have forgotten who waits.
+    let switches = vec![id("prod")];
+    rig.event(HostEvent::Disconnected);
+    rig.event(HostEvent::Connected);
+    rig.pass(SOON);
+    rig.event(HostEvent::Greeted(Ok(HelloReply { v: V1, switches })));
+    rig.wake();
+    assert_eq!(rig.claims.len(), 2);
+}
+
+#[test]
+fn what_nobody_answers_or_what_is_refused_is_asked_again_but_never_often() {
+    let mut rig = connected();
+    plug(&mut rig, "p7", None);
+    for refusals in 1..=6 {
+        assert_eq!(rig.claims.len(), refusals);
+        let (port, outcome) = (id("p7"), Err("there is no port p7".to_owned()));
+        rig.event(HostEvent::Claimed { port, outcome });
+        rig.pass(Duration::from_millis(400));
+        assert_eq!(rig.claims.len(), refusals, "not at once");
+        rig.pass(Duration::from_secs(60));
+    }
+    // Pulled before anybody answered: there is only a turn to give back.
+    pull(&mut rig, "p7");
+    assert_eq!(rig.releases, [release("p7", None)]);
+    let claims = rig.claims.len();
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.claims.len(), claims);
+}
+
+#[test]
+fn what_is_pulled_is_released_in_its_epoch_until_that_is_heard() {
+    let mut rig = connected();
+    let epoch = rig.held("prod").unwrap().ports[&id::<PortId>("p1")]
+        .value
+        .epoch;
+    plug(&mut rig, "p1", None);
+    pull(&mut rig, "p1");
+    assert_eq!(rig.releases, [release("p1", Some(epoch))]);
+    let (port, outcome) = (id("p1"), Err("no answer".to_owned()));
+    rig.event(HostEvent::Released { port, outcome });
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.releases.len(), 2);
+    let outcome = ReleaseOutcome::Released {
+        revision: Revision(20),
+    };
+    let reply = ReleaseReply {
+        v: V1,
+        host: id("h1"),
+        port: id("p1"),
+        outcome,
+    };
+    let (port, outcome) = (id("p1"), Ok(reply));
+    rig.event(HostEvent::Released { port, outcome });
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.releases.len(), 2);
+}
+
+#[test]
+fn what_is_plugged_in_while_the_bus_is_away_is_claimed_when_it_is_back() {
+    let mut rig = connected();
+    rig.event(HostEvent::Disconnected);
+    plug(&mut rig, "p7", None);
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(rig.claims, []);
+    rig.event(HostEvent::Connected);
+    rig.pass(SOON);
+    assert_eq!(rig.claims, [claim("p7", None)]);
+}
+
+#[test]
+fn an_answer_for_a_plug_that_was_pulled_and_put_in_again_decides_nothing() {
+    let mut rig = connected();
+    plug(&mut rig, "p7", None);
+    pull(&mut rig, "p7");
+    answer(&mut rig, "p7", granted());
+    assert_eq!(rig.releases, [release("p7", None)]);
+    plug(&mut rig, "p7", None);
+    assert_eq!(rig.claims.len(), 2);
+}
