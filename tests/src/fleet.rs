@@ -219,6 +219,27 @@ impl Fleet {
         Ok(command)
     }
 
+    /// The command line of an agent for one host more, which has a ledger of
+    /// its own.
+    ///
+    /// # Errors
+    /// It was not built.
+    pub fn agent(&self, host: &str) -> Result<Command> {
+        let mut command = Command::new(crate::fleet::program(Program::Agent.binary())?);
+        command
+            .env("NATS_URL", self.nats.url())
+            .env(
+                "NATS_NKEY",
+                key_file(self.folder.path(), Program::Agent.role()),
+            )
+            .env("DVS_LISTEN", "127.0.0.1:0")
+            .args(["--host", host, "--heartbeat", self.settings.heartbeat])
+            .arg("--data")
+            .arg(self.folder.path().join("data").join(host))
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+
     /// Starts a program that does not run.
     ///
     /// # Errors

@@ -255,6 +255,9 @@ impl World {
                     self.send(Item::Heartbeat(wire(&heartbeat)));
                 }
             }
+            // Nothing is plugged into an emulated datapath, and nobody else
+            // writes to it.
+            HostEffect::Claim(_) | HostEffect::Release(_) | HostEffect::Drift(_) => {}
             HostEffect::Tell(event) => {
                 let seq = event.seq();
                 let token = self.open(Waiter::Tell { host, seq }, DEADLINE);

@@ -179,7 +179,10 @@ impl Item {
     pub(super) fn is_operators(&self) -> bool {
         match self {
             Self::ToPublisher { request, .. } => match request {
-                publisher::Request::Hello(_) | publisher::Request::Render(_) => false,
+                publisher::Request::Hello(_)
+                | publisher::Request::Claim(_)
+                | publisher::Request::Release(_)
+                | publisher::Request::Render(_) => false,
                 publisher::Request::Apply(_)
                 | publisher::Request::Delete(_)
                 | publisher::Request::Get(_)

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Two hosts, each with an Open vSwitch of its own, joined by their uplinks.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dvs_ovsdb::testing::{Ovs as Process, skipped};
+use dvs_schemas::Epoch;
+use dvs_schemas::documents::Teaming;
+use dvs_schemas::v1::Link;
+use dvs_tests::lan::{Frame, Host, Mac, Vm, Wire, id, run, switch, uplink};
+use host_agent::datapath::Write;
+use serde_json::{Value, json};
+
+fn access(vlan: u16) -> Value {
+    json!({"vlan": {"access": vlan}})
+}
+
+/// A host whose uplinks are the ends of these wires.
+async fn bonded(teaming: Teaming, wires: &[Wire], end: usize) -> Host {
+    Host::with(|settings, config, ovs| {
+        settings.teaming = teaming;
+        for (number, wire) in wires.iter().enumerate() {
+            let name = uplink(&format!("uplink{number}"));
+            settings.uplinks.push(name.clone());
+            let interface = wire.end(end, ovs.namespace()).to_owned();
+            config.uplinks.insert((switch(), name), interface);
+        }
+    })
+    .await
+}
+
+/// Two hosts with these wires between them.
+async fn joined(teaming: Teaming, wires: &[Wire]) -> [Host; 2] {
+    [
+        bonded(teaming, wires, 0).await,
+        bonded(teaming, wires, 1).await,
+    ]
+}
+
+/// Sends again and again until it is heard: a bond takes its time to begin.
+fn reaches(from: &mut Vm, to: &mut Vm) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    for number in 0.. {
+        to.drain();
+        let frame = Frame::number(from.mac(), to.mac(), number);
+        from.send(&frame);
+        while let Some(heard) = to.next(Duration::from_millis(50)) {
+            if heard == frame {
+                return true;
+            }
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vlan_spans_hosts_and_another_does_not_leak() {
+    if skipped("a_vlan_spans_hosts_and_another_does_not_leak") {
+        return;
+    }
+    let wires = [Wire::new()];
+    let [left, right] = joined(Teaming::ActiveBackup, &wires).await;
+    let mut a = left.vm(1, "a", access(10)).await;
+    let mut b = right.vm(2, "b", access(10)).await;
+    let mut c = right.vm(3, "c", access(20)).await;
+    assert!(reaches(&mut a, &mut b) && reaches(&mut b, &mut a));
+    c.drain();
+    a.send(&Frame::number(a.mac(), Mac::ALL, 7));
+    assert!(b.until(|frame| frame.carried() == Some(7)).is_some());
+    let last = Frame::number(b.mac(), Mac::ALL, 8);
+    right.port("c", access(10), Some(c.mac())).await.unwrap();
+    b.send(&last);
+    assert_eq!(c.until(|frame| *frame == last), Some(vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_moves_is_reached_on_its_new_host_and_gone_from_the_old() {
+    if skipped("a_port_that_moves_is_reached_on_its_new_host_and_gone_from_the_old") {
+        return;
+    }
+    let wires = [Wire::new()];
+    let [left, right] = joined(Teaming::ActiveBackup, &wires).await;
+    let mut a = left.vm(1, "a", access(10)).await;
+    let mut b = left.vm(2, "b", access(10)).await;
+    assert!(reaches(&mut a, &mut b) && reaches(&mut b, &mut a));
+    let counted = left.there("b").await.unwrap();
+    // It is powered off here and unplugged, as a hypervisor does.
+    b.link(false);
+    left.linked("b", Link::Down).await;
+    left.unplug(&b);
+    let from = counted.port.clone();
+    let ended = left
+        .write(Write::RemovePort {
+            port: id("b"),
+            from,
+        })
+        .await
+        .unwrap();
+    let ended = ended.ended.unwrap();
+    assert!(
+        ended.counters.ingress_packets > 0 && ended.counters.egress_packets > 0,
+        "{ended:?}"
+    );
+    assert_eq!(left.there("b").await, None);
+    let mut spec = right.spec(access(10), Some(b.mac()));
+    spec.epoch = Epoch(2);
+    right.write(right.set("b", spec)).await.unwrap();
+    right.plug(&b, "b");
+    b.link(true);
+    right.linked("b", Link::Up).await;
+    assert!(reaches(&mut b, &mut a) && reaches(&mut a, &mut b));
+}
+
+/// Cuts one wire after the other while two machines speak.
+fn cut_each(wires: &[Wire], a: &mut Vm, b: &mut Vm, teaming: Teaming) {
+    assert!(reaches(a, b) && reaches(b, a), "{teaming:?}");
+    for wire in wires {
+        wire.connected(false);
+        assert!(reaches(a, b) && reaches(b, a), "{teaming:?}, cut");
+        wire.connected(true);
+        assert!(reaches(a, b) && reaches(b, a), "{teaming:?}, mended");
+    }
+    // Nothing comes twice.
+    for number in [101, 102] {
+        b.drain();
+        let frame = Frame::number(a.mac(), Mac::ALL, number);
+        a.send(&frame);
+        assert_eq!(
+            b.until(|heard| *heard == frame),
+            Some(vec![]),
+            "{teaming:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lacp_bond_goes_on_when_a_wire_is_cut() {
+    if skipped("a_lacp_bond_goes_on_when_a_wire_is_cut") {
+        return;
+    }
+    let wires = [Wire::new(), Wire::new()];
+    let [left, right] = joined(Teaming::Lacp, &wires).await;
+    let mut a = left.vm(1, "a", access(10)).await;
+    let mut b = right.vm(2, "b", access(10)).await;
+    cut_each(&wires, &mut a, &mut b, Teaming::Lacp);
+}
+
+/// These two need no partner, and are made for a switch that knows nothing of
+/// them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bond_to_a_plain_switch_goes_on_when_a_wire_is_cut() {
+    if skipped("a_bond_to_a_plain_switch_goes_on_when_a_wire_is_cut") {
+        return;
+    }
+    for teaming in [Teaming::ActiveBackup, Teaming::BalanceSlb] {
+        let wires = [Wire::new(), Wire::new()];
+        let left = bonded(teaming, &wires, 0).await;
+        let plain = Process::start().unwrap();
+        let bridge = Process::unique("p");
+        let netdev = ["--", "set", "Bridge", &bridge, "datapath_type=netdev"];
+        plain
+            .vsctl(&[["add-br", &bridge].as_slice(), &netdev].concat())
+            .unwrap();
+        let mut a = left.vm(1, "a", access(10)).await;
+        let mut b = Vm::start(Mac::numbered(2));
+        b.wire_to(plain.namespace());
+        let mut ports: Vec<&str> = vec![b.interface()];
+        ports.extend(wires.iter().map(|wire| wire.end(1, plain.namespace())));
+        for port in ports {
+            let tag = if port == b.interface() {
+                "tag=10"
+            } else {
+                "trunks=10"
+            };
+            plain.vsctl(&["add-port", &bridge, port, tag]).unwrap();
+        }
+        cut_each(&wires, &mut a, &mut b, teaming);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uplinks_come_go_and_can_be_missing() {
+    if skipped("uplinks_come_go_and_can_be_missing") {
+        return;
+    }
+    let wires = [Wire::new()];
+    let [mut left, right] = joined(Teaming::ActiveBackup, &wires).await;
+    let mut a = left.vm(1, "a", access(10)).await;
+    let mut b = right.vm(2, "b", access(10)).await;
+    assert!(reaches(&mut a, &mut b));
+    let with = left.settings();
+    let mut without = with.clone();
+    without.uplinks.clear();
+    left.change(without).await.unwrap();
+    let bridges = left.ovs.vsctl(&["list-br"]).unwrap();
+    assert_eq!(bridges.trim(), left.bridge());
+    let mut missing = with.clone();
+    missing.uplinks.push(uplink("nowhere"));
+    let failure = left.change(missing).await.unwrap_err();
+    assert_eq!(failure.field.as_deref(), Some("uplinks"));
+    assert!(failure.message.contains("nowhere"), "{failure}");
+    left.change(with.clone()).await.unwrap();
+    assert!(reaches(&mut a, &mut b) && reaches(&mut b, &mut a));
+    // An interface that is somebody else's stays theirs.
+    let taken = Vm::start(Mac::numbered(9));
+    left.plug(&taken, "x");
+    let mut stolen = with.clone();
+    stolen.uplinks = vec![uplink(taken.interface())];
+    let failure = left.change(stolen).await.unwrap_err();
+    assert_eq!(failure.field.as_deref(), Some("uplinks"));
+    assert!(failure.message.contains(&left.bridge()), "{failure}");
+    left.change(with).await.unwrap();
+    assert!(reaches(&mut a, &mut b));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mtu_holds_on_uplinks_and_ports() {
+    if skipped("the_mtu_holds_on_uplinks_and_ports") {
+        return;
+    }
+    let wires = [Wire::new()];
+    let [mut left, _right] = joined(Teaming::ActiveBackup, &wires).await;
+    let a = left.vm(1, "a", access(10)).await;
+    let mut settings = left.settings();
+    settings.mtu = serde_json::from_value(json!(9_000)).unwrap();
+    left.change(settings).await.unwrap();
+    for interface in [wires[0].name(0), a.interface()] {
+        let mtu = left
+            .ovs
+            .vsctl(&["get", "Interface", interface, "mtu"])
+            .unwrap();
+        assert_eq!(mtu.trim(), "9000", "{interface}");
+        let shown = run(
+            "ip",
+            &["-n", left.ovs.namespace(), "link", "show", interface],
+        );
+        assert!(shown.contains("mtu 9000"), "{shown}");
+    }
+    let from = Arc::new(left.settings());
+    let failure = left.write(Write::RemoveBridge { from }).await.unwrap_err();
+    assert!(failure.message.contains("1 port"), "{failure}");
+}

@@ -1,0 +1,539 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is written to Open vSwitch and what is not: others' columns stay,
+//! a converged host writes nothing, and whatever restarts, frames pass on.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dvs_ovsdb::testing::skipped;
+use dvs_schemas::Epoch;
+use dvs_schemas::v1::Link;
+use dvs_tests::lan::{Frame, Host, Mac, Vm, id, switch};
+use host_agent::datapath::{Datapath, Drift, DriftPolicy, Notice, Part, Step, VirtualPort, Write};
+use serde_json::{Value, json};
+
+fn access(vlan: u16) -> Value {
+    json!({"vlan": {"access": vlan}})
+}
+
+/// Waits until something holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn column(host: &Host, table: &str, row: &str, column: &str) -> String {
+    let value = host.ovs.vsctl(&["get", table, row, column]).unwrap();
+    value.trim().to_owned()
+}
+
+fn reaches(from: &mut Vm, to: &mut Vm, number: u64) -> bool {
+    to.drain();
+    let frame = Frame::number(from.mac(), to.mac(), number);
+    from.send(&frame);
+    to.until(|heard| *heard == frame).is_some()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_wrote_stays() {
+    if skipped("what_others_wrote_stays") {
+        return;
+    }
+    let host = Host::start().await;
+    let a = host.vm(1, "a", access(10)).await;
+    let (name, bridge) = (a.interface(), host.bridge());
+    let theirs = [
+        ("Port", name, "external_ids:theirs=1"),
+        ("Port", name, "other_config:rstp-enable=false"),
+        ("Interface", name, "external_ids:vm-uuid=5"),
+        ("Interface", name, "ingress_policing_rate=0"),
+        ("Bridge", bridge.as_str(), "external_ids:owner=libvirt"),
+        (
+            "Bridge",
+            bridge.as_str(),
+            "other_config:hwaddr=\"02:00:00:00:00:01\"",
+        ),
+    ];
+    for (table, row, set) in theirs {
+        host.ovs.vsctl(&["set", table, row, set]).unwrap();
+    }
+    let foreign = ["--", "--id=@q", "create", "QoS", "type=linux-noop"];
+    host.ovs.vsctl(&foreign[1..]).unwrap();
+    host.port("a", access(20), Some(a.mac())).await.unwrap();
+    let from = host.there("a").await.unwrap().port;
+    host.write(Write::RemovePort {
+        port: id("a"),
+        from,
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        column(&host, "Port", name, "external_ids"),
+        "{theirs=\"1\"}"
+    );
+    assert_eq!(
+        column(&host, "Port", name, "other_config"),
+        "{rstp-enable=\"false\"}"
+    );
+    assert_eq!(column(&host, "Port", name, "tag"), "[]");
+    assert_eq!(
+        column(&host, "Interface", name, "external_ids:vm-uuid"),
+        "\"5\""
+    );
+    assert_eq!(
+        column(&host, "Interface", name, "external_ids:iface-id"),
+        "a"
+    );
+    assert_eq!(
+        column(&host, "Bridge", &bridge, "external_ids:owner"),
+        "libvirt"
+    );
+    let qos = host.ovs.vsctl(&["--columns=type", "list", "QoS"]).unwrap();
+    assert!(qos.contains("linux-noop"), "{qos}");
+    // The switch goes; the bridge stays for whoever is plugged in there.
+    let from = Arc::new(host.settings());
+    host.write(Write::RemoveBridge { from }).await.unwrap();
+    assert_eq!(
+        column(&host, "Bridge", &bridge, "external_ids"),
+        "{owner=libvirt}"
+    );
+    assert_eq!(host.counts.drifts(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delta_is_one_transaction_and_none_when_converged() {
+    if skipped("a_delta_is_one_transaction_and_none_when_converged") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let before = host.counts.transactions();
+    let mut a = host.vm(1, "a", access(10)).await;
+    let mut b = host.vm(2, "b", access(10)).await;
+    assert_eq!(host.counts.transactions() - before, 2, "one per plug");
+    let specs = |vlan| {
+        [("a", a.mac()), ("b", b.mac())]
+            .map(|(port, mac)| host.set(port, host.spec(access(vlan), Some(mac))))
+    };
+    let before = host.counts.transactions();
+    for outcome in host.writes(specs(30)).await {
+        outcome.unwrap();
+    }
+    assert_eq!(host.counts.transactions() - before, 1);
+    let programmes = host.counts.programmes();
+    for outcome in host.writes(specs(30)).await {
+        outcome.unwrap();
+    }
+    assert_eq!(
+        host.counts.transactions() - before,
+        1,
+        "nothing was left to do"
+    );
+    assert_eq!(host.counts.programmes(), programmes);
+    assert!(reaches(&mut a, &mut b, 1));
+    // Nor after a restart of the agent.
+    let picture = host.datapath.read().await.unwrap();
+    host.restart_agent();
+    assert_eq!(host.datapath.read().await.unwrap(), picture);
+    assert!(reaches(&mut b, &mut a, 2));
+    assert_eq!(host.counts.transactions(), 0);
+    assert_eq!(host.counts.programmes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_is_told_and_undone() {
+    if skipped("drift_is_told_and_undone") {
+        return;
+    }
+    let host = Host::start().await;
+    let a = host.vm(1, "a", access(10)).await;
+    let name = a.interface();
+    host.ovs.vsctl(&["set", "Port", name, "tag=99"]).unwrap();
+    until("the tag is set right", async || {
+        column(&host, "Port", name, "tag") == "10"
+    })
+    .await;
+    assert_eq!(host.counts.drifts(), 1);
+    let told = loop {
+        if let Notice::Drift(drift) = host.datapath.next_notice().await {
+            break drift;
+        }
+    };
+    let expected = Drift {
+        switch: switch(),
+        part: Part::Port(id("a")),
+        row: format!("Port {name}"),
+        column: Some("tag"),
+        wanted: "10".to_owned(),
+        found: "99".to_owned(),
+        repaired: true,
+    };
+    assert_eq!(told, expected);
+    host.ovs
+        .vsctl(&["remove", "Port", name, "external_ids", "dvs-policy"])
+        .unwrap();
+    let marked = async || column(&host, "Port", name, "external_ids").contains("dvs-policy");
+    until("the mark is there again", marked).await;
+    host.ovs
+        .vsctl(&["set-fail-mode", &host.bridge(), "standalone"])
+        .unwrap();
+    let secure = async || column(&host, "Bridge", &host.bridge(), "fail_mode") == "secure";
+    until("the bridge is safe again", secure).await;
+    assert_eq!(host.counts.drifts(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_is_only_told_where_that_is_the_policy() {
+    if skipped("drift_is_only_told_where_that_is_the_policy") {
+        return;
+    }
+    let host = Host::with(|_, config, _| config.drift = DriftPolicy::Report).await;
+    let a = host.vm(1, "a", access(10)).await;
+    let name = a.interface();
+    host.ovs.vsctl(&["set", "Port", name, "tag=99"]).unwrap();
+    until("it is told", async || host.counts.drifts() == 1).await;
+    // What is plugged is taken in all the same.
+    let b = host.vm(2, "b", access(10)).await;
+    assert_eq!(column(&host, "Port", name, "tag"), "99");
+    assert_eq!(host.counts.drifts(), 1, "once for as long as it stays");
+    host.port("b", access(20), Some(b.mac())).await.unwrap();
+    assert_eq!(
+        column(&host, "Port", name, "tag"),
+        "99",
+        "the change is another port's"
+    );
+    host.port("a", access(10), Some(a.mac())).await.unwrap();
+    assert_eq!(column(&host, "Port", name, "tag"), "10");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_waits_for_its_vnic_and_outlives_it() {
+    if skipped("a_port_waits_for_its_vnic_and_outlives_it") {
+        return;
+    }
+    let host = Host::start().await;
+    let mut a = Vm::start(Mac::numbered(1));
+    let mut b = host.vm(2, "b", access(10)).await;
+    // Plugged and nobody's: no frame passes.
+    host.plug(&a, "a");
+    a.send(&Frame::number(a.mac(), Mac::ALL, 1));
+    assert_eq!(host.there("a").await, None);
+    host.port("a", access(10), Some(a.mac())).await.unwrap();
+    assert_eq!(host.there("a").await.unwrap().link, Link::Up);
+    assert!(reaches(&mut a, &mut b, 2) && reaches(&mut b, &mut a, 3));
+    let counters = async || {
+        let counted = host
+            .datapath
+            .counters(vec![(switch(), id("a"))])
+            .await
+            .unwrap();
+        counted[0].1.counters
+    };
+    let before = counters().await;
+    assert_eq!(
+        before.ingress_packets, 1,
+        "what it sent before it was a port doesn't count"
+    );
+    assert!(before.egress_packets >= 1, "{before:?}");
+    // The guest takes its interface down, and up.
+    a.link(false);
+    host.linked("a", Link::Down).await;
+    a.link(true);
+    host.linked("a", Link::Up).await;
+    host.unplug(&a);
+    host.linked("a", Link::Down).await;
+    let at_rest = counters().await;
+    assert!(
+        at_rest.ingress_packets >= before.ingress_packets,
+        "{at_rest:?}"
+    );
+    assert_eq!(counters().await, at_rest);
+    host.plug(&a, "a");
+    host.linked("a", Link::Up).await;
+    assert!(reaches(&mut a, &mut b, 4));
+    let after = counters().await;
+    assert!(
+        after.ingress_packets > at_rest.ingress_packets,
+        "{at_rest:?} {after:?}"
+    );
+    // Another placement begins at nothing, and ends this one.
+    let mut spec: VirtualPort = host.spec(access(10), Some(a.mac()));
+    spec.epoch = Epoch(2);
+    let done = host.write(host.set("a", spec)).await.unwrap();
+    let ended = done.ended.unwrap();
+    assert_eq!((ended.epoch, ended.counters), (Epoch(1), after));
+    assert_eq!(counters().await.ingress_packets, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_interface_is_no_port() {
+    if skipped("a_broken_interface_is_no_port") {
+        return;
+    }
+    let host = Host::start().await;
+    let add = ["--no-wait", "add-port", &host.bridge(), "nodevice0"];
+    let set = [
+        "--",
+        "set",
+        "Interface",
+        "nodevice0",
+        "external_ids:iface-id=a",
+    ];
+    host.ovs
+        .vsctl(&[add.as_slice(), set.as_slice()].concat())
+        .unwrap();
+    let broken = async || {
+        let failed = host.port("a", access(10), None).await;
+        failed.is_err_and(|failure| failure.message.contains("nodevice0"))
+    };
+    until("the port fails, and the device is named", broken).await;
+    assert_eq!(host.there("a").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_bridge_is_not_taken() {
+    if skipped("a_foreign_bridge_is_not_taken") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let from = Arc::new(host.settings());
+    host.write(Write::RemoveBridge { from }).await.unwrap();
+    assert_eq!(host.ovs.vsctl(&["list-br"]).unwrap(), "");
+    // By its own name a bridge may stand already, but not another switch's.
+    let bridge = host.bridge();
+    host.ovs
+        .vsctl(&[
+            "--no-wait",
+            "add-br",
+            &bridge,
+            "--",
+            "set",
+            "Bridge",
+            &bridge,
+            "datapath_type=netdev",
+        ])
+        .unwrap();
+    let mark = "external_ids:dvs-switch=other";
+    host.ovs
+        .vsctl(&["--no-wait", "set", "Bridge", &bridge, mark])
+        .unwrap();
+    let failure = host.change(host.settings()).await.unwrap_err();
+    assert!(failure.message.contains("other"), "{failure}");
+    let ids = column(&host, "Bridge", &bridge, "external_ids");
+    assert_eq!(ids, "{dvs-switch=other}");
+    host.ovs
+        .vsctl(&["clear", "Bridge", &bridge, "external_ids"])
+        .unwrap();
+    host.change(host.settings()).await.unwrap();
+    let ids = column(&host, "Bridge", &bridge, "external_ids:dvs-switch");
+    assert_eq!(ids, "prod");
+}
+
+/// Sends a numbered frame every 10 ms while something happens, and answers
+/// which of them did not arrive.
+async fn missing(from: Vm, mut to: Vm, happening: impl AsyncFnOnce()) -> (Vec<u64>, u64, Vm, Vm) {
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let peer = to.mac();
+    let sending = tokio::spawn(async move {
+        let mut from = from;
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        let mut number = 0;
+        while stopped.try_recv().is_err() {
+            ticks.tick().await;
+            number += 1;
+            from.send(&Frame::number(from.mac(), peer, number));
+        }
+        (from, number)
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    happening().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.send(()).unwrap();
+    let (from, sent) = sending.await.unwrap();
+    let mut arrived = std::collections::BTreeSet::new();
+    while let Some(frame) = to.next(Duration::from_millis(500)) {
+        arrived.extend(frame.carried());
+    }
+    let missing = (1..=sent)
+        .filter(|number| !arrived.contains(number))
+        .collect();
+    (missing, sent, from, to)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_restarts_drops_no_frame() {
+    if skipped("an_agent_that_restarts_drops_no_frame") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let a = host.vm(1, "a", access(10)).await;
+    let b = host.vm(2, "b", access(10)).await;
+    let (lost, _, mut a, mut b) = missing(a, b, async || {
+        host.restart_agent();
+        host.datapath.read().await.unwrap();
+    })
+    .await;
+    assert_eq!(lost, [0_u64; 0]);
+    assert_eq!(
+        (host.counts.transactions(), host.counts.programmes()),
+        (0, 0)
+    );
+    assert!(reaches(&mut a, &mut b, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vlan_changes_under_traffic_without_a_leak() {
+    if skipped("a_vlan_changes_under_traffic_without_a_leak") {
+        return;
+    }
+    let host = Host::start().await;
+    let a = host.vm(1, "a", access(10)).await;
+    let b = host.vm(2, "b", access(10)).await;
+    let mut spy = host.vm(3, "spy", access(20)).await;
+    let specs = |vlan| {
+        [(1, "a"), (2, "b")].map(|(number, port)| {
+            host.set(port, host.spec(access(vlan), Some(Mac::numbered(number))))
+        })
+    };
+    let (lost, _, _a, _b) = missing(a, b, async || {
+        for vlan in [30, 40, 50, 10] {
+            for outcome in host.writes(specs(vlan)).await {
+                outcome.unwrap();
+            }
+        }
+    })
+    .await;
+    // Both ports change at once, so there is no moment between.
+    assert_eq!(lost, [0_u64; 0]);
+    assert_eq!(spy.next(Duration::from_millis(100)), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_restarts_forwards_again_by_itself() {
+    if skipped("a_switch_that_restarts_forwards_again_by_itself") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let mut a = host.vm(1, "a", access(10)).await;
+    let mut b = host.vm(2, "b", access(10)).await;
+    assert!(reaches(&mut a, &mut b, 1));
+    for kill in [false, true] {
+        let before = host.counts.transactions();
+        if kill {
+            host.ovs.kill_vswitchd().unwrap();
+        } else {
+            host.ovs.stop_vswitchd().unwrap();
+        }
+        host.ovs.start_vswitchd().unwrap();
+        until("frames pass again", async || {
+            a.send(&Frame::number(a.mac(), b.mac(), 9));
+            b.next(Duration::from_millis(20)).is_some()
+        })
+        .await;
+        assert_eq!(
+            host.counts.transactions(),
+            before,
+            "nothing in the database is to change"
+        );
+        assert!(reaches(&mut b, &mut a, 2));
+        let picture = host.datapath.read().await.unwrap();
+        assert_eq!(picture[&switch()].ports.len(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_is_said_and_its_return_is_one_delta() {
+    if skipped("a_database_that_goes_away_is_said_and_its_return_is_one_delta") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let mut a = host.vm(1, "a", access(10)).await;
+    let mut b = host.vm(2, "b", access(10)).await;
+    let picture = host.datapath.read().await.unwrap();
+    let before = host.counts.transactions();
+    // Open vSwitch itself forwards only what it knows while it has no database.
+    assert!(reaches(&mut a, &mut b, 1) && reaches(&mut b, &mut a, 2));
+    let (lost, _, mut a, mut b) = missing(a, b, async || {
+        host.ovs.kill_db().unwrap();
+        let error = host.datapath.read().await.unwrap_err();
+        assert!(error.to_string().contains("db.sock"), "{error}");
+        // What is asked for meanwhile is refused.
+        let spec = host.spec(access(30), Some(Mac::numbered(1)));
+        let step = [Step {
+            switch: switch(),
+            write: host.set("a", spec),
+        }];
+        host.datapath.apply(Arc::new(step)).await.unwrap_err();
+        host.ovs.start_db().unwrap();
+        loop {
+            if let Notice::Disturbed = host.datapath.next_notice().await
+                && let Ok(there) = host.datapath.read().await
+            {
+                assert_eq!(there, picture);
+                break;
+            }
+        }
+    })
+    .await;
+    assert_eq!(lost, [0_u64; 0]);
+    assert_eq!(host.counts.transactions(), before);
+    assert!(reaches(&mut b, &mut a, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_ports_are_one_transaction() {
+    if skipped("a_thousand_ports_are_one_transaction") {
+        return;
+    }
+    let host = Host::start().await;
+    let names: Vec<String> = (0..1_000).map(|number| format!("p{number}")).collect();
+    // Interfaces without devices have rows all the same; of kind internal they
+    // would each be one of the kernel's.
+    let mut add: Vec<String> = Vec::new();
+    for name in &names {
+        let id = format!("external_ids:iface-id={name}");
+        let interface = format!("x{name}");
+        for word in [
+            "--",
+            "add-port",
+            &host.bridge(),
+            &interface,
+            "--",
+            "set",
+            "Interface",
+            &interface,
+            "type=patch",
+            "options:peer=none",
+            &id,
+        ] {
+            add.push(word.to_owned());
+        }
+    }
+    let all: Vec<&str> = add.iter().skip(1).map(String::as_str).collect();
+    host.ovs.vsctl(&all).unwrap();
+    let set = |vlan| {
+        names
+            .iter()
+            .map(move |name| (name, vlan))
+            .collect::<Vec<_>>()
+    };
+    let before = host.counts.transactions();
+    for (round, vlan) in (1..).zip([10, 20]) {
+        let writes: Vec<Write> = set(vlan)
+            .into_iter()
+            .map(|(name, vlan)| host.set(name, host.spec(access(vlan), None)))
+            .collect();
+        for outcome in host.writes(writes).await {
+            outcome.unwrap();
+        }
+        assert_eq!(host.counts.transactions() - before, round);
+    }
+    let tags = host
+        .ovs
+        .vsctl(&["--columns=tag", "find", "Port", "tag=20"])
+        .unwrap();
+    assert_eq!(tags.matches("tag").count(), 1_000);
+}
