@@ -11,7 +11,8 @@ DATA=$RUN/data
 
 NATS_PORT=${DVS_NATS_PORT:-4222}
 MONITOR_PORT=${DVS_NATS_MONITOR_PORT:-8222}
-# Health and metrics: publisher +1, agent +2, collector +3, retry +4.
+# Health and metrics: publisher +1, agent +2, collector +3, retry +4; agents with
+# an Open vSwitch each from +11.
 PORT_BASE=${DVS_PORT_BASE:-9400}
 
 # The first to start and the last to stop come first.
@@ -43,7 +44,13 @@ native_is_up() {
 }
 
 # native_hosts: how many there are; nothing if none was started.
-native_hosts() { sed -n 's/.* --replicas \([0-9]*\)$/\1/p' "$PROCESSES/host-agent" 2>/dev/null || true; }
+native_hosts() {
+    if ovs_is_up; then
+        ovs_hosts_up
+        return
+    fi
+    sed -n 's/.* --replicas \([0-9]*\)$/\1/p' "$PROCESSES/host-agent" 2>/dev/null || true
+}
 
 # stop NAME: lets the process end in order, and ends it after 20 s.
 stop() {
@@ -146,7 +153,12 @@ native_services() {
     service config-publisher publisher $((base + 1))
     service retry retry $((base + 4))
     service runtime-collector collector $((base + 3))
-    service host-agent agent $((base + 2)) --host host --replicas "$HOSTS"
+    if [[ $DATAPATH == ovs ]]; then
+        ovs_hosts
+    else
+        service host-agent agent $((base + 2)) --host host --replicas "$HOSTS"
+        ready host-agent "$BINARIES/host-agent" healthcheck --listen "127.0.0.1:$((base + 2))"
+    fi
     local name port
     while read -r name port; do
         ready "$name" "$BINARIES/$name" healthcheck --listen "127.0.0.1:$port"
@@ -154,7 +166,6 @@ native_services() {
 		config-publisher $((base + 1))
 		retry $((base + 4))
 		runtime-collector $((base + 3))
-		host-agent $((base + 2))
 	END
 }
 
@@ -169,5 +180,6 @@ native_up() {
 # native_down: stops what runs, the bus last.
 native_down() {
     local i
+    if ovs_is_up; then ovs_down; fi
     for ((i = ${#NATIVE_ORDER[@]} - 1; i >= 0; i--)); do stop "${NATIVE_ORDER[i]}"; done
 }
