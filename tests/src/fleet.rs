@@ -219,24 +219,31 @@ impl Fleet {
         Ok(command)
     }
 
-    /// The command line of an agent for one host more, which has a ledger of
-    /// its own.
+    /// The command line of an agent for one host more, which has a ledger and a
+    /// log of its own.
     ///
     /// # Errors
     /// It was not built.
     pub fn agent(&self, host: &str) -> Result<Command> {
+        let log = self.folder.path().join(format!("host-agent-{host}.log"));
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(log)?;
         let mut command = Command::new(crate::fleet::program(Program::Agent.binary())?);
+        if !self.settings.open_bus {
+            let key = key_file(self.folder.path(), Program::Agent.role());
+            command.env("NATS_NKEY", key);
+        }
         command
             .env("NATS_URL", self.nats.url())
-            .env(
-                "NATS_NKEY",
-                key_file(self.folder.path(), Program::Agent.role()),
-            )
             .env("DVS_LISTEN", "127.0.0.1:0")
             .args(["--host", host, "--heartbeat", self.settings.heartbeat])
             .arg("--data")
             .arg(self.folder.path().join("data").join(host))
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         Ok(command)
     }
 

@@ -3,77 +3,14 @@
 //! plugged in as a hypervisor does, and frames say what comes of it.
 #![allow(clippy::unwrap_used)]
 
-use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use dvs_ovsdb::testing::{Ovs, skipped};
+use dvs_ovsdb::testing::skipped;
 use dvs_schemas::subjects;
 use dvs_tests::fleet::{Fleet, Settings};
-use dvs_tests::lan::{Frame, Mac, Vm, Wire, plug, unplug};
+use dvs_tests::lan::{AgentHost, Frame, Mac, Vm, Wire};
 use serde_json::{Value, json};
-
-/// A host with its Open vSwitch and its agent; both end with it.
-struct Host {
-    agent: Child,
-    ovs: Ovs,
-    name: &'static str,
-    bridge: String,
-    uplink: String,
-}
-
-impl Host {
-    fn start(fleet: &Fleet, name: &'static str, wire: &Wire, end: usize) -> Result<Self> {
-        let ovs = Ovs::start()?;
-        let bridge = Ovs::unique("e");
-        let uplink = wire.end(end, ovs.namespace()).to_owned();
-        let agent = agent(fleet, name, &ovs, &bridge, &uplink)?.spawn()?;
-        Ok(Self {
-            agent,
-            ovs,
-            name,
-            bridge,
-            uplink,
-        })
-    }
-
-    /// kill -9, and another agent on the same ledger.
-    fn restart_agent(&mut self, fleet: &Fleet) -> Result<()> {
-        self.agent.kill()?;
-        self.agent.wait()?;
-        let mut command = agent(fleet, self.name, &self.ovs, &self.bridge, &self.uplink)?;
-        self.agent = command.spawn()?;
-        Ok(())
-    }
-
-    fn plug(&self, vm: &Vm, port: &str) {
-        plug(&self.ovs, &self.bridge, vm, port);
-    }
-
-    fn unplug(&self, vm: &Vm) {
-        unplug(&self.ovs, &self.bridge, vm);
-    }
-}
-
-fn agent(fleet: &Fleet, name: &str, ovs: &Ovs, bridge: &str, uplink: &str) -> Result<Command> {
-    let mut command = fleet.agent(name)?;
-    command
-        .args(["--datapath", "ovs", "--ovs-datapath", "netdev"])
-        .args(["--ovs-db", &ovs.endpoint().to_string()])
-        .arg("--ovs-run-dir")
-        .arg(ovs.run_dir())
-        .args(["--bridge", &format!("prod={bridge}")])
-        .args(["--uplink", &format!("prod/uplink1={uplink}")])
-        .stdout(std::process::Stdio::null());
-    Ok(command)
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.agent.kill();
-        let _ = self.agent.wait();
-    }
-}
 
 /// Waits until one hears the other; plugs take a moment, and so do commits.
 fn reaches(from: &mut Vm, to: &mut Vm) -> bool {
@@ -118,8 +55,8 @@ async fn ports_follow_their_machines_and_frames_their_ports() -> Result<()> {
     })
     .await?;
     let wire = Wire::new();
-    let mut left = Host::start(&fleet, "left", &wire, 0)?;
-    let right = Host::start(&fleet, "right", &wire, 1)?;
+    let mut left = AgentHost::start(&fleet, "left", Some((&wire, 0)))?;
+    let right = AgentHost::start(&fleet, "right", Some((&wire, 1)))?;
     let group = |vlan: u16| {
         json!({
             "kind": "PortGroup", "name": "web", "switch": "prod",

@@ -3,12 +3,12 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use dvs_tests::load::{floor, push, report};
+use dvs_tests::load::{floor, ovs, push, report};
 
 /// Measures dvswitch on a real nats-server with real agents in replica mode.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Example:\n  ops/bench push\n  ops/bench push --fan-out-hosts 1000 --rounds 5"
+    after_help = "Example:\n  ops/bench push\n  ops/bench push --fan-out-hosts 1000 --rounds 5\n  sudo ops/bench ovs"
 )]
 struct Args {
     #[command(subcommand)]
@@ -30,6 +30,21 @@ enum What {
         ports_per_host: u32,
         /// Times that each thing is measured; one port ten times as often.
         #[arg(long, default_value_t = 15)]
+        rounds: u32,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Open vSwitch: a VLAN of many ports, an unchanged full state, plugging.
+    Ovs {
+        /// Ports whose VLAN is changed at once.
+        #[arg(long, default_value_t = 1_000)]
+        ports: u32,
+        /// Ports of the full state.
+        #[arg(long, default_value_t = 4_096)]
+        full_ports: u32,
+        /// Times that each thing is measured.
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
         /// Print JSON instead of a table.
         #[arg(long)]
@@ -64,13 +79,31 @@ async fn main() -> Result<()> {
                 rounds,
             })
             .await?;
-            if json {
-                println!("{}", serde_json::to_string_pretty(&figures)?);
-            } else {
-                print!("{}", report::table(&figures));
-            }
-            Ok(())
+            show(&figures, json)
+        }
+        What::Ovs {
+            ports,
+            full_ports,
+            rounds,
+            json,
+        } => {
+            let figures = ovs::run(ovs::Sizes {
+                ports,
+                full_ports,
+                rounds,
+            })
+            .await?;
+            show(&figures, json)
         }
         What::RawHosts { url, hosts, reply } => floor::run_raw_hosts(&url, hosts, reply).await,
     }
+}
+
+fn show(figures: &[report::Figure], json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(figures)?);
+    } else {
+        print!("{}", report::table(figures));
+    }
+    Ok(())
 }

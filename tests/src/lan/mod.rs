@@ -3,6 +3,7 @@
 //! interface each, whose frames are put on the wire and read off it as they
 //! are. Real frames judge the datapath, not rows in a table.
 
+mod agent;
 mod frame;
 mod host;
 
@@ -13,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use agent::AgentHost;
 pub use frame::{Arp, Frame, Mac, Payload};
 pub use host::{Host, Outcome, id, plug, switch, unplug, uplink};
 

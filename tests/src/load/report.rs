@@ -82,8 +82,11 @@ impl Figure {
     ) -> Self {
         let ratio = if floor_value > 0.0 {
             value / floor_value
-        } else {
+        } else if value > 0.0 {
             f64::INFINITY
+        } else {
+            // Nothing was allowed, and nothing it is.
+            0.0
         };
         Self {
             what: what.to_owned(),
