@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::codec::FramedRead;
 
 use crate::frame::{FrameError, Framing};
@@ -57,6 +58,15 @@ pub enum UnixctlError {
     },
 }
 
+/// A command that was sent, whose answer is yet to come.
+#[derive(Debug)]
+pub struct Sent {
+    socket: PathBuf,
+    command: String,
+    answers: FramedRead<UnixStream, Framing>,
+    deadline: Instant,
+}
+
 /// Sends a command and answers its text.
 ///
 /// # Errors
@@ -67,49 +77,76 @@ pub async fn call(
     arguments: &[&str],
     patience: Duration,
 ) -> Result<String, UnixctlError> {
-    let silent = || UnixctlError::Silent {
-        socket: socket.to_owned(),
-        command: command.to_owned(),
-    };
-    let calling = speak(socket, command, arguments);
-    match tokio::time::timeout(patience, calling).await {
-        Err(_) => Err(silent()),
-        Ok(Ok(Some(Ok(Value::String(text))))) => Ok(text),
-        Ok(Ok(Some(Ok(other)))) => Ok(other.to_string()),
-        Ok(Ok(Some(Err(reason)))) => Err(UnixctlError::Refused {
-            command: command.to_owned(),
-            reason: match reason {
-                Value::String(text) => text.trim().to_owned(),
-                other => other.to_string(),
-            },
-        }),
-        Ok(Ok(None)) => Err(silent()),
-        Ok(Err(error)) => Err(error),
-    }
+    send(socket, command, arguments, patience)
+        .await?
+        .answer()
+        .await
 }
 
-async fn speak(
+/// Sends a command; whatever the caller sends elsewhere later on, the program
+/// can read this first. All of it, with the answer, may take as long as
+/// `patience`.
+///
+/// # Errors
+/// Why it can't be sent.
+pub async fn send(
     socket: &Path,
     command: &str,
     arguments: &[&str],
-) -> Result<Option<Result<Value, Value>>, UnixctlError> {
+    patience: Duration,
+) -> Result<Sent, UnixctlError> {
     let unreachable = |source| UnixctlError::Unreachable {
         socket: socket.to_owned(),
         source,
     };
-    let mut stream = UnixStream::connect(socket).await.map_err(unreachable)?;
+    let deadline = Instant::now() + patience;
     let request = message::request(0, command, &arguments);
     let request = request.map_err(|error| unreachable(error.into()))?;
-    stream.write_all(&request).await.map_err(unreachable)?;
-    let mut answers = FramedRead::new(stream, Framing::new(LARGEST));
-    while let Some(answer) = answers.next().await {
-        let answer = answer.map_err(|source| UnixctlError::Unreadable {
-            socket: socket.to_owned(),
-            source,
-        })?;
-        if let Message::Reply { outcome, .. } = answer {
-            return Ok(Some(outcome));
+    let sending = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(&request).await?;
+        Ok(stream)
+    };
+    let sent = timeout_at(deadline, sending).await;
+    let stream = sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    Ok(Sent {
+        socket: socket.to_owned(),
+        command: command.to_owned(),
+        answers: FramedRead::new(stream.map_err(unreachable)?, Framing::new(LARGEST)),
+        deadline,
+    })
+}
+
+impl Sent {
+    /// The answer's text.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn answer(mut self) -> Result<String, UnixctlError> {
+        let outcome = async {
+            while let Some(answer) = self.answers.next().await {
+                if let Message::Reply { outcome, .. } = answer? {
+                    return Ok(Some(outcome));
+                }
+            }
+            Ok(None)
+        };
+        let outcome = timeout_at(self.deadline, outcome).await;
+        let Self {
+            socket, command, ..
+        } = self;
+        match outcome {
+            Ok(Ok(Some(Ok(Value::String(text))))) => Ok(text),
+            Ok(Ok(Some(Ok(other)))) => Ok(other.to_string()),
+            Ok(Ok(Some(Err(reason)))) => Err(UnixctlError::Refused {
+                command,
+                reason: match reason {
+                    Value::String(text) => text.trim().to_owned(),
+                    other => other.to_string(),
+                },
+            }),
+            Ok(Ok(None)) | Err(_) => Err(UnixctlError::Silent { socket, command }),
+            Ok(Err(source)) => Err(UnixctlError::Unreadable { socket, source }),
         }
     }
-    Ok(None)
 }

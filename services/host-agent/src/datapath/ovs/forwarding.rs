@@ -2,7 +2,7 @@
 //! The rules of one bridge in Open vSwitch: what is there, and the one change
 //! that makes them what they are to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,9 +21,17 @@ use super::wire::{self, NoForm};
 /// How long it may take until a new bridge listens.
 const LISTENING: Duration = Duration::from_secs(3);
 
-/// What a bridge is to forward by.
+/// What a bridge is to forward between, and how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) layout: Layout,
+    /// Limits of what ports send.
+    pub(super) rates: Vec<(OfPort, Rate)>,
+}
+
+/// What that comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Programme {
+struct Programme {
     flows: BTreeMap<FlowKey, Flow>,
     meters: BTreeMap<MeterId, Meter>,
 }
@@ -36,8 +44,8 @@ pub(super) struct Forwarding {
     pub(super) limits: bool,
     /// What it forwards by, as far as we know.
     there: Programme,
-    /// Ports that what was learnt may lead to.
-    ports: Vec<OfPort>,
+    /// What that was made of; none if it was found there.
+    made_of: Option<Wanted>,
 }
 
 /// Why a bridge doesn't forward as it is to.
@@ -98,14 +106,31 @@ fn meters(port: OfPort, rate: Rate) -> impl Iterator<Item = Meter> {
     })
 }
 
+impl Wanted {
+    /// The same on a switch that has no meters.
+    fn unlimited(mut self) -> Self {
+        self.rates.clear();
+        for port in &mut self.layout.ports {
+            port.meters.clear();
+        }
+        self
+    }
+
+    /// Every port that frames may go to.
+    fn ports(&self) -> impl Iterator<Item = OfPort> {
+        let ports = self.layout.ports.iter().map(|port| port.ofport);
+        ports.chain(self.layout.uplink)
+    }
+}
+
 impl Programme {
     /// What ports and their limits come to.
-    pub(super) fn new(layout: &Layout, limits: &[(OfPort, Rate)]) -> Result<Self, NoForm> {
+    fn new(Wanted { layout, rates }: &Wanted) -> Result<Self, NoForm> {
         let flows = wire::flows(&rules(layout))?;
-        let limits = limits.iter();
+        let rates = rates.iter();
         Ok(Self {
             flows: flows.into_iter().map(|flow| (flow.key(), flow)).collect(),
-            meters: limits
+            meters: rates
                 .flat_map(|(port, rate)| meters(*port, *rate))
                 .map(|meter| (meter.id, meter))
                 .collect(),
@@ -176,24 +201,27 @@ impl Forwarding {
             session,
             limits,
             there,
-            ports: Vec::new(),
+            made_of: None,
         })
     }
 
     /// Forwards by this from now on. True if that was a change.
-    pub(super) async fn become_this(
-        &mut self,
-        programme: Programme,
-        ports: Vec<OfPort>,
-    ) -> Result<bool, ForwardingError> {
+    pub(super) async fn become_this(&mut self, wanted: Wanted) -> Result<bool, ForwardingError> {
+        let wanted = if self.limits {
+            wanted
+        } else {
+            wanted.unlimited()
+        };
+        if self.made_of.as_ref() == Some(&wanted) {
+            return Ok(false);
+        }
+        let programme = Programme::new(&wanted)?;
         let (coming, mut flows, going) = programme.delta(&self.there);
-        let gone = self.ports.iter().filter(|port| !ports.contains(port));
-        flows.extend(gone.map(|port| {
+        let stay: BTreeSet<OfPort> = wanted.ports().collect();
+        let were = self.made_of.iter().flat_map(Wanted::ports);
+        flows.extend(were.filter(|port| !stay.contains(port)).map(|port| {
             // Frames would go on to where nobody is until that is forgotten.
-            FlowMod::DeleteAll(Selection {
-                cookies: wire::learnt_from(*port),
-                ..Selection::default()
-            })
+            FlowMod::DeleteAll(learnt_from(port))
         }));
         if !coming.is_empty() {
             self.session.change_meters(&coming).await?;
@@ -205,8 +233,16 @@ impl Forwarding {
             self.session.change_meters(&going).await?;
         }
         self.there = programme;
-        self.ports = ports;
+        self.made_of = Some(wanted);
         Ok(!(coming.is_empty() && flows.is_empty() && going.is_empty()))
+    }
+
+    /// Changes nothing, and makes the switch look through what it keeps of its
+    /// rules all the same: whatever is said of rules does.
+    pub(super) async fn stir(&mut self) -> Result<(), ForwardingError> {
+        // No port has number 0, so nothing was learnt from it.
+        let nothing = FlowMod::DeleteAll(learnt_from(0));
+        Ok(self.session.apply(&[nothing]).await?)
     }
 
     /// The counters of one port, or of all.
@@ -244,6 +280,14 @@ async fn reach(
             }
             reached => return reached,
         }
+    }
+}
+
+/// What was learnt from a port.
+fn learnt_from(port: OfPort) -> Selection {
+    Selection {
+        cookies: wire::learnt_from(port),
+        ..Selection::default()
     }
 }
 

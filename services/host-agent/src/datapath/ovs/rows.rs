@@ -7,6 +7,7 @@ mod mirrors;
 mod ports;
 
 pub(super) use mirrors::mirrored_to;
+pub(super) use ports::is_said_by_rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 

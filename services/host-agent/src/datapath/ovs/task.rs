@@ -4,6 +4,7 @@
 
 mod bridges;
 mod database;
+mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,10 +18,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::bridges::{Bridges, Hold};
 use super::Call;
 use super::config::{DriftPolicy, OvsConfig};
 use super::counters::Tallies;
-use super::forwarding::Forwarding;
 use super::intent::{Abilities, Intent, take};
 use super::rows::{Difference, Place, Scope};
 use super::wiring::{Plug, Plugs};
@@ -118,7 +119,7 @@ pub(super) struct Task {
     shapes: bool,
     tallies: Tallies,
     database: Option<dvs_ovsdb::Session>,
-    bridges: BTreeMap<SwitchName, Forwarding>,
+    bridges: Bridges,
     plugs: Plugs,
     /// The port of each plugged interface.
     owners: BTreeMap<Uuid, (SwitchName, PortId)>,
@@ -128,33 +129,11 @@ pub(super) struct Task {
     reported: Vec<Difference>,
     /// What keeps a part of the database from being as it is to be.
     failures: BTreeMap<Place, StepFailure>,
-    /// Bridges that don't forward as they are to, and why.
-    unruled: BTreeMap<SwitchName, Unruled>,
-    /// What was written and may not have taken hold yet.
-    fresh: Option<Hold>,
+    /// What was written into the database and may not have taken hold yet.
+    written: Option<Hold>,
     attempt: u32,
     /// When to reach again for what is away.
     retry: Option<Instant>,
-}
-
-/// What has to take hold of frames whose like have passed before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Hold {
-    /// Rules, and what the database says of ports.
-    Rules,
-    /// Mirrors besides.
-    Mirrors,
-}
-
-/// Why a bridge doesn't forward as it is to.
-#[derive(Debug, Clone, thiserror::Error)]
-enum Unruled {
-    /// Its switch can't be reached; it is tried again.
-    #[error("the bridge can't be given its rules: {0}")]
-    Away(String),
-    /// Its switch doesn't take its rules; others may do.
-    #[error("{0}")]
-    Refused(String),
 }
 
 /// What happens to the task.
@@ -168,6 +147,7 @@ enum Happening {
 impl Task {
     pub(super) fn new(config: OvsConfig, counts: OvsCounts, notices: Arc<Notices>) -> Self {
         Self {
+            bridges: Bridges::new(&config, counts.programmes.clone()),
             config,
             counts,
             notices,
@@ -178,14 +158,12 @@ impl Task {
             shapes: false,
             tallies: Tallies::default(),
             database: None,
-            bridges: BTreeMap::new(),
             plugs: Plugs::new(),
             owners: BTreeMap::new(),
             moved: BTreeSet::new(),
             reported: Vec::new(),
             failures: BTreeMap::new(),
-            unruled: BTreeMap::new(),
-            fresh: None,
+            written: None,
             attempt: 0,
             retry: Some(Instant::now()),
         }
@@ -209,7 +187,7 @@ impl Task {
                 Happening::Changed(Err(error)) => self.lost(&error),
                 Happening::Gone(switch, error) => {
                     tracing::warn!(%switch, %error, "the bridge's switch is away");
-                    self.bridges.remove(&switch);
+                    self.bridges.forget(&switch);
                     self.try_again();
                 }
                 Happening::Retry => {
@@ -233,15 +211,6 @@ impl Task {
                 None => std::future::pending().await,
             }
         };
-        let gone = async {
-            if bridges.is_empty() {
-                return std::future::pending().await;
-            }
-            let all = bridges.iter_mut().map(|(switch, bridge)| {
-                Box::pin(async move { (switch.clone(), bridge.gone().await) })
-            });
-            futures_util::future::select_all(all).await.0
-        };
         let due = async {
             match retry {
                 Some(due) => tokio::time::sleep_until(*due).await,
@@ -251,7 +220,7 @@ impl Task {
         tokio::select! {
             call = calls.recv() => Happening::Call(call),
             changed = changed => Happening::Changed(changed),
-            (switch, error) = gone => Happening::Gone(switch, error),
+            (switch, error) = bridges.gone() => Happening::Gone(switch, error),
             () = due => Happening::Retry,
         }
     }
@@ -271,7 +240,7 @@ impl Task {
             return;
         }
         self.forward_all().await;
-        if self.database.is_some() && self.away().is_none() {
+        if self.database.is_some() && self.bridges.away().is_none() {
             self.attempt = 0;
         } else {
             self.try_again();
@@ -288,7 +257,7 @@ impl Task {
         }
         self.settle().await.map_err(error)?;
         self.forward_all().await;
-        match self.away() {
+        match self.bridges.away() {
             Some(why) => Err(error(why)),
             None => Ok(self.picture()),
         }
@@ -437,12 +406,8 @@ impl Task {
 
     /// What keeps a part from being true.
     fn failure(&self, switch: &SwitchName, part: Part) -> Option<StepFailure> {
-        let of_rules = self.unruled.get(switch).map(|unruled| StepFailure {
-            field: None,
-            message: unruled.to_string(),
-        });
         let of_rows = self.failures.get(&(switch.clone(), part)).cloned();
-        of_rows.or(of_rules)
+        of_rows.or_else(|| self.bridges.failure(switch))
     }
 
     fn plug(&self, switch: &SwitchName, port: &PortId) -> Option<&Plug> {

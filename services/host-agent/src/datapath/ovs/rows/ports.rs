@@ -19,6 +19,20 @@ use crate::datapath::ovs::view::{INTERFACE, PORT, QOS, QUEUE};
 use crate::datapath::{Part, VirtualPort};
 use crate::merge::EffectiveVlan;
 
+/// True for the columns of a port that say to people what the rules do, and
+/// for what is asked of an interface as it comes.
+pub(in crate::datapath::ovs) fn is_said_by_rules(column: &str) -> bool {
+    [
+        "vlan_mode",
+        "tag",
+        "trunks",
+        "external_ids",
+        "mtu_request",
+        "ofport_request",
+    ]
+    .contains(&column)
+}
+
 impl Draft<'_, '_> {
     /// The ports of a switch, as far as their interfaces are there.
     pub(super) fn ports(

@@ -1,42 +1,84 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The side of forwarding: rules of bridges, and what their ports count.
+//! The sessions with all bridges, and the rules that they are given there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use dvs_openflow::Port;
-use dvs_ovsdb::unixctl;
-use dvs_schemas::v1::{Counters, CountersOf};
-use dvs_schemas::{PortId, Rate, ShapingLimit, SwitchName};
+use dvs_openflow::SessionError;
+use dvs_ovsdb::unixctl::{self, UnixctlError};
+use dvs_schemas::SwitchName;
+use prometheus_client::metrics::counter::Counter;
 
 use super::database::chain;
-use super::{Hold, Task, Unruled};
-use crate::datapath::ovs::counters::of_stats;
-use crate::datapath::ovs::forwarding::{Forwarding, ForwardingError, Programme, meters_of};
-use crate::datapath::ovs::intent::Wish;
-use crate::datapath::ovs::marks;
-use crate::datapath::ovs::pipeline::{Layout, Wired};
-use crate::datapath::ovs::rows::{self, mirrored_to};
-use crate::datapath::ovs::rules::OfPort;
-use crate::datapath::ovs::view::{self, View};
-use crate::datapath::{DatapathError, Step, Write};
+use crate::datapath::StepFailure;
+use crate::datapath::ovs::config::{BridgeName, OvsConfig};
+use crate::datapath::ovs::forwarding::{Forwarding, ForwardingError, Wanted};
 
-/// Ports of one bridge that are asked for one by one; beyond that one question
-/// for all of them is cheaper.
-const ONE_BY_ONE: usize = 8;
+/// The bridges of a host, as their switches show them.
+#[derive(Debug)]
+pub(super) struct Bridges {
+    run_dir: PathBuf,
+    patience: Duration,
+    changes: Counter,
+    there: BTreeMap<SwitchName, Forwarding>,
+    /// Bridges that don't forward as they are to, and why.
+    unruled: BTreeMap<SwitchName, Unruled>,
+}
 
-impl Task {
-    /// Gives every bridge its rules.
-    pub(super) async fn forward_all(&mut self) {
-        let switches: Vec<SwitchName> = self.intent.keys().cloned().collect();
-        self.bridges.retain(|switch, _| switches.contains(switch));
-        self.unruled.retain(|switch, _| switches.contains(switch));
-        for switch in switches {
-            match self.forward(&switch).await {
+/// What a switch is to forward by.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) switch: SwitchName,
+    pub(super) bridge: BridgeName,
+    pub(super) wanted: Wanted,
+}
+
+/// What has to take hold of frames whose like have passed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hold {
+    /// Rules, and what the database says of ports.
+    Rules,
+    /// Mirrors besides.
+    Mirrors,
+}
+
+/// Why a bridge doesn't forward as it is to.
+#[derive(Debug, Clone, thiserror::Error)]
+enum Unruled {
+    /// Its switch can't be reached; it is tried again.
+    #[error("the bridge can't be given its rules: {0}")]
+    Away(String),
+    /// Its switch doesn't take its rules; others may do.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Bridges {
+    pub(super) fn new(config: &OvsConfig, changes: Counter) -> Self {
+        Self {
+            run_dir: config.run_dir.clone(),
+            patience: config.patience,
+            changes,
+            there: BTreeMap::new(),
+            unruled: BTreeMap::new(),
+        }
+    }
+
+    /// Gives every bridge its rules, and waits until those and what else was
+    /// written have taken hold. Bridges without an order are left alone.
+    pub(super) async fn become_these(&mut self, orders: Vec<Order>, written: Option<Hold>) {
+        let ordered: BTreeSet<&SwitchName> = orders.iter().map(|order| &order.switch).collect();
+        self.there.retain(|switch, _| ordered.contains(switch));
+        self.unruled.retain(|switch, _| ordered.contains(switch));
+        let mut hold = written;
+        for order in orders {
+            let switch = order.switch.clone();
+            match self.become_this(order).await {
                 Ok(changed) => {
                     if changed {
-                        self.counts.programmes.inc();
-                        self.fresh = self.fresh.max(Some(Hold::Rules));
+                        self.changes.inc();
+                        hold = hold.max(Some(Hold::Rules));
                     }
                     self.unruled.remove(&switch);
                 }
@@ -45,7 +87,7 @@ impl Task {
                     let unruled = if error.is_refusal() {
                         Unruled::Refused(why)
                     } else {
-                        self.bridges.remove(&switch);
+                        self.there.remove(&switch);
                         Unruled::Away(why)
                     };
                     tracing::warn!(%switch, "{unruled}");
@@ -53,31 +95,92 @@ impl Task {
                 }
             }
         }
-        if let Some(hold) = self.fresh.take() {
+        if let Some(hold) = hold {
             self.take_hold(hold).await;
         }
+    }
+
+    /// Gives a bridge its rules. True if that was a change.
+    async fn become_this(&mut self, order: Order) -> Result<bool, ForwardingError> {
+        let Order {
+            switch,
+            bridge,
+            wanted,
+        } = order;
+        let mut forwarding = match self.there.remove(&switch) {
+            Some(forwarding) => forwarding,
+            None => {
+                let socket = self.run_dir.join(format!("{bridge}.mgmt"));
+                Forwarding::open(&socket, self.control().as_deref(), self.patience).await?
+            }
+        };
+        let changed = forwarding.become_this(wanted).await;
+        self.there.insert(switch, forwarding);
+        changed
     }
 
     /// Waits until no frame meets what was true before. Open vSwitch keeps what
     /// rules came to for frames of one kind, and looks through that a moment
     /// after rules change. It doesn't look at what mirrors changed, so after
     /// those all of it is thrown away.
-    async fn take_hold(&self, hold: Hold) {
-        let Some(socket) = self.vswitchd() else {
-            return;
+    async fn take_hold(&mut self, hold: Hold) {
+        let held = async {
+            match hold {
+                Hold::Rules => {}
+                Hold::Mirrors => drop(self.command("revalidator/purge").await?),
+            }
+            // The end of a look that was under way by then, and the end of one
+            // that has begun after that.
+            self.looked_through().await?;
+            self.looked_through().await
         };
-        let commands: &[&str] = match hold {
-            Hold::Rules => &["revalidator/wait"],
-            Hold::Mirrors => &["revalidator/purge", "revalidator/wait"],
-        };
-        for command in commands {
-            let done = unixctl::call(&socket, command, &[], self.config.patience).await;
-            let Err(error) = done else {
-                continue;
-            };
+        if let Err(error) = held.await {
             // It happens all the same, half a second later at most.
             tracing::debug!(error = chain(&error), "rules take hold unseen");
         }
+    }
+
+    /// Waits until the next look through what is kept has ended. By itself that
+    /// comes twice a second.
+    async fn looked_through(&mut self) -> Result<(), UnixctlError> {
+        let Some(socket) = self.control() else {
+            return Ok(());
+        };
+        let end = unixctl::send(&socket, "revalidator/wait", &[], self.patience).await?;
+        // All bridges have one such keep, so any of them will do.
+        if let Some(any) = self.there.values_mut().next()
+            && let Err(error) = any.stir().await
+        {
+            tracing::debug!(error = chain(&error), "rules take hold later");
+        }
+        end.answer().await.map(drop)
+    }
+
+    /// Tells `ovs-vswitchd` to do something; none if it doesn't run.
+    pub(super) async fn command(&self, command: &str) -> Result<Option<String>, UnixctlError> {
+        self.question(command, &[]).await
+    }
+
+    /// Asks `ovs-vswitchd`; none if it doesn't run.
+    pub(super) async fn question(
+        &self,
+        command: &str,
+        arguments: &[&str],
+    ) -> Result<Option<String>, UnixctlError> {
+        match self.control() {
+            Some(socket) => {
+                let answer = unixctl::call(&socket, command, arguments, self.patience).await;
+                answer.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The control socket of `ovs-vswitchd`.
+    fn control(&self) -> Option<PathBuf> {
+        let pid = std::fs::read_to_string(self.run_dir.join("ovs-vswitchd.pid")).ok()?;
+        let socket = format!("ovs-vswitchd.{}.ctl", pid.trim());
+        Some(self.run_dir.join(socket))
     }
 
     /// Why some bridge can't be reached, if one can't.
@@ -90,228 +193,37 @@ impl Task {
             })
     }
 
-    /// Gives a bridge its rules. True if that was a change.
-    async fn forward(&mut self, switch: &SwitchName) -> Result<bool, ForwardingError> {
-        let (Some(wish), Some(database)) = (self.intent.get(switch), &self.database) else {
-            return Ok(false);
-        };
-        let view = View::new(database.cache());
-        let (bridge, _) = self.config.bridge(switch);
-        let row = view.bridge(bridge.as_str());
-        let row = row.and_then(|uuid| view.row(view::BRIDGE, uuid));
-        let marked = row.and_then(|row| marks::switch_of(&rows::ours(row, "external_ids")));
-        if marked.as_ref() != Some(switch) {
-            // The database's side says why there is nothing to give rules to.
-            return Ok(false);
-        }
-        let uplink = view.interface(&bridge.patch_up());
-        let uplink = uplink.and_then(|uuid| view.row(view::INTERFACE, uuid));
-        let uplink = uplink.and_then(view::ofport);
-        let mut forwarding = match self.bridges.remove(switch) {
-            Some(forwarding) => forwarding,
-            None => {
-                let socket = self.config.run_dir.join(format!("{bridge}.mgmt"));
-                let control = self.vswitchd();
-                let patience = self.config.patience;
-                let opened = Forwarding::open(&socket, control.as_deref(), patience).await?;
-                if !opened.limits {
-                    let why = "the datapath of Open vSwitch has no meters";
-                    self.abilities.no_ingress = Some(why.to_owned());
-                }
-                opened
-            }
-        };
-        let (layout, limits) = self.layout(switch, wish, uplink, forwarding.limits);
-        let ports = layout.ports.iter().map(|port| port.ofport).chain(uplink);
-        let ports = ports.collect();
-        let programme = Programme::new(&layout, &limits)?;
-        let changed = forwarding.become_this(programme, ports).await;
-        self.bridges.insert(switch.clone(), forwarding);
-        changed
+    /// What keeps a switch from forwarding as it is to.
+    pub(super) fn failure(&self, switch: &SwitchName) -> Option<StepFailure> {
+        self.unruled.get(switch).map(|unruled| StepFailure {
+            field: None,
+            message: unruled.to_string(),
+        })
     }
 
-    /// What a bridge is to forward between, and how much.
-    fn layout(
-        &self,
-        switch: &SwitchName,
-        wish: &Wish,
-        uplink: Option<OfPort>,
-        limits: bool,
-    ) -> (Layout, Vec<(OfPort, Rate)>) {
-        let copies: Vec<&PortId> = mirrored_to(wish).collect();
-        let plugs = self.plugs.get(switch);
-        let mut rates = Vec::new();
-        let wired = wish.ports.iter().filter_map(|(id, spec)| {
-            let plug = plugs?.get(id)?;
-            let ofport = plug.ofport.filter(|_| plug.error.is_none())?;
-            // What gets the copies of others has no traffic of its own.
-            if copies.contains(&id) {
-                return None;
-            }
-            let meters = match spec.policy.ingress {
-                ShapingLimit::Rate(rate) if limits => {
-                    rates.push((ofport, rate));
-                    meters_of(ofport).to_vec()
-                }
-                ShapingLimit::Rate(_) | ShapingLimit::Unlimited => Vec::new(),
-            };
-            Some(Wired {
-                ofport,
-                mac: spec.mac,
-                policy: spec.policy.clone(),
-                meters,
-            })
+    /// True if some bridge has no meters.
+    pub(super) fn lack_meters(&self) -> bool {
+        self.there.values().any(|bridge| !bridge.limits)
+    }
+
+    /// The bridge of a switch, if its switch can be spoken with.
+    pub(super) fn of(&mut self, switch: &SwitchName) -> Option<&mut Forwarding> {
+        self.there.get_mut(switch)
+    }
+
+    /// Forgets the session with a bridge: it has ended.
+    pub(super) fn forget(&mut self, switch: &SwitchName) {
+        self.there.remove(switch);
+    }
+
+    /// Waits until a session ends. Cancel-safe.
+    pub(super) async fn gone(&mut self) -> (SwitchName, SessionError) {
+        if self.there.is_empty() {
+            return std::future::pending().await;
+        }
+        let all = self.there.iter_mut().map(|(switch, bridge)| {
+            Box::pin(async move { (switch.clone(), bridge.gone().await) })
         });
-        let layout = Layout {
-            ports: wired.collect(),
-            uplink,
-            private: wish.settings.private_vlans.clone(),
-        };
-        (layout, rates)
-    }
-
-    /// Reads counters where steps end placements, or begin them on interfaces
-    /// that have counted before.
-    pub(super) async fn read_placements(&mut self, steps: &[Step]) {
-        let concerned = steps.iter().filter_map(|Step { switch, write }| {
-            let port = match write {
-                Write::SetPort { port, to, .. } => {
-                    let held = self.intent.get(switch)?.ports.get(port);
-                    let same = held.is_some_and(|held| held.epoch == to.epoch);
-                    (!same).then_some(port)
-                }
-                Write::RemovePort { port, .. } => Some(port),
-                Write::SetBridge { .. }
-                | Write::SetMirror { .. }
-                | Write::RemoveMirror { .. }
-                | Write::RemoveBridge { .. } => None,
-            }?;
-            Some((switch.clone(), port.clone()))
-        });
-        let concerned: Vec<_> = concerned.collect();
-        let Ok(read) = self.raw(&concerned).await else {
-            // What was read last has to do.
-            return;
-        };
-        for (key, raw) in read {
-            if self.tallies.is_plugged(&key) {
-                self.tallies.read(&key, &raw);
-            } else {
-                self.tallies.plugged(key, raw);
-            }
-        }
-    }
-
-    /// Reads counters of ports that may not be there much longer.
-    pub(super) async fn read_now(&mut self, ports: &[(SwitchName, PortId)]) {
-        for (key, raw) in self.raw(ports).await.unwrap_or_default() {
-            self.tallies.read(&key, &raw);
-        }
-    }
-
-    pub(super) async fn counters(
-        &mut self,
-        ports: Vec<(SwitchName, PortId)>,
-    ) -> Result<Vec<(SwitchName, CountersOf)>, DatapathError> {
-        let read = self.raw(&ports).await.map_err(|error| DatapathError {
-            doing: "read",
-            reason: chain(&error),
-        })?;
-        for (key, raw) in read {
-            self.tallies.read(&key, &raw);
-        }
-        let counted = ports.into_iter().filter_map(|key| {
-            self.moved.remove(&key);
-            let epoch = self.intent.get(&key.0)?.ports.get(&key.1)?.epoch;
-            let counters = self.tallies.total(&key);
-            let (switch, port) = key;
-            let of = CountersOf {
-                port,
-                epoch,
-                counters,
-            };
-            Some((switch, of))
-        });
-        Ok(counted.collect())
-    }
-
-    /// What the interfaces of ports say; those without one are left out.
-    async fn raw(
-        &mut self,
-        ports: &[(SwitchName, PortId)],
-    ) -> Result<Vec<((SwitchName, PortId), Counters)>, ForwardingError> {
-        let mut wanted: BTreeMap<&SwitchName, Vec<(OfPort, &PortId)>> = BTreeMap::new();
-        for (switch, port) in ports {
-            let plug = self.plugs.get(switch).and_then(|plugs| plugs.get(port));
-            if let Some(ofport) = plug.and_then(|plug| plug.ofport) {
-                wanted.entry(switch).or_default().push((ofport, port));
-            }
-        }
-        let mut read = Vec::new();
-        for (switch, ports) in wanted {
-            let Some(bridge) = self.bridges.get_mut(switch) else {
-                continue;
-            };
-            let mut stats = Vec::new();
-            if ports.len() > ONE_BY_ONE {
-                stats = bridge.stats(None).await?;
-            } else {
-                for (ofport, _) in &ports {
-                    stats.extend(bridge.stats(Some(*ofport)).await?);
-                }
-            }
-            let stats: BTreeMap<Port, Counters> = stats
-                .iter()
-                .map(|stats| (stats.port, of_stats(stats)))
-                .collect();
-            read.extend(ports.into_iter().filter_map(|(ofport, port)| {
-                let raw = stats.get(&Port::try_from(ofport).ok()?)?;
-                Some(((switch.clone(), port.clone()), *raw))
-            }));
-        }
-        Ok(read)
-    }
-
-    /// Looks whether the kernel limits what a port receives, the first time
-    /// that this is asked for.
-    pub(super) async fn try_shaping(&mut self, steps: &[Step]) {
-        if self.abilities.no_egress.is_some() || self.shapes {
-            return;
-        }
-        let limited = steps.iter().find_map(|Step { switch, write }| {
-            let Write::SetPort { port, to, .. } = write else {
-                return None;
-            };
-            let ShapingLimit::Rate(_) = to.policy.egress else {
-                return None;
-            };
-            let plug = self.plug(switch, port)?;
-            plug.error.is_none().then(|| plug.name.clone())
-        });
-        let Some(interface) = limited else {
-            return;
-        };
-        let shown = match self.vswitchd() {
-            Some(socket) => {
-                unixctl::call(&socket, "qos/show", &[&interface], self.config.patience).await
-            }
-            None => return,
-        };
-        match shown {
-            Ok(shown) if shown.contains("linux-htb") => self.shapes = true,
-            Ok(_) | Err(unixctl::UnixctlError::Refused { .. }) => {
-                let why = "the kernel has no linux-htb for this interface";
-                self.abilities.no_egress = Some(why.to_owned());
-            }
-            // Nobody says, so it is tried with the next change.
-            Err(error) => tracing::debug!(error = chain(&error), "shaping could not be checked"),
-        }
-    }
-
-    /// The control socket of `ovs-vswitchd`.
-    fn vswitchd(&self) -> Option<PathBuf> {
-        let run_dir = &self.config.run_dir;
-        let pid = std::fs::read_to_string(run_dir.join("ovs-vswitchd.pid")).ok()?;
-        Some(run_dir.join(format!("ovs-vswitchd.{}.ctl", pid.trim())))
+        futures_util::future::select_all(all).await.0
     }
 }

@@ -2,16 +2,19 @@
 //! The database's side: what is written there, and what others write.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use dvs_ovsdb::{Cache, RowChange, Session, SessionError, TransactError, Transaction};
 use dvs_schemas::v1::Link;
 use dvs_schemas::{PortId, SwitchName};
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::{Hold, Task};
+use super::Task;
+use super::bridges::Hold;
 use crate::datapath::ovs::config::DriftPolicy;
 use crate::datapath::ovs::intent::{Intent, Wish};
-use crate::datapath::ovs::rows::{self, Difference, Inputs, RowPlan, Scope};
+use crate::datapath::ovs::rows::{self, Difference, Inputs, RowPlan, Scope, is_said_by_rules};
 use crate::datapath::ovs::view::{self, View};
 use crate::datapath::ovs::{marks, wiring};
 use crate::datapath::{Notice, Part, StepFailure};
@@ -189,8 +192,8 @@ impl Task {
             if plan.transaction.is_empty() {
                 break;
             }
-            let hold = hold(&plan.differences);
-            self.commit(plan.transaction, hold).await?;
+            let meets = Meets::of(&plan.differences, &self.intent);
+            self.commit(plan.transaction, meets).await?;
         }
         self.judge();
         Ok(())
@@ -212,7 +215,7 @@ impl Task {
                 (switch, Part::Mirror(_)) => moved.iter().any(|(of, _)| of == switch),
                 (_, Part::Bridge) => false,
             };
-            let hold = hold(&plan.differences);
+            let meets = Meets::of(&plan.differences, &self.intent);
             let (follows, drift): (Vec<_>, Vec<_>) =
                 plan.differences.into_iter().partition(follows);
             self.report(drift);
@@ -227,7 +230,7 @@ impl Task {
             if transaction.is_empty() {
                 break;
             }
-            self.commit(transaction, hold).await?;
+            self.commit(transaction, meets).await?;
         }
         self.judge();
         Ok(())
@@ -249,7 +252,17 @@ impl Task {
         };
     }
 
-    async fn commit(&mut self, mut transaction: Transaction, hold: Hold) -> Result<(), String> {
+    /// Carries out a transaction. Where frames don't meet what it writes the
+    /// bridges get their rules meanwhile.
+    async fn commit(
+        &mut self,
+        mut transaction: Transaction,
+        meets: Meets,
+    ) -> Result<(), String> {
+        let orders = match meets {
+            Meets::Rules | Meets::Mirrors => None,
+            Meets::Nothing => self.orders(),
+        };
         let Some(database) = &mut self.database else {
             return Err("the database of Open vSwitch is away".to_owned());
         };
@@ -259,23 +272,18 @@ impl Task {
         transaction.bump_next_cfg(root);
         transaction.comment("dvswitch host-agent");
         self.counts.transactions.inc();
-        let number = |cache: &Cache, column| {
-            let row = cache.row(view::ROOT, root);
-            row.and_then(|row| row.integer(column)).unwrap_or(0)
-        };
-        let outcome = match database.transact(&transaction).await {
-            Ok(_) => {
-                let wanted = number(database.cache(), "next_cfg");
-                let deadline = Instant::now() + self.config.patience;
-                let done = |cache: &Cache| number(cache, "cur_cfg") >= wanted;
-                database.wait_until(deadline, done).await
+        let bridges = &mut self.bridges;
+        let ruled = async {
+            if let Some(orders) = orders {
+                bridges.become_these(orders, None).await;
             }
-            Err(TransactError::Session(error)) => Err(error),
-            Err(refused) => return Err(chain(&refused)),
         };
+        let carried_out = carry_out(database, root, &transaction, self.config.patience);
+        let (outcome, ()) = tokio::join!(carried_out, ruled);
+        self.look_for_meters();
         match outcome {
             Ok(true) => {
-                self.fresh = self.fresh.max(Some(hold));
+                self.written = self.written.max(meets.hold());
                 self.look();
                 Ok(())
             }
@@ -283,10 +291,11 @@ impl Task {
                 "ovs-vswitchd has not carried out the change within {} s; is it running?",
                 self.config.patience.as_secs()
             )),
-            Err(error) => {
+            Err(TransactError::Session(error)) => {
                 self.lost(&error);
                 Err(chain(&error))
             }
+            Err(refused @ TransactError::Refused { .. }) => Err(chain(&refused)),
         }
     }
 
@@ -341,7 +350,7 @@ impl Task {
             self.notices.tell(Notice::Disturbed);
         }
         self.forward_all().await;
-        if self.away().is_some() {
+        if self.bridges.away().is_some() {
             self.try_again();
         }
     }
@@ -420,15 +429,72 @@ impl Task {
     }
 }
 
-/// What differences have to take hold of when they are written.
-fn hold(differences: &[Difference]) -> Hold {
-    let mirrors = differences
-        .iter()
-        .any(|difference| match difference.place.1 {
-            Part::Mirror(_) => true,
-            Part::Bridge | Part::Port(_) => false,
+/// Carries out a transaction, and waits until `ovs-vswitchd` has done so, too.
+/// False if it hasn't in time.
+async fn carry_out(
+    database: &mut Session,
+    root: Uuid,
+    transaction: &Transaction,
+    patience: Duration,
+) -> Result<bool, TransactError> {
+    let number = |cache: &Cache, column| {
+        let row = cache.row(view::ROOT, root);
+        row.and_then(|row| row.integer(column)).unwrap_or(0)
+    };
+    database.transact(transaction).await?;
+    let wanted = number(database.cache(), "next_cfg");
+    let done = |cache: &Cache| number(cache, "cur_cfg") >= wanted;
+    let deadline = Instant::now() + patience;
+    Ok(database.wait_until(deadline, done).await?)
+}
+
+/// How frames meet what is written into the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meets {
+    /// They don't; the rules say it.
+    Nothing,
+    /// By what Open vSwitch does beside the rules.
+    Rules,
+    /// As mirrored frames, too.
+    Mirrors,
+}
+
+impl Meets {
+    /// How frames meet what differs.
+    fn of(differences: &[Difference], intent: &Intent) -> Self {
+        let mirrors = differences
+            .iter()
+            .any(|difference| match difference.place.1 {
+                Part::Mirror(_) => true,
+                Part::Bridge | Part::Port(_) => false,
+            });
+        let by_rules = differences.iter().all(|difference| {
+            let (switch, part) = &difference.place;
+            let said = match part {
+                Part::Port(_) => difference.column.is_some_and(is_said_by_rules),
+                Part::Bridge | Part::Mirror(_) => false,
+            };
+            // A mirror goes by the VLANs of rows.
+            let mirrored = intent
+                .get(switch)
+                .is_none_or(|wish| !wish.mirrors.is_empty());
+            said && !mirrored
         });
-    if mirrors { Hold::Mirrors } else { Hold::Rules }
+        match (mirrors, by_rules) {
+            (true, _) => Self::Mirrors,
+            (false, true) => Self::Nothing,
+            (false, false) => Self::Rules,
+        }
+    }
+
+    /// What has to take hold of it.
+    fn hold(self) -> Option<Hold> {
+        match self {
+            Self::Nothing => None,
+            Self::Rules => Some(Hold::Rules),
+            Self::Mirrors => Some(Hold::Mirrors),
+        }
+    }
 }
 
 /// What the marks say is to be.

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The side of forwarding: what bridges are to forward, what their switches
+//! can't do, and what their ports count.
+
+use std::collections::BTreeMap;
+
+use dvs_openflow::Port;
+use dvs_ovsdb::unixctl;
+use dvs_schemas::v1::{Counters, CountersOf};
+use dvs_schemas::{PortId, ShapingLimit, SwitchName};
+
+use super::Task;
+use super::bridges::Order;
+use super::database::chain;
+use crate::datapath::ovs::counters::of_stats;
+use crate::datapath::ovs::forwarding::{ForwardingError, Wanted, meters_of};
+use crate::datapath::ovs::intent::Wish;
+use crate::datapath::ovs::marks;
+use crate::datapath::ovs::pipeline::{Layout, Wired};
+use crate::datapath::ovs::rows::{self, mirrored_to};
+use crate::datapath::ovs::rules::OfPort;
+use crate::datapath::ovs::view::{self, View};
+use crate::datapath::{DatapathError, Step, Write};
+
+/// Ports of one bridge that are asked for one by one; beyond that one question
+/// for all of them is cheaper.
+const ONE_BY_ONE: usize = 8;
+
+impl Task {
+    /// Gives every bridge its rules.
+    pub(super) async fn forward_all(&mut self) {
+        // Without the database nobody knows which ports are there.
+        if let Some(orders) = self.orders() {
+            self.bridges.become_these(orders, self.written.take()).await;
+            self.look_for_meters();
+        }
+    }
+
+    /// What the bridges that are there are to forward by; none if the database
+    /// is away.
+    pub(super) fn orders(&self) -> Option<Vec<Order>> {
+        let view = View::new(self.database.as_ref()?.cache());
+        let order = |(switch, wish): (&SwitchName, &Wish)| {
+            let (bridge, _) = self.config.bridge(switch);
+            let row = view.row(view::BRIDGE, view.bridge(bridge.as_str())?)?;
+            // Where it isn't ours the database's side says why.
+            let marked = marks::switch_of(&rows::ours(row, "external_ids"));
+            if marked.as_ref() != Some(switch) {
+                return None;
+            }
+            let uplink = view.interface(&bridge.patch_up());
+            let uplink = uplink.and_then(|uuid| view.row(view::INTERFACE, uuid));
+            Some(Order {
+                switch: switch.clone(),
+                bridge,
+                wanted: self.wanted(switch, wish, uplink.and_then(view::ofport)),
+            })
+        };
+        Some(self.intent.iter().filter_map(order).collect())
+    }
+
+    pub(super) fn look_for_meters(&mut self) {
+        if self.bridges.lack_meters() {
+            let why = "the datapath of Open vSwitch has no meters";
+            self.abilities.no_ingress = Some(why.to_owned());
+        }
+    }
+
+    /// What a bridge is to forward between, and how much.
+    fn wanted(&self, switch: &SwitchName, wish: &Wish, uplink: Option<OfPort>) -> Wanted {
+        let copies: Vec<&PortId> = mirrored_to(wish).collect();
+        let plugs = self.plugs.get(switch);
+        let mut rates = Vec::new();
+        let wired = wish.ports.iter().filter_map(|(id, spec)| {
+            let plug = plugs?.get(id)?;
+            let ofport = plug.ofport.filter(|_| plug.error.is_none())?;
+            // What gets the copies of others has no traffic of its own.
+            if copies.contains(&id) {
+                return None;
+            }
+            let meters = match spec.policy.ingress {
+                ShapingLimit::Rate(rate) => {
+                    rates.push((ofport, rate));
+                    meters_of(ofport).to_vec()
+                }
+                ShapingLimit::Unlimited => Vec::new(),
+            };
+            Some(Wired {
+                ofport,
+                mac: spec.mac,
+                policy: spec.policy.clone(),
+                meters,
+            })
+        });
+        let layout = Layout {
+            ports: wired.collect(),
+            uplink,
+            private: wish.settings.private_vlans.clone(),
+        };
+        Wanted { layout, rates }
+    }
+
+    /// Reads counters where steps end placements, or begin them on interfaces
+    /// that have counted before.
+    pub(super) async fn read_placements(&mut self, steps: &[Step]) {
+        let concerned = steps.iter().filter_map(|Step { switch, write }| {
+            let port = match write {
+                Write::SetPort { port, to, .. } => {
+                    let held = self.intent.get(switch)?.ports.get(port);
+                    let same = held.is_some_and(|held| held.epoch == to.epoch);
+                    (!same).then_some(port)
+                }
+                Write::RemovePort { port, .. } => Some(port),
+                Write::SetBridge { .. }
+                | Write::SetMirror { .. }
+                | Write::RemoveMirror { .. }
+                | Write::RemoveBridge { .. } => None,
+            }?;
+            Some((switch.clone(), port.clone()))
+        });
+        let concerned: Vec<_> = concerned.collect();
+        let Ok(read) = self.raw(&concerned).await else {
+            // What was read last has to do.
+            return;
+        };
+        for (key, raw) in read {
+            if self.tallies.is_plugged(&key) {
+                self.tallies.read(&key, &raw);
+            } else {
+                self.tallies.plugged(key, raw);
+            }
+        }
+    }
+
+    /// Reads counters of ports that may not be there much longer.
+    pub(super) async fn read_now(&mut self, ports: &[(SwitchName, PortId)]) {
+        for (key, raw) in self.raw(ports).await.unwrap_or_default() {
+            self.tallies.read(&key, &raw);
+        }
+    }
+
+    pub(super) async fn counters(
+        &mut self,
+        ports: Vec<(SwitchName, PortId)>,
+    ) -> Result<Vec<(SwitchName, CountersOf)>, DatapathError> {
+        let read = self.raw(&ports).await.map_err(|error| DatapathError {
+            doing: "read",
+            reason: chain(&error),
+        })?;
+        for (key, raw) in read {
+            self.tallies.read(&key, &raw);
+        }
+        let counted = ports.into_iter().filter_map(|key| {
+            self.moved.remove(&key);
+            let epoch = self.intent.get(&key.0)?.ports.get(&key.1)?.epoch;
+            let counters = self.tallies.total(&key);
+            let (switch, port) = key;
+            let of = CountersOf {
+                port,
+                epoch,
+                counters,
+            };
+            Some((switch, of))
+        });
+        Ok(counted.collect())
+    }
+
+    /// What the interfaces of ports say; those without one are left out.
+    async fn raw(
+        &mut self,
+        ports: &[(SwitchName, PortId)],
+    ) -> Result<Vec<((SwitchName, PortId), Counters)>, ForwardingError> {
+        let mut wanted: BTreeMap<&SwitchName, Vec<(OfPort, &PortId)>> = BTreeMap::new();
+        for (switch, port) in ports {
+            let plug = self.plugs.get(switch).and_then(|plugs| plugs.get(port));
+            if let Some(ofport) = plug.and_then(|plug| plug.ofport) {
+                wanted.entry(switch).or_default().push((ofport, port));
+            }
+        }
+        let mut read = Vec::new();
+        for (switch, ports) in wanted {
+            let Some(bridge) = self.bridges.of(switch) else {
+                continue;
+            };
+            let mut stats = Vec::new();
+            if ports.len() > ONE_BY_ONE {
+                stats = bridge.stats(None).await?;
+            } else {
+                for (ofport, _) in &ports {
+                    stats.extend(bridge.stats(Some(*ofport)).await?);
+                }
+            }
+            let stats: BTreeMap<Port, Counters> = stats
+                .iter()
+                .map(|stats| (stats.port, of_stats(stats)))
+                .collect();
+            read.extend(ports.into_iter().filter_map(|(ofport, port)| {
+                let raw = stats.get(&Port::try_from(ofport).ok()?)?;
+                Some(((switch.clone(), port.clone()), *raw))
+            }));
+        }
+        Ok(read)
+    }
+
+    /// Looks whether the kernel limits what a port receives, the first time
+    /// that this is asked for.
+    pub(super) async fn try_shaping(&mut self, steps: &[Step]) {
+        if self.abilities.no_egress.is_some() || self.shapes {
+            return;
+        }
+        let limited = steps.iter().find_map(|Step { switch, write }| {
+            let Write::SetPort { port, to, .. } = write else {
+                return None;
+            };
+            let ShapingLimit::Rate(_) = to.policy.egress else {
+                return None;
+            };
+            let plug = self.plug(switch, port)?;
+            plug.error.is_none().then(|| plug.name.clone())
+        });
+        let Some(interface) = limited else {
+            return;
+        };
+        match self.bridges.question("qos/show", &[&interface]).await {
+            Ok(None) => {}
+            Ok(Some(shown)) if shown.contains("linux-htb") => self.shapes = true,
+            Ok(Some(_)) | Err(unixctl::UnixctlError::Refused { .. }) => {
+                let why = "the kernel has no linux-htb for this interface";
+                self.abilities.no_egress = Some(why.to_owned());
+            }
+            // Nobody says, so it is tried with the next change.
+            Err(error) => tracing::debug!(error = chain(&error), "shaping could not be checked"),
+        }
+    }
+}
