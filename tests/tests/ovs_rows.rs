@@ -490,8 +490,7 @@ async fn a_thousand_ports_are_one_transaction() {
     }
     let host = Host::start().await;
     let names: Vec<String> = (0..1_000).map(|number| format!("p{number}")).collect();
-    // Interfaces without devices have rows all the same; of kind internal they
-    // would each be one of the kernel's.
+    // Without devices: of kind internal they would each be one of the kernel's.
     let mut add: Vec<String> = Vec::new();
     for name in &names {
         let id = format!("external_ids:iface-id={name}");
@@ -505,8 +504,7 @@ async fn a_thousand_ports_are_one_transaction() {
             "set",
             "Interface",
             &interface,
-            "type=patch",
-            "options:peer=none",
+            "type=dummy",
             &id,
         ] {
             add.push(word.to_owned());

@@ -299,8 +299,9 @@ impl Ovs {
                 "--log-file={}",
                 self.file("ovs-vswitchd.log").display()
             ))
-            // The kernel's module, where there is one, is not for tests.
-            .args(["--disable-system", "-vconsole:off"]);
+            // The kernel's module, where there is one, is not for tests. Of type
+            // dummy are interfaces without device.
+            .args(["--disable-system", "--enable-dummy", "-vconsole:off"]);
         self.vswitchd = Some(command.spawn()?);
         let socket = self.vswitchd_socket();
         until(|| std::os::unix::net::UnixStream::connect(&socket).is_ok())

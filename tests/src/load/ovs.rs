@@ -104,8 +104,8 @@ fn interfaces(ovs: &Ovs, bridge: &str, ports: &[String]) -> Result<()> {
     let mut words: Vec<String> = Vec::new();
     for port in ports {
         let add = format!(
-            "-- add-port {bridge} x{port} -- set Interface x{port} type=patch \
-             options:peer=none external_ids:iface-id={port}"
+            "-- add-port {bridge} x{port} -- set Interface x{port} type=dummy \
+             external_ids:iface-id={port}"
         );
         words.extend(add.split_whitespace().map(str::to_owned));
     }

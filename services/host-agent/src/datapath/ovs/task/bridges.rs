@@ -3,17 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use dvs_openflow::SessionError;
 use dvs_ovsdb::unixctl::{self, UnixctlError};
 use dvs_schemas::SwitchName;
 use prometheus_client::metrics::counter::Counter;
+use tokio::time::timeout;
 
 use super::database::chain;
 use crate::datapath::StepFailure;
 use crate::datapath::ovs::config::{BridgeName, OvsConfig};
 use crate::datapath::ovs::forwarding::{Forwarding, ForwardingError, Wanted};
+
+/// Open vSwitch doesn't look through what it keeps more often than that.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// The bridges of a host, as their switches show them.
 #[derive(Debug)]
@@ -153,7 +158,15 @@ impl Bridges {
         {
             tracing::debug!(error = chain(&error), "rules take hold later");
         }
-        end.answer().await.map(drop)
+        let mut end = pin!(end.answer());
+        loop {
+            match timeout(BETWEEN_LOOKS, &mut end).await {
+                Ok(end) => return end.map(drop),
+                // The answer lies there until something else happens, and any
+                // command is something that happens.
+                Err(_) => drop(self.command("version").await?),
+            }
+        }
     }
 
     /// Tells `ovs-vswitchd` to do something; none if it doesn't run.

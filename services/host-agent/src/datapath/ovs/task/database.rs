@@ -194,6 +194,10 @@ impl Task {
             }
             let meets = Meets::of(&plan.differences, &self.intent);
             self.commit(plan.transaction, meets).await?;
+            if meets == Meets::Nothing {
+                // No row has come that others would need.
+                break;
+            }
         }
         self.judge();
         Ok(())
@@ -231,6 +235,9 @@ impl Task {
                 break;
             }
             self.commit(transaction, meets).await?;
+            if meets == Meets::Nothing {
+                break;
+            }
         }
         self.judge();
         Ok(())
