@@ -424,11 +424,21 @@ impl<'de> Deserialize<'de> for PrivateVlans {
 #[serde(transparent)]
 pub struct Mtu(u16);
 
+/// The bytes that an [`Mtu`] may have.
+const MTU: std::ops::RangeInclusive<u16> = 576..=9216;
+
 impl Mtu {
     /// Bytes.
     #[must_use]
     pub fn get(self) -> u16 {
         self.0
+    }
+
+    /// The one that comes closest to what an interface has.
+    #[must_use]
+    pub fn nearest(bytes: i64) -> Self {
+        let bytes = bytes.clamp((*MTU.start()).into(), (*MTU.end()).into());
+        Self(u16::try_from(bytes).unwrap_or(*MTU.end()))
     }
 }
 
@@ -444,7 +454,7 @@ impl<'de> Deserialize<'de> for Mtu {
         let bytes = i64::deserialize(d)?;
         u16::try_from(bytes)
             .ok()
-            .filter(|bytes| (576..=9216).contains(bytes))
+            .filter(|bytes| MTU.contains(bytes))
             .map(Self)
             .ok_or_else(|| {
                 de::Error::custom(format_args!(

@@ -10,7 +10,7 @@ use dvs_schemas::Epoch;
 use dvs_schemas::documents::Teaming;
 use dvs_schemas::v1::Link;
 use dvs_tests::lan::{Frame, Host, Mac, Vm, Wire, id, run, switch, uplink};
-use host_agent::datapath::Write;
+use host_agent::datapath::{Datapath, StepFailure, Write};
 use serde_json::{Value, json};
 
 fn access(vlan: u16) -> Value {
@@ -244,4 +244,51 @@ async fn the_mtu_holds_on_uplinks_and_ports() {
     let from = Arc::new(left.settings());
     let failure = left.write(Write::RemoveBridge { from }).await.unwrap_err();
     assert!(failure.message.contains("1 port"), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mtu_that_an_interface_does_not_take_is_said() {
+    if skipped("an_mtu_that_an_interface_does_not_take_is_said") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let mut a = host.vm(1, "a", access(10)).await;
+    let mut b = host.vm(2, "b", access(10)).await;
+    host.port("small", access(10), None).await.unwrap();
+    // One on top of another never has more than that one.
+    let ip = |words: &str| {
+        let namespace = host.ovs.namespace();
+        let words: Vec<&str> = ["-n", namespace]
+            .into_iter()
+            .chain(words.split(' '))
+            .collect();
+        run("ip", &words)
+    };
+    ip("link add below type veth peer name other");
+    ip("link add link below name small type macvlan");
+    ip("link set below up");
+    let id = "external_ids:iface-id=small";
+    let set = ["--", "set", "Interface", "small", id];
+    let add = ["add-port", &host.bridge(), "small"];
+    host.ovs.vsctl(&[add.as_slice(), &set].concat()).unwrap();
+    let mut settings = host.settings();
+    settings.mtu = serde_json::from_value(json!(9_000)).unwrap();
+    let failure = host.change(settings.clone()).await.unwrap_err();
+    assert_eq!(
+        failure,
+        StepFailure {
+            field: Some("mtu".to_owned()),
+            message: "interface small keeps an MTU of 1500 bytes".to_owned(),
+        }
+    );
+    // What is there is told as it is, so that it is tried again.
+    let there = host.datapath.read().await.unwrap();
+    let bridge = there.get(&switch()).unwrap();
+    assert_eq!(bridge.settings.mtu.get(), 1_500);
+    assert_eq!(bridge.ports.len(), 3);
+    assert!(reaches(&mut a, &mut b));
+    host.ovs.vsctl(&["del-port", "small"]).unwrap();
+    host.change(settings).await.unwrap();
+    let there = host.datapath.read().await.unwrap();
+    assert_eq!(there.get(&switch()).unwrap().settings.mtu.get(), 9_000);
 }

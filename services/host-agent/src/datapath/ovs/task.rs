@@ -3,7 +3,9 @@
 //! what others do, and comes back after any of them was away.
 
 mod bridges;
+mod commit;
 mod database;
+mod judgement;
 mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::bridges::{Bridges, Hold};
+use self::judgement::KeptMtus;
 use super::Call;
 use super::config::{DriftPolicy, OvsConfig};
 use super::counters::Tallies;
@@ -129,6 +132,8 @@ pub(super) struct Task {
     reported: Vec<Difference>,
     /// What keeps a part of the database from being as it is to be.
     failures: BTreeMap<Place, StepFailure>,
+    /// Of switches whose MTU is not taken everywhere.
+    kept: BTreeMap<SwitchName, KeptMtus>,
     /// What was written into the database and may not have taken hold yet.
     written: Option<Hold>,
     attempt: u32,
@@ -163,6 +168,7 @@ impl Task {
             moved: BTreeSet::new(),
             reported: Vec::new(),
             failures: BTreeMap::new(),
+            kept: BTreeMap::new(),
             written: None,
             attempt: 0,
             retry: Some(Instant::now()),
@@ -280,7 +286,10 @@ impl Task {
             });
             let mirrors = wish.mirrors.iter();
             Bridge {
-                settings: wish.settings.clone(),
+                settings: match self.kept.get(switch) {
+                    Some(kept) => kept.taken(&wish.settings),
+                    None => wish.settings.clone(),
+                },
                 ports: ports.collect(),
                 mirrors: mirrors
                     .map(|(name, mirror)| (name.clone(), mirror.clone()))
@@ -323,6 +332,14 @@ impl Task {
             let failure = self
                 .failure(&step.switch, step.write.part())
                 .or_else(|| self.failure(&step.switch, Part::Bridge));
+            let failure = failure.or_else(|| match step.write {
+                Write::SetBridge { .. } => self.kept.get(&step.switch)?.failure(),
+                Write::SetPort { .. }
+                | Write::SetMirror { .. }
+                | Write::RemoveMirror { .. }
+                | Write::RemovePort { .. }
+                | Write::RemoveBridge { .. } => None,
+            });
             if let Some(failure) = failure {
                 *result = Err(failure);
             } else if let Ok(done) = result

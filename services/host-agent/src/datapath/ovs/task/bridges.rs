@@ -234,9 +234,10 @@ impl Bridges {
         if self.there.is_empty() {
             return std::future::pending().await;
         }
-        let all = self.there.iter_mut().map(|(switch, bridge)| {
-            Box::pin(async move { (switch.clone(), bridge.gone().await) })
-        });
+        let all = self
+            .there
+            .iter_mut()
+            .map(|(switch, bridge)| Box::pin(async move { (switch.clone(), bridge.gone().await) }));
         futures_util::future::select_all(all).await.0
     }
 }

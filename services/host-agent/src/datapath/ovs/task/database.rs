@@ -2,22 +2,19 @@
 //! The database's side: what is written there, and what others write.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use dvs_ovsdb::{Cache, RowChange, Session, SessionError, TransactError, Transaction};
+use dvs_ovsdb::{Cache, RowChange, Session, SessionError};
 use dvs_schemas::v1::Link;
 use dvs_schemas::{PortId, SwitchName};
-use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::Task;
-use super::bridges::Hold;
+use super::commit::Meets;
 use crate::datapath::ovs::config::DriftPolicy;
 use crate::datapath::ovs::intent::{Intent, Wish};
-use crate::datapath::ovs::rows::{self, Difference, Inputs, RowPlan, Scope, is_said_by_rules};
+use crate::datapath::ovs::rows::{self, Difference, Inputs, RowPlan, Scope};
 use crate::datapath::ovs::view::{self, View};
 use crate::datapath::ovs::{marks, wiring};
-use crate::datapath::{Notice, Part, StepFailure};
+use crate::datapath::{Notice, Part};
 
 /// Plans in a row until nothing differs: a bridge comes with the first, what
 /// needs its row with the second; a third would find nothing.
@@ -92,7 +89,7 @@ impl Task {
     }
 
     /// Looks which interfaces are there now, and answers which came or went.
-    fn look(&mut self) -> BTreeSet<Key> {
+    pub(super) fn look(&mut self) -> BTreeSet<Key> {
         let Some(database) = &self.database else {
             return BTreeSet::new();
         };
@@ -199,8 +196,7 @@ impl Task {
                 break;
             }
         }
-        self.judge();
-        Ok(())
+        self.judge().await
     }
 
     /// Follows what others wrote: what they plugged is taken in, what they
@@ -239,8 +235,7 @@ impl Task {
                 break;
             }
         }
-        self.judge();
-        Ok(())
+        self.judge().await
     }
 
     /// Tells of drift, once for as long as it stays.
@@ -257,87 +252,6 @@ impl Task {
             DriftPolicy::Repair => Vec::new(),
             DriftPolicy::Report => drift,
         };
-    }
-
-    /// Carries out a transaction. Where frames don't meet what it writes the
-    /// bridges get their rules meanwhile.
-    async fn commit(
-        &mut self,
-        mut transaction: Transaction,
-        meets: Meets,
-    ) -> Result<(), String> {
-        let orders = match meets {
-            Meets::Rules | Meets::Mirrors => None,
-            Meets::Nothing => self.orders(),
-        };
-        let Some(database) = &mut self.database else {
-            return Err("the database of Open vSwitch is away".to_owned());
-        };
-        let Some(root) = View::new(database.cache()).root() else {
-            return Err("the database has no row in table Open_vSwitch".to_owned());
-        };
-        transaction.bump_next_cfg(root);
-        transaction.comment("dvswitch host-agent");
-        self.counts.transactions.inc();
-        let bridges = &mut self.bridges;
-        let ruled = async {
-            if let Some(orders) = orders {
-                bridges.become_these(orders, None).await;
-            }
-        };
-        let carried_out = carry_out(database, root, &transaction, self.config.patience);
-        let (outcome, ()) = tokio::join!(carried_out, ruled);
-        self.look_for_meters();
-        match outcome {
-            Ok(true) => {
-                self.written = self.written.max(meets.hold());
-                self.look();
-                Ok(())
-            }
-            Ok(false) => Err(format!(
-                "ovs-vswitchd has not carried out the change within {} s; is it running?",
-                self.config.patience.as_secs()
-            )),
-            Err(TransactError::Session(error)) => {
-                self.lost(&error);
-                Err(chain(&error))
-            }
-            Err(refused @ TransactError::Refused { .. }) => Err(chain(&refused)),
-        }
-    }
-
-    /// What Open vSwitch can't use.
-    fn judge(&mut self) {
-        let Some(database) = &self.database else {
-            return;
-        };
-        let view = View::new(database.cache());
-        for (switch, wish) in &self.intent {
-            for (port, plug) in self.plugs.get(switch).into_iter().flatten() {
-                if let Some(error) = &plug.error
-                    && wish.ports.contains_key(port)
-                {
-                    let place = (switch.clone(), Part::Port(port.clone()));
-                    let message = format!("interface {}: {error}", plug.name);
-                    self.failures.entry(place).or_insert(StepFailure {
-                        field: None,
-                        message,
-                    });
-                }
-            }
-            for uplink in &wish.settings.uplinks {
-                let name = self.config.uplink(switch, uplink);
-                let row = view.interface(&name);
-                let row = row.and_then(|uuid| view.row(view::INTERFACE, uuid));
-                if let Some(error) = row.and_then(view::error) {
-                    let place = (switch.clone(), Part::Bridge);
-                    self.failures.entry(place).or_insert(StepFailure {
-                        field: Some("uplinks".to_owned()),
-                        message: format!("interface {name}: {error}"),
-                    });
-                }
-            }
-        }
     }
 
     /// Others wrote, or Open vSwitch did.
@@ -433,74 +347,6 @@ impl Task {
             link,
         });
         true
-    }
-}
-
-/// Carries out a transaction, and waits until `ovs-vswitchd` has done so, too.
-/// False if it hasn't in time.
-async fn carry_out(
-    database: &mut Session,
-    root: Uuid,
-    transaction: &Transaction,
-    patience: Duration,
-) -> Result<bool, TransactError> {
-    let number = |cache: &Cache, column| {
-        let row = cache.row(view::ROOT, root);
-        row.and_then(|row| row.integer(column)).unwrap_or(0)
-    };
-    database.transact(transaction).await?;
-    let wanted = number(database.cache(), "next_cfg");
-    let done = |cache: &Cache| number(cache, "cur_cfg") >= wanted;
-    let deadline = Instant::now() + patience;
-    Ok(database.wait_until(deadline, done).await?)
-}
-
-/// How frames meet what is written into the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meets {
-    /// They don't; the rules say it.
-    Nothing,
-    /// By what Open vSwitch does beside the rules.
-    Rules,
-    /// As mirrored frames, too.
-    Mirrors,
-}
-
-impl Meets {
-    /// How frames meet what differs.
-    fn of(differences: &[Difference], intent: &Intent) -> Self {
-        let mirrors = differences
-            .iter()
-            .any(|difference| match difference.place.1 {
-                Part::Mirror(_) => true,
-                Part::Bridge | Part::Port(_) => false,
-            });
-        let by_rules = differences.iter().all(|difference| {
-            let (switch, part) = &difference.place;
-            let said = match part {
-                Part::Port(_) => difference.column.is_some_and(is_said_by_rules),
-                Part::Bridge | Part::Mirror(_) => false,
-            };
-            // A mirror goes by the VLANs of rows.
-            let mirrored = intent
-                .get(switch)
-                .is_none_or(|wish| !wish.mirrors.is_empty());
-            said && !mirrored
-        });
-        match (mirrors, by_rules) {
-            (true, _) => Self::Mirrors,
-            (false, true) => Self::Nothing,
-            (false, false) => Self::Rules,
-        }
-    }
-
-    /// What has to take hold of it.
-    fn hold(self) -> Option<Hold> {
-        match self {
-            Self::Nothing => None,
-            Self::Rules => Some(Hold::Rules),
-            Self::Mirrors => Some(Hold::Mirrors),
-        }
     }
 }
 

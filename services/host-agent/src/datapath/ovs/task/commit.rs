@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Transactions of the database, and rules that change meanwhile.
+
+use std::time::Duration;
+
+use dvs_ovsdb::{Cache, Session, TransactError, Transaction};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Task;
+use super::bridges::Hold;
+use super::database::chain;
+use crate::datapath::Part;
+use crate::datapath::ovs::intent::Intent;
+use crate::datapath::ovs::rows::{Difference, is_said_by_rules};
+use crate::datapath::ovs::view::{self, View};
+
+impl Task {
+    /// Carries out a transaction. Where frames don't meet what it writes the
+    /// bridges get their rules meanwhile.
+    pub(super) async fn commit(
+        &mut self,
+        mut transaction: Transaction,
+        meets: Meets,
+    ) -> Result<(), String> {
+        let orders = match meets {
+            Meets::Rules | Meets::Mirrors => None,
+            Meets::Nothing => self.orders(),
+        };
+        let Some(database) = &mut self.database else {
+            return Err("the database of Open vSwitch is away".to_owned());
+        };
+        let Some(root) = View::new(database.cache()).root() else {
+            return Err("the database has no row in table Open_vSwitch".to_owned());
+        };
+        transaction.bump_next_cfg(root);
+        transaction.comment("dvswitch host-agent");
+        self.counts.transactions.inc();
+        let bridges = &mut self.bridges;
+        let ruled = async {
+            if let Some(orders) = orders {
+                bridges.become_these(orders, None).await;
+            }
+        };
+        let carried_out = carry_out(database, root, &transaction, self.config.patience);
+        let (outcome, ()) = tokio::join!(carried_out, ruled);
+        self.look_for_meters();
+        match outcome {
+            Ok(true) => {
+                self.written = self.written.max(meets.hold());
+                self.look();
+                Ok(())
+            }
+            Ok(false) => Err(format!(
+                "ovs-vswitchd has not carried out the change within {} s; is it running?",
+                self.config.patience.as_secs()
+            )),
+            Err(TransactError::Session(error)) => {
+                self.lost(&error);
+                Err(chain(&error))
+            }
+            Err(refused @ TransactError::Refused { .. }) => Err(chain(&refused)),
+        }
+    }
+}
+
+/// Carries out a transaction, and waits until `ovs-vswitchd` has done so, too.
+/// False if it hasn't in time.
+async fn carry_out(
+    database: &mut Session,
+    root: Uuid,
+    transaction: &Transaction,
+    patience: Duration,
+) -> Result<bool, TransactError> {
+    let number = |cache: &Cache, column| {
+        let row = cache.row(view::ROOT, root);
+        row.and_then(|row| row.integer(column)).unwrap_or(0)
+    };
+    database.transact(transaction).await?;
+    let wanted = number(database.cache(), "next_cfg");
+    let done = |cache: &Cache| number(cache, "cur_cfg") >= wanted;
+    let deadline = Instant::now() + patience;
+    Ok(database.wait_until(deadline, done).await?)
+}
+
+/// How frames meet what is written into the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meets {
+    /// They don't; the rules say it.
+    Nothing,
+    /// By what Open vSwitch does beside the rules.
+    Rules,
+    /// As mirrored frames, too.
+    Mirrors,
+}
+
+impl Meets {
+    /// How frames meet what differs.
+    pub(super) fn of(differences: &[Difference], intent: &Intent) -> Self {
+        let mirrors = differences
+            .iter()
+            .any(|difference| match difference.place.1 {
+                Part::Mirror(_) => true,
+                Part::Bridge | Part::Port(_) => false,
+            });
+        let by_rules = differences.iter().all(|difference| {
+            let (switch, part) = &difference.place;
+            let said = match part {
+                Part::Port(_) => difference.column.is_some_and(is_said_by_rules),
+                Part::Bridge | Part::Mirror(_) => false,
+            };
+            // A mirror goes by the VLANs of rows.
+            let mirrored = intent
+                .get(switch)
+                .is_none_or(|wish| !wish.mirrors.is_empty());
+            said && !mirrored
+        });
+        match (mirrors, by_rules) {
+            (true, _) => Self::Mirrors,
+            (false, true) => Self::Nothing,
+            (false, false) => Self::Rules,
+        }
+    }
+
+    /// What has to take hold of it.
+    fn hold(self) -> Option<Hold> {
+        match self {
+            Self::Nothing => None,
+            Self::Rules => Some(Hold::Rules),
+            Self::Mirrors => Some(Hold::Mirrors),
+        }
+    }
+}
