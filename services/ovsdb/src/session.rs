@@ -2,7 +2,6 @@
 //! One connection to a database server, with a copy of what is of interest.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +15,11 @@ use tokio_util::codec::FramedRead;
 
 use crate::atom::{ValueError, quote};
 use crate::cache::{Cache, CacheError, RowChange};
-use crate::endpoint::{ConnectError, Endpoint, Stream, TlsFiles};
-use crate::frame::{FrameError, Framing};
+use crate::endpoint::{Endpoint, Stream, TlsFiles};
+use crate::error::{OpenError, SessionError, TransactError};
+use crate::frame::Framing;
 use crate::message::{self, Message};
-use crate::schema::{Columns, Schema, SchemaError};
+use crate::schema::{Columns, Schema};
 use crate::transaction::{Outcome, Transaction};
 
 /// Largest message: a snapshot of 100,000 interfaces with their statistics has
@@ -68,119 +68,6 @@ pub struct Options {
     /// After so much silence the server is asked whether it lives; after as
     /// much again it is given up.
     pub probe: Duration,
-}
-
-/// Why there is no session.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The server can't be reached.
-    #[error("{endpoint} can't be connected to")]
-    Connect {
-        /// Where it should be.
-        endpoint: Endpoint,
-        /// Why not.
-        #[source]
-        source: ConnectError,
-    },
-    /// It took too long.
-    #[error("{endpoint} has not answered within {} s", patience.as_secs())]
-    Late {
-        /// Where it is.
-        endpoint: Endpoint,
-        /// How long it was waited for.
-        patience: Duration,
-    },
-    /// The server refuses: the database isn't there, or it is too old.
-    #[error("{endpoint} refuses {method} of database {database}: {reason}")]
-    Refused {
-        /// Where it is.
-        endpoint: Endpoint,
-        /// The database.
-        database: String,
-        /// What was asked.
-        method: &'static str,
-        /// What it says.
-        reason: String,
-    },
-    /// What it serves is something else.
-    #[error("the database has no {0}; is it an Open vSwitch of 2.6 or later?")]
-    Lacks(String),
-    /// The schema can't be read.
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    /// The connection ended.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-}
-
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The server closed the connection.
-    #[error("the database server closed the connection")]
-    Closed,
-    /// Bytes can't be sent.
-    #[error("the database server can't be written to")]
-    Write(#[source] io::Error),
-    /// What comes can't be read.
-    #[error("the database server can't be understood")]
-    Read(#[from] FrameError),
-    /// Nothing came for too long.
-    #[error("the database server has been silent for {} s", .0.as_secs())]
-    Silent(Duration),
-    /// An answer took too long. Whether the request was carried out is not
-    /// known.
-    #[error("the database server has not answered within {} s", .0.as_secs())]
-    Late(Duration),
-    /// An update doesn't fit the copy.
-    #[error("the copy of the database has gone wrong")]
-    Cache(#[from] CacheError),
-    /// An answer is none.
-    #[error("the answer to {method} can't be read: {reason}")]
-    Answer {
-        /// What was asked.
-        method: &'static str,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The server takes the monitor away, since the schema changes.
-    #[error("the database server has ended the monitor")]
-    MonitorEnded,
-}
-
-/// Why a transaction has not been carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum TransactError {
-    /// The server refuses it; nothing was changed, and the session goes on.
-    #[error(
-        "the database refuses the change{}: {error}{}",
-        at(operation),
-        parenthesis(details)
-    )]
-    Refused {
-        /// The operation at fault, by number and table; none if it is the
-        /// whole, as with a constraint that is checked at the end.
-        operation: Option<(usize, &'static str)>,
-        /// What the server calls it.
-        error: String,
-        /// What it says besides.
-        details: Option<String>,
-    },
-    /// The session is over. Whether the transaction was carried out is not
-    /// known; the next snapshot tells.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-}
-
-fn at(operation: &Option<(usize, &'static str)>) -> String {
-    operation.map_or_else(String::new, |(number, table)| {
-        format!(" of {table} (operation {number})")
-    })
-}
-
-fn parenthesis(details: &Option<String>) -> String {
-    let details = details.as_ref();
-    details.map_or_else(String::new, |details| format!(" ({details})"))
 }
 
 /// A connection with a copy. One owner; nothing happens but within its calls.
@@ -402,11 +289,10 @@ impl Session {
         mut holds: impl FnMut(&Cache) -> bool,
     ) -> Result<bool, SessionError> {
         while !holds(&self.cache) {
-            match timeout_at(deadline, self.step()).await {
-                Ok(Ok(Step::Message(message))) => self.take(message)?,
-                Ok(Ok(Step::Nothing)) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_) => return Ok(false),
+            match self.step_until(deadline).await? {
+                Some(Step::Message(message)) => self.take(message)?,
+                Some(Step::Nothing) => {}
+                None => return Ok(false),
             }
         }
         Ok(true)
@@ -427,20 +313,27 @@ impl Session {
             reason: error.to_string(),
         })?;
         self.outgoing.extend_from_slice(&request);
-        let late = SessionError::Late(self.patience);
         let deadline = Instant::now() + self.patience;
         loop {
-            let step = timeout_at(deadline, self.step()).await;
-            match step {
-                Err(_) => return Err(late),
-                Ok(step) => match step? {
-                    Step::Message(Message::Reply { id: of, outcome }) if of == id => {
-                        return Ok(outcome);
-                    }
-                    Step::Message(message) => self.take(message)?,
-                    Step::Nothing => {}
-                },
+            match self.step_until(deadline).await? {
+                None => return Err(SessionError::Late(self.patience)),
+                Some(Step::Message(Message::Reply { id: of, outcome })) if of == id => {
+                    return Ok(outcome);
+                }
+                Some(Step::Message(message)) => self.take(message)?,
+                Some(Step::Nothing) => {}
             }
+        }
+    }
+
+    /// Waits for one thing until then; none if it is too late. Where messages
+    /// come without a pause, the time ends as well.
+    async fn step_until(&mut self, deadline: Instant) -> Result<Option<Step>, SessionError> {
+        match timeout_at(deadline, self.step()).await {
+            Ok(step) if Instant::now() <= deadline => step.map(Some),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(Step::Message(message))) => self.take(message).map(|()| None),
+            Ok(Ok(Step::Nothing)) | Err(_) => Ok(None),
         }
     }
 
@@ -466,9 +359,16 @@ impl Session {
             }
         };
         tokio::select! {
+            // What has come meanwhile is no silence, however late it is looked
+            // at.
+            biased;
             message = reader.next() => match message {
                 None => Err(SessionError::Closed),
-                Some(message) => Ok(Step::Message(message?)),
+                Some(message) => {
+                self.heard = (self.reader.decoder().seen(), Instant::now());
+                self.probing = false;
+                Ok(Step::Message(message?))
+            }
             },
             wrote = write, if unsent => {
                 *flushed = wrote.map_err(SessionError::Write)?;

@@ -266,6 +266,8 @@ impl Ovs {
         let socket = self.file("db.sock");
         let mut command = self.command("ovsdb-server")?;
         command
+            // First, or it says on the console where its log is.
+            .arg("-vconsole:off")
             .arg(self.file("conf.db"))
             .arg(format!("--remote=punix:{}", socket.display()))
             .arg(format!("--remote=ptcp:{}:127.0.0.1", self.tcp))
@@ -276,8 +278,7 @@ impl Ovs {
             .arg(format!(
                 "--log-file={}",
                 self.file("ovsdb-server.log").display()
-            ))
-            .args(["-vconsole:off"]);
+            ));
         self.database = Some(command.spawn()?);
         until(|| socket.exists() && std::os::unix::net::UnixStream::connect(&socket).is_ok())
     }
@@ -290,6 +291,7 @@ impl Ovs {
         let mut command = self.command("ip")?;
         command
             .args(["netns", "exec", &self.namespace, "ovs-vswitchd"])
+            .arg("-vconsole:off")
             .arg(self.endpoint().to_string())
             .arg(format!(
                 "--pidfile={}",
@@ -301,7 +303,7 @@ impl Ovs {
             ))
             // The kernel's module, where there is one, is not for tests. Of type
             // dummy are interfaces without device.
-            .args(["--disable-system", "--enable-dummy", "-vconsole:off"]);
+            .args(["--disable-system", "--enable-dummy"]);
         self.vswitchd = Some(command.spawn()?);
         let socket = self.vswitchd_socket();
         until(|| std::os::unix::net::UnixStream::connect(&socket).is_ok())
