@@ -261,6 +261,7 @@ impl Task {
         if self.database.is_none() {
             self.connect().await.map_err(error)?;
         }
+        self.catch_up().await.map_err(error)?;
         self.settle().await.map_err(error)?;
         self.forward_all().await;
         match self.bridges.away() {

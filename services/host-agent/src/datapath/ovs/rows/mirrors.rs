@@ -65,7 +65,7 @@ impl Draft<'_, '_> {
     }
 }
 
-/// The rows of a session, by name; none while nothing would be copied.
+/// The rows of a session, by name; none while nothing could be copied.
 fn rows(name: &MirrorName, session: &Mirror, plugs: OfPlugs<'_>) -> Vec<(String, Wants)> {
     let plugged = |port: &PortId| {
         plugs
@@ -101,7 +101,10 @@ fn rows(name: &MirrorName, session: &Mirror, plugs: OfPlugs<'_>) -> Vec<(String,
     let from = of(&|direction| matches!(direction, Direction::Ingress | Direction::Both));
     let to = of(&|direction| matches!(direction, Direction::Egress | Direction::Both));
     let mut rows = Vec::new();
-    if !from.is_empty() || !to.is_empty() {
+    // Who starts anew learns from the row that its destination gets copies and
+    // nothing else, also while there are none.
+    let kept = session.vlans.is_empty() && !to_port.is_empty();
+    if !from.is_empty() || !to.is_empty() || kept {
         rows.push((name.to_string(), row(false, from, to, none())));
     }
     if !session.vlans.is_empty() {

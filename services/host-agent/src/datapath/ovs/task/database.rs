@@ -172,14 +172,20 @@ impl Task {
         }))
     }
 
-    /// Writes the whole delta: somebody asked for it.
-    pub(super) async fn write(&mut self, scope: &Scope) -> Result<(), String> {
+    /// Waits until all that others wrote by now is known.
+    pub(super) async fn catch_up(&mut self) -> Result<(), String> {
         if let Some(database) = &mut self.database
             && let Err(error) = database.catch_up().await
         {
             self.lost(&error);
             return Err(chain(&error));
         }
+        Ok(())
+    }
+
+    /// Writes the whole delta: somebody asked for it.
+    pub(super) async fn write(&mut self, scope: &Scope) -> Result<(), String> {
+        self.catch_up().await?;
         for _ in 0..ROUNDS {
             self.look();
             let Some(plan) = self.plan(scope) else {
