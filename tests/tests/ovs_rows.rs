@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
-use dvs_schemas::Epoch;
-use dvs_schemas::v1::Link;
 use dvs_tests::lan::{Frame, Host, Mac, Vm, id, switch};
-use host_agent::datapath::{Datapath, Drift, DriftPolicy, Notice, Part, Step, VirtualPort, Write};
+use host_agent::datapath::{Datapath, Drift, DriftPolicy, Notice, Part, Step, Write};
 use serde_json::{Value, json};
 
 fn access(vlan: u16) -> Value {
@@ -207,90 +205,6 @@ async fn drift_is_only_told_where_that_is_the_policy() {
     );
     host.port("a", access(10), Some(a.mac())).await.unwrap();
     assert_eq!(column(&host, "Port", name, "tag"), "10");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_port_waits_for_its_vnic_and_outlives_it() {
-    if skipped("a_port_waits_for_its_vnic_and_outlives_it") {
-        return;
-    }
-    let host = Host::start().await;
-    let mut a = Vm::start(Mac::numbered(1));
-    let mut b = host.vm(2, "b", access(10)).await;
-    // Plugged and nobody's: no frame passes.
-    host.plug(&a, "a");
-    a.send(&Frame::number(a.mac(), Mac::ALL, 1));
-    assert_eq!(host.there("a").await, None);
-    host.port("a", access(10), Some(a.mac())).await.unwrap();
-    assert_eq!(host.there("a").await.unwrap().link, Link::Up);
-    assert!(reaches(&mut a, &mut b, 2) && reaches(&mut b, &mut a, 3));
-    let counters = async || {
-        let counted = host
-            .datapath
-            .counters(vec![(switch(), id("a"))])
-            .await
-            .unwrap();
-        counted[0].1.counters
-    };
-    let before = counters().await;
-    assert_eq!(
-        before.ingress_packets, 1,
-        "what it sent before it was a port doesn't count"
-    );
-    assert!(before.egress_packets >= 1, "{before:?}");
-    // The guest takes its interface down, and up.
-    a.link(false);
-    host.linked("a", Link::Down).await;
-    a.link(true);
-    host.linked("a", Link::Up).await;
-    host.unplug(&a);
-    host.linked("a", Link::Down).await;
-    let at_rest = counters().await;
-    assert!(
-        at_rest.ingress_packets >= before.ingress_packets,
-        "{at_rest:?}"
-    );
-    assert_eq!(counters().await, at_rest);
-    host.plug(&a, "a");
-    host.linked("a", Link::Up).await;
-    assert!(reaches(&mut a, &mut b, 4));
-    let after = counters().await;
-    assert!(
-        after.ingress_packets > at_rest.ingress_packets,
-        "{at_rest:?} {after:?}"
-    );
-    // Another placement begins at nothing, and ends this one.
-    let mut spec: VirtualPort = host.spec(access(10), Some(a.mac()));
-    spec.epoch = Epoch(2);
-    let done = host.write(host.set("a", spec)).await.unwrap();
-    let ended = done.ended.unwrap();
-    assert_eq!((ended.epoch, ended.counters), (Epoch(1), after));
-    assert_eq!(counters().await.ingress_packets, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broken_interface_is_no_port() {
-    if skipped("a_broken_interface_is_no_port") {
-        return;
-    }
-    let host = Host::start().await;
-    let add = ["--no-wait", "add-port", &host.bridge(), "nodevice0"];
-    let set = [
-        "--",
-        "set",
-        "Interface",
-        "nodevice0",
-        "external_ids:iface-id=a",
-    ];
-    host.ovs
-        .vsctl(&[add.as_slice(), set.as_slice()].concat())
-        .unwrap();
-    let broken = async || {
-        let failed = host.port("a", access(10), None).await;
-        failed.is_err_and(|failure| failure.message.contains("nodevice0"))
-    };
-    until("the port fails, and the device is named", broken).await;
-    assert_eq!(host.there("a").await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
