@@ -152,6 +152,10 @@ impl HostCore {
             HostEvent::Acknowledged { seq, outcome } => {
                 self.telling
                     .answered(now, seq, outcome.ok(), &mut self.chance);
+                self.plugging.told(now, |port| self.telling.owes(port));
+                if self.plugging.is_settling() {
+                    self.telling.hurry(now);
+                }
             }
         }
         self.advance(now, out);
@@ -273,6 +277,7 @@ impl HostCore {
                 self.plugging.unplugged(now, port.clone(), epoch);
                 if epoch.is_some() {
                     // What it came to is told before the port goes.
+                    self.telling.busy(now, switch.clone(), port.clone());
                     self.effect(HostEffect::Count(vec![(switch, port)]), out);
                 }
             }

@@ -18,6 +18,11 @@ const UNANSWERED: Backoff = Backoff {
     cap: Duration::from_secs(60),
 };
 
+/// How long a port that was unplugged is kept until the collector has what it
+/// came to. Nothing is lost after that, it is only told later: a collector that
+/// is away must not keep a machine from being plugged in elsewhere.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// What the host wants of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
@@ -30,6 +35,8 @@ enum Wish {
 /// How far that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// To be asked for once what it came to is told, at that time at the latest.
+    Settling(Timestamp),
     /// To be asked for at that time.
     Due(Timestamp),
     /// Asked for.
@@ -98,7 +105,10 @@ impl Plugging {
             port,
             Plug {
                 wish: Wish::GiveBack(epoch),
-                stage: Stage::Due(now),
+                stage: match epoch {
+                    Some(_) => Stage::Settling(now.after(SETTLING)),
+                    None => Stage::Due(now),
+                },
                 attempt: 0,
             },
         );
@@ -108,7 +118,11 @@ impl Plugging {
     /// forgotten who waits.
     pub(super) fn greeted(&mut self, now: Timestamp, held: impl Fn(&PortId) -> bool) {
         for (port, plug) in &mut self.plugs {
-            if plug.stage != Stage::Asked && !held(port) {
+            let waits = match plug.stage {
+                Stage::Due(_) | Stage::Answered => true,
+                Stage::Settling(_) | Stage::Asked => false,
+            };
+            if waits && !held(port) {
                 plug.stage = Stage::Due(now);
                 plug.attempt = 0;
             }
@@ -127,9 +141,24 @@ impl Plugging {
         }
     }
 
+    /// True if a port waits for what it came to to be told.
+    pub(super) fn is_settling(&self) -> bool {
+        let mut plugs = self.plugs.values();
+        plugs.any(|plug| matches!(plug.stage, Stage::Settling(_)))
+    }
+
+    /// More was told: ports of which nothing is left to tell can be released.
+    pub(super) fn told(&mut self, now: Timestamp, owes: impl Fn(&PortId) -> bool) {
+        for (port, plug) in &mut self.plugs {
+            if matches!(plug.stage, Stage::Settling(_)) && !owes(port) {
+                plug.stage = Stage::Due(now);
+            }
+        }
+    }
+
     pub(super) fn due(&self) -> Option<Timestamp> {
         let due = self.plugs.values().filter_map(|plug| match plug.stage {
-            Stage::Due(at) => Some(at),
+            Stage::Due(at) | Stage::Settling(at) => Some(at),
             Stage::Asked | Stage::Answered => None,
         });
         due.min()
@@ -143,8 +172,9 @@ impl Plugging {
     ) -> Vec<Ask> {
         let mut asks = Vec::new();
         for (port, plug) in &mut self.plugs {
-            if !matches!(plug.stage, Stage::Due(at) if at <= now) {
-                continue;
+            match plug.stage {
+                Stage::Due(at) | Stage::Settling(at) if at <= now => {}
+                Stage::Due(_) | Stage::Settling(_) | Stage::Asked | Stage::Answered => continue,
             }
             plug.stage = Stage::Asked;
             plug.attempt = plug.attempt.saturating_add(1);

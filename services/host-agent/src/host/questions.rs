@@ -161,5 +161,8 @@ impl HostCore {
                 .is_none_or(|plugged| plugged.link == Link::Down)
         };
         self.telling.counted(now, counted, down, &mut self.chance);
+        if self.plugging.is_settling() {
+            self.telling.hurry(now);
+        }
     }
 }

@@ -152,6 +152,24 @@ impl Telling {
         self.look = (!self.busy.is_empty()).then(|| now.after(self.quiet));
     }
 
+    /// True while something of a port is not acknowledged yet.
+    pub(super) fn owes(&self, port: &PortId) -> bool {
+        let busy = self.busy.keys().any(|(_, busy)| busy == port);
+        let settled = self.settled.keys().any(|(settled, _)| settled == port);
+        let flies = self
+            .flight
+            .as_ref()
+            .is_some_and(|event| event.is_about(port));
+        busy || settled || flies || self.unsent.contains(port) || self.gone.contains_key(port)
+    }
+
+    /// Somebody waits for what is to be told.
+    pub(super) fn hurry(&mut self, now: Timestamp) {
+        if self.flight.is_none() && self.has_more() {
+            self.due = Some(now);
+        }
+    }
+
     /// Counters could not be read; look again later.
     pub(super) fn not_counted(&mut self, now: Timestamp) {
         self.look = Some(now.after(self.quiet));

@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    ClaimOutcome, ClaimReply, ClaimRequest, HelloReply, ReleaseOutcome, ReleaseReply,
-    ReleaseRequest, V1,
+    ClaimOutcome, ClaimReply, ClaimRequest, Counters, CountersOf, EventAck, HelloReply, Link,
+    ReleaseOutcome, ReleaseReply, ReleaseRequest, V1,
 };
 use dvs_schemas::{Epoch, HostName, MacAddr, PortId, Revision};
 use host_agent::datapath::Notice;
-use host_agent::host::HostEvent;
+use host_agent::host::{HostEvent, RuntimeEvent};
 
 use crate::rig::{Rig, id};
 use crate::versions::site;
@@ -135,14 +135,87 @@ fn what_nobody_answers_or_what_is_refused_is_asked_again_but_never_often() {
     assert_eq!(rig.claims.len(), claims);
 }
 
-#[test]
-fn what_is_pulled_is_released_in_its_epoch_until_that_is_heard() {
+/// Answers what was told last as the collector does.
+fn acknowledge(rig: &mut Rig) {
+    let seq = rig.told.last().unwrap().seq();
+    rig.event(HostEvent::Acknowledged {
+        seq,
+        outcome: Ok(EventAck { v: V1, seq }),
+    });
+    rig.wake();
+}
+
+/// A host of which nothing is left to tell, with p1 plugged in; and its epoch.
+fn plugged() -> (Rig, Epoch) {
     let mut rig = connected();
-    let epoch = rig.held("prod").unwrap().ports[&id::<PortId>("p1")]
-        .value
-        .epoch;
+    acknowledge(&mut rig);
+    rig.told.clear();
     plug(&mut rig, "p1", None);
+    let ports = rig.held("prod").unwrap().ports;
+    let epoch = ports[&id::<PortId>("p1")].value.epoch;
+    (rig, epoch)
+}
+
+#[test]
+fn what_is_pulled_is_released_once_the_collector_has_what_it_came_to() {
+    let (mut rig, epoch) = plugged();
+    let counters = Counters {
+        ingress_packets: 3,
+        ingress_bytes: 300,
+        ..Counters::default()
+    };
+    rig.datapath.traffic(&id("prod"), &id("p1"), &counters);
+    rig.datapath.link(&id("prod"), &id("p1"), Link::Down);
+    rig.notices();
     pull(&mut rig, "p1");
+    // No time has passed: nobody lingers while a machine waits.
+    let [down] = rig.told.as_slice() else {
+        panic!("{:?}", rig.told);
+    };
+    assert!(matches!(&**down, RuntimeEvent::Changed(_)), "{down:?}");
+    acknowledge(&mut rig);
+    let settled = rig.told.last().unwrap().clone();
+    let RuntimeEvent::Settled(settled) = &*settled else {
+        panic!("{settled:?}");
+    };
+    let of = CountersOf {
+        port: id("p1"),
+        epoch,
+        counters,
+    };
+    assert_eq!(settled.counters, [of]);
+    assert_eq!(rig.releases, []);
+    acknowledge(&mut rig);
+    assert_eq!(rig.releases, [release("p1", Some(epoch))]);
+}
+
+#[test]
+fn a_collector_that_is_away_does_not_keep_a_port() {
+    let (mut rig, epoch) = plugged();
+    rig.datapath.link(&id("prod"), &id("p1"), Link::Down);
+    rig.notices();
+    pull(&mut rig, "p1");
+    rig.pass(Duration::from_millis(1_999));
+    assert_eq!(rig.releases, []);
+    rig.pass(Duration::from_millis(1));
+    assert_eq!(rig.releases, [release("p1", Some(epoch))]);
+}
+
+#[test]
+fn what_is_plugged_in_again_before_its_release_stays() {
+    let (mut rig, _) = plugged();
+    pull(&mut rig, "p1");
+    plug(&mut rig, "p1", None);
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.releases, []);
+    assert_eq!(rig.claims, []);
+}
+
+#[test]
+fn what_is_pulled_is_released_until_that_is_heard() {
+    let (mut rig, epoch) = plugged();
+    pull(&mut rig, "p1");
+    rig.pass(Duration::from_secs(2));
     assert_eq!(rig.releases, [release("p1", Some(epoch))]);
     let (port, outcome) = (id("p1"), Err("no answer".to_owned()));
     rig.event(HostEvent::Released { port, outcome });
