@@ -219,7 +219,13 @@ impl Session {
                 self.take(message)?;
             }
         }
-        Ok(std::mem::take(&mut self.changes).into())
+        Ok(self.take_changes())
+    }
+
+    /// What has changed by now and was not answered yet, without waiting: for
+    /// who goes by the copy before [`Self::changed`] is asked again.
+    pub fn take_changes(&mut self) -> Vec<RowChange> {
+        std::mem::take(&mut self.changes).into()
     }
 
     /// Waits until what others have changed by now is in the copy.

@@ -128,6 +128,8 @@ pub(super) struct Task {
     owners: BTreeMap<Uuid, (SwitchName, PortId)>,
     /// Ports whose counters moved since they were read.
     moved: BTreeSet<(SwitchName, PortId)>,
+    /// More was changed than one interface alone, and nobody has settled it.
+    unsettled: bool,
     /// Drift that was told, and stays.
     reported: Vec<Difference>,
     /// What keeps a part of the database from being as it is to be.
@@ -166,6 +168,7 @@ impl Task {
             plugs: Plugs::new(),
             owners: BTreeMap::new(),
             moved: BTreeSet::new(),
+            unsettled: false,
             reported: Vec::new(),
             failures: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -209,10 +212,12 @@ impl Task {
             database,
             bridges,
             retry,
+            unsettled,
             ..
         } = self;
         let changed = async {
             match database {
+                Some(_) if *unsettled => Ok(Vec::new()),
                 Some(database) => database.changed().await,
                 None => std::future::pending().await,
             }
@@ -315,6 +320,8 @@ impl Task {
         if self.database.is_none() {
             self.connect().await.map_err(error)?;
         }
+        // First, as it may end what interfaces counted that are gone by now.
+        self.catch_up().await.map_err(error)?;
         self.read_placements(steps).await;
         let able = self.abilities.clone();
         let mut results: Vec<Result<Done, StepFailure>> =
@@ -325,6 +332,7 @@ impl Task {
         self.try_shaping(steps).await;
         if self.abilities != able {
             self.take_again(steps, &mut results);
+            self.catch_up().await.map_err(error)?;
             self.write(&scope).await.map_err(error)?;
             self.forward_all().await;
         }

@@ -48,6 +48,7 @@ impl Task {
         match outcome {
             Ok(true) => {
                 self.written = self.written.max(meets.hold());
+                self.take_changes().await;
                 self.look();
                 Ok(())
             }

@@ -174,18 +174,36 @@ impl Task {
 
     /// Waits until all that others wrote by now is known.
     pub(super) async fn catch_up(&mut self) -> Result<(), String> {
-        if let Some(database) = &mut self.database
-            && let Err(error) = database.catch_up().await
-        {
+        let Some(database) = &mut self.database else {
+            return Ok(());
+        };
+        if let Err(error) = database.catch_up().await {
             self.lost(&error);
             return Err(chain(&error));
         }
+        self.take_changes().await;
         Ok(())
+    }
+
+    /// Takes in one by one what has come by now. Before each look at the whole,
+    /// which sees that a link is down or an interface gone but not what it had
+    /// counted.
+    pub(super) async fn take_changes(&mut self) {
+        let changes = self.database.as_mut().map(Session::take_changes);
+        self.take_in(changes.unwrap_or_default()).await;
+    }
+
+    async fn take_in(&mut self, changes: Vec<RowChange>) {
+        let mut down = Vec::new();
+        for change in changes {
+            self.unsettled |= self.is_structural(&change, &mut down);
+        }
+        // What goes down may go away next.
+        self.read_now(&down).await;
     }
 
     /// Writes the whole delta: somebody asked for it.
     pub(super) async fn write(&mut self, scope: &Scope) -> Result<(), String> {
-        self.catch_up().await?;
         for _ in 0..ROUNDS {
             self.look();
             let Some(plan) = self.plan(scope) else {
@@ -208,6 +226,8 @@ impl Task {
     /// Follows what others wrote: what they plugged is taken in, what they
     /// changed of ours is told, and undone if that is the policy.
     pub(super) async fn settle(&mut self) -> Result<(), String> {
+        // Here, as what it writes itself has to be followed, too.
+        self.unsettled = false;
         for _ in 0..ROUNDS {
             let mut moved = self.look();
             moved.extend(self.tallies.renewed());
@@ -262,14 +282,8 @@ impl Task {
 
     /// Others wrote, or Open vSwitch did.
     pub(super) async fn changed(&mut self, changes: Vec<RowChange>) {
-        let mut structural = false;
-        let mut down = Vec::new();
-        for change in changes {
-            structural |= self.is_structural(&change, &mut down);
-        }
-        // What goes down may go away next.
-        self.read_now(&down).await;
-        if !structural {
+        self.take_in(changes).await;
+        if !self.unsettled {
             return;
         }
         if let Err(error) = self.settle().await {
