@@ -15,6 +15,7 @@ use crate::codec::from_tree;
 use crate::ids::{HostName, MirrorName, PortGroupName, PortId, SwitchName, UplinkName, VnicId};
 use crate::policy::{Direction, Policy, PolicyField};
 use crate::problem::Problem;
+use crate::telling::RuntimeSettings;
 use crate::vlan::{Mtu, PrivateVlans, VlanId};
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -196,6 +197,9 @@ pub struct SwitchDoc {
     /// Private VLANs that policies may refer to.
     #[serde(default, skip_serializing_if = "PrivateVlans::is_empty")]
     pub private_vlans: PrivateVlans,
+    /// How hosts tell the runtime state of its ports.
+    #[serde(default, skip_serializing_if = "RuntimeSettings::is_default")]
+    pub runtime: RuntimeSettings,
     /// What every port of the switch has unless its group or itself says
     /// otherwise.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -216,6 +220,21 @@ pub struct PortGroupDoc {
     /// The fields that its ports may override.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub overridable: BTreeSet<PolicyField>,
+    /// Where its ports come from, and how long they stay.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub binding: Binding,
+}
+
+/// Where the ports of a group come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Binding {
+    /// An operator makes and deletes them; vNICs come and go.
+    #[default]
+    Static,
+    /// A port comes with the connection of a vNIC, if it isn't there yet, and
+    /// is deleted as that ends.
+    Ephemeral,
 }
 
 /// A DVPort.

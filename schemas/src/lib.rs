@@ -16,6 +16,7 @@ pub mod ids;
 pub mod policy;
 pub mod problem;
 pub mod subjects;
+pub mod telling;
 pub mod time;
 pub mod v1;
 pub mod vlan;
@@ -32,5 +33,6 @@ pub use ids::{
 };
 pub use policy::{Direction, Policy, PolicyField, Rate, Security, Shaping, ShapingLimit, Verdict};
 pub use problem::{Problem, ProblemCode};
+pub use telling::{RuntimeClass, RuntimeField, RuntimeSettings, TellMode};
 pub use time::Timestamp;
 pub use vlan::{Mtu, PrivateVlan, PrivateVlans, Trunk, Vlan, VlanId, VlanRange, VlanRole, VlanSet};

@@ -20,10 +20,16 @@ pub const CONFIG_RESYNC: &str = "dvs.v1.config.resync";
 pub const PORT_CLAIM: &str = "dvs.v1.port.claim";
 /// A port is plugged no more: [`crate::v1::ReleaseRequest`].
 pub const PORT_RELEASE: &str = "dvs.v1.port.release";
+/// Connects a vNIC to a port: [`crate::v1::ConnectRequest`].
+pub const PORT_CONNECT: &str = "dvs.v1.port.connect";
+/// Places a port on another host: [`crate::v1::MoveRequest`].
+pub const PORT_MOVE: &str = "dvs.v1.port.move";
 /// Ends the connection of a vNIC: [`crate::v1::DisconnectRequest`].
 pub const PORT_DISCONNECT: &str = "dvs.v1.port.disconnect";
 /// A host is there: [`crate::v1::Hello`].
 pub const HOST_HELLO: &str = "dvs.v1.host.hello";
+/// A host will never come back: [`crate::v1::ForgetRequest`].
+pub const HOST_FORGET: &str = "dvs.v1.host.forget";
 /// Hosts, their revisions and presence: [`crate::v1::HostListRequest`].
 pub const HOST_LIST: &str = "dvs.v1.host.list";
 
@@ -42,6 +48,10 @@ pub const RETRY_CANCEL: &str = "dvs.v1.retry.cancel";
 pub const RUNTIME_GET: &str = "dvs.v1.runtime.get";
 /// Stored runtime state of many ports: [`crate::v1::RuntimeListRequest`].
 pub const RUNTIME_LIST: &str = "dvs.v1.runtime.list";
+/// What was told of a port: [`crate::v1::RuntimeHistoryRequest`].
+pub const RUNTIME_HISTORY: &str = "dvs.v1.runtime.history";
+/// Sums over ports: [`crate::v1::RuntimeRollupRequest`].
+pub const RUNTIME_ROLLUP: &str = "dvs.v1.runtime.rollup";
 /// Runtime state read from the host now: [`crate::v1::LiveRequest`].
 pub const RUNTIME_LIVE: &str = "dvs.v1.runtime.live";
 
@@ -51,6 +61,8 @@ pub const EVENT_HEARTBEATS: &str = "dvs.v1.event.*.heartbeat";
 pub const EVENT_CHANGED: &str = "dvs.v1.event.*.changed";
 /// All settled events.
 pub const EVENT_SETTLED: &str = "dvs.v1.event.*.settled";
+/// All notices of events that are to be fetched.
+pub const EVENT_NOTICES: &str = "dvs.v1.event.*.notice";
 
 /// The fan-out of a switch's global state.
 #[must_use]
@@ -69,11 +81,19 @@ pub enum AgentVerb {
     Plan,
     /// Read runtime state from the datapath: [`crate::v1::Live`].
     Live,
+    /// Say what a notice was about: [`crate::v1::Fetch`].
+    Fetch,
 }
 
 impl AgentVerb {
     /// Every verb.
-    pub const ALL: [Self; 4] = [Self::Clobber, Self::Remove, Self::Plan, Self::Live];
+    pub const ALL: [Self; 5] = [
+        Self::Clobber,
+        Self::Remove,
+        Self::Plan,
+        Self::Live,
+        Self::Fetch,
+    ];
 }
 
 impl fmt::Display for AgentVerb {
@@ -83,6 +103,7 @@ impl fmt::Display for AgentVerb {
             Self::Remove => "remove",
             Self::Plan => "plan",
             Self::Live => "live",
+            Self::Fetch => "fetch",
         })
     }
 }
@@ -100,6 +121,8 @@ pub enum EventVerb {
     Changed,
     /// A busy state stopped changing: [`crate::v1::Settled`].
     Settled,
+    /// Something changed and is to be fetched: [`crate::v1::EventNotice`].
+    Notice,
     /// The host lives: [`crate::v1::Heartbeat`].
     Heartbeat,
 }
@@ -109,6 +132,7 @@ impl fmt::Display for EventVerb {
         f.write_str(match self {
             Self::Changed => "changed",
             Self::Settled => "settled",
+            Self::Notice => "notice",
             Self::Heartbeat => "heartbeat",
         })
     }

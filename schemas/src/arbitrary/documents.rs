@@ -11,8 +11,8 @@ use super::{
     direction, mac, mtu, name, policy, policy_fields, private_vlans, record, uplink, vlan_id, vnic,
 };
 use crate::documents::{
-    Document, Hosts, MirrorDestination, MirrorPort, MirrorSessionDoc, MirrorSource, PortDoc,
-    PortGroupDoc, SwitchDoc, Teaming,
+    Binding, Document, Hosts, MirrorDestination, MirrorPort, MirrorSessionDoc, MirrorSource,
+    PortDoc, PortGroupDoc, SwitchDoc, Teaming,
 };
 
 /// All hosts, or some.
@@ -31,6 +31,27 @@ pub(super) fn teaming() -> impl Strategy<Value = Teaming> {
     ])
 }
 
+/// Any way to tell runtime state.
+pub(super) fn runtime_settings() -> impl Strategy<Value = RuntimeSettings> {
+    let field = select(vec![
+        RuntimeField::Link,
+        RuntimeField::Vlan,
+        RuntimeField::Blocked,
+        RuntimeField::Mirrored,
+        RuntimeField::Counters,
+    ]);
+    let class = select(vec![
+        RuntimeClass::Rare,
+        RuntimeClass::Busy,
+        RuntimeClass::Auto,
+    ]);
+    let mode = select(vec![TellMode::Push, TellMode::Notify]);
+    let classes = proptest::collection::btree_map(field, class, 0..3);
+    (mode, classes).prop_map(|(mode, classes)| RuntimeSettings { mode, classes })
+}
+
+use crate::telling::{RuntimeClass, RuntimeField, RuntimeSettings, TellMode};
+
 record!(
     /// Any switch.
     switch_doc: SwitchDoc {
@@ -40,6 +61,7 @@ record!(
         uplinks: vec(uplink(), 0..3),
         teaming: teaming(),
         private_vlans: private_vlans(),
+        runtime: runtime_settings(),
         policy: policy(),
     }
 );
@@ -51,6 +73,7 @@ record!(
         switch: name(),
         policy: policy(),
         overridable: policy_fields(),
+        binding: select(vec![Binding::Static, Binding::Ephemeral]),
     }
 );
 

@@ -16,11 +16,12 @@ use super::{
 };
 use crate::address::MacAddr;
 use crate::documents::{
-    Document, Hosts, MirrorDestination, MirrorPort, MirrorSessionDoc, MirrorSource, PortDoc,
-    PortGroupDoc, SwitchDoc,
+    Binding, Document, Hosts, MirrorDestination, MirrorPort, MirrorSessionDoc, MirrorSource,
+    PortDoc, PortGroupDoc, SwitchDoc,
 };
 use crate::ids::{HostName, SwitchName};
 use crate::policy::{Direction, Policy, PolicyField};
+use crate::telling::RuntimeSettings;
 use crate::vlan::{PrivateVlans, Vlan, VlanId};
 
 /// A configuration that the publisher accepts as a whole, from empty.
@@ -126,6 +127,7 @@ fn switch(number: usize, hosts: Vec<HostName>) -> impl Strategy<Value = Vec<Docu
             uplinks,
             teaming,
             private_vlans,
+            runtime: RuntimeSettings::default(),
             policy,
         };
         let groups: Vec<PortGroupDoc> = groups
@@ -162,6 +164,7 @@ fn group(
         switch: switch.name.clone(),
         policy,
         overridable,
+        binding: Binding::Static,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::ids::{
     VnicId,
 };
 use crate::policy::Policy;
+use crate::telling::RuntimeSettings;
 use crate::vlan::{Mtu, PrivateVlans};
 
 /// Final state of one switch for hosts to make true. Idempotent; safe under
@@ -97,6 +98,9 @@ pub struct SwitchState {
     /// Private VLANs.
     #[serde(default, skip_serializing_if = "PrivateVlans::is_empty")]
     pub private_vlans: PrivateVlans,
+    /// How runtime state is told.
+    #[serde(default, skip_serializing_if = "RuntimeSettings::is_default")]
+    pub runtime: RuntimeSettings,
     /// The switch's default policy.
     pub policy: Policy,
 }

@@ -95,6 +95,29 @@ pub struct HostListReply {
     pub next: Option<HostName>,
 }
 
+/// A host will never come back. Refused while it is there, or while a switch
+/// names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetRequest {
+    /// The host.
+    pub host: HostName,
+}
+
+/// Reply to [`ForgetRequest`]: the host is forgotten, and nothing is owed to
+/// it any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ForgetReply {
+    /// Version of the message.
+    pub v: V1,
+    /// The host.
+    pub host: HostName,
+    /// The commit.
+    pub revision: Revision,
+    /// Ports that were on it, and are on no host now.
+    pub ports: u64,
+}
+
 /// What is known of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostStatus {

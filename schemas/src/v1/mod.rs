@@ -25,19 +25,22 @@ pub use config::{
 };
 pub use drift::Drift;
 pub use hosts::{
-    Heartbeat, Hello, HelloReply, HostListReply, HostListRequest, HostStatus, Observed, Presence,
-    SwitchOnHost,
+    ForgetReply, ForgetRequest, Heartbeat, Hello, HelloReply, HostListReply, HostListRequest,
+    HostStatus, Observed, Presence, SwitchOnHost,
 };
 pub use ports::{
-    ClaimOutcome, ClaimReply, ClaimRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest,
+    ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, MoveRequest, ReleaseOutcome,
+    ReleaseReply, ReleaseRequest,
 };
 pub use retry::{
-    Attempt, EntrySelection, EntryState, PutReply, Queue, RepushEntry, RepushKey, RetryListReply,
-    RetryListRequest, RetryPut, RipEntry, RipKey, SelectionReply, Settlement,
+    Attempt, EntrySelection, EntryState, Forgotten, PutReply, Queue, RepushEntry, RepushKey,
+    RetryListReply, RetryListRequest, RetryPut, RipEntry, RipKey, SelectionReply, Settlement,
 };
 pub use runtime::{
-    Changed, Counters, CountersOf, EventAck, Link, Live, LiveReply, LiveRequest, PortGone,
-    PortRuntime, RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, Settled,
+    Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Fetched, Link, Live, LiveReply,
+    LiveRequest, PastEvent, PortGone, PortRuntime, Rollup, RollupBy, RollupKey, RuntimeGetRequest,
+    RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest,
+    RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling, ToldBy,
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

@@ -1,13 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How hosts ask for the DVPorts that are plugged into them, and give back
-//! those that are plugged no more.
+//! How DVPorts are connected and moved: by operators and hypervisors, and by
+//! the hosts, which ask for what is plugged into them and give back what is
+//! plugged no more.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::V1;
+use super::{Deadline, V1, Wait};
 use crate::address::MacAddr;
-use crate::ids::{Epoch, HostName, PortId, Revision, VnicId};
+use crate::ids::{Epoch, HostName, PortGroupName, PortId, Revision, SwitchName, VnicId};
+
+/// Connects a vNIC to a port, and places the port on the vNIC's host. A port
+/// has one vNIC and a vNIC one port: whoever comes second is told who is there,
+/// and has to disconnect it first. Connecting what is connected changes
+/// nothing. Answered like an apply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectRequest {
+    /// The port. One that is not there is made, if its switch and an ephemeral
+    /// group are named as well.
+    pub port: PortId,
+    /// The vNIC.
+    pub vnic: VnicId,
+    /// The host where the vNIC is. Left out: the port stays where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// The configured MAC address of the vNIC. Left out: it stays what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// The switch of a port that is to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch: Option<SwitchName>,
+    /// The group of a port that is to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<PortGroupName>,
+    /// When to reply; default: as soon as the change is durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
+    /// Bound of the wait; default 10 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Deadline>,
+}
+
+/// Places a port on another host, as when its VM moves there. The new host gets
+/// the port's state, the old one a removal. Answered like an apply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The port.
+    pub port: PortId,
+    /// Where it goes.
+    pub host: HostName,
+    /// Refuse if the port is not on this host any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<HostName>,
+    /// When to reply; default: as soon as the change is durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
+    /// Bound of the wait; default 10 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Deadline>,
+}
 
 /// An interface with a DVPort's id appeared in a host's datapath: the host asks
 /// to be the port's. Again and again the same claim has one effect.

@@ -28,6 +28,9 @@ pub struct RetryPut {
     /// Full states that hosts have applied: older entries are done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settled: Vec<Settlement>,
+    /// Hosts that will never come back: older entries are of no use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forgotten: Vec<Forgotten>,
 }
 
 /// A call to a host that was not acknowledged.
@@ -75,6 +78,16 @@ pub struct Settlement {
     /// The switch.
     pub switch: SwitchName,
     /// The revision at which the full state was rendered.
+    pub revision: Revision,
+}
+
+/// A host that will never come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Forgotten {
+    /// The host.
+    pub host: HostName,
+    /// The commit that forgot it. What is of this commit or a later one is
+    /// kept: it is of a host that came back all the same.
     pub revision: Revision,
 }
 

@@ -128,6 +128,45 @@ pub struct Settled {
     pub counters: Vec<CountersOf>,
 }
 
+/// Something changed on a host, and is to be fetched: told in the stead of
+/// [`Changed`] or [`Settled`], and acknowledged like them once it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EventNotice {
+    /// Version of the message.
+    pub v: V1,
+    /// Who.
+    pub host: HostName,
+    /// Identity of this run of the agent.
+    pub session: Uuid,
+    /// Number of the event within the run, from 1.
+    pub seq: u64,
+    /// When it was seen.
+    pub at: Timestamp,
+    /// The ports that it is about.
+    pub ports: Vec<PortId>,
+}
+
+/// The event of an [`EventNotice`] is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fetch {
+    /// Version of the message.
+    pub v: V1,
+    /// The run that told it.
+    pub session: Uuid,
+    /// Its number.
+    pub seq: u64,
+}
+
+/// The event as it would have been pushed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fetched {
+    /// Rare states changed.
+    Changed(Changed),
+    /// Busy states stopped changing.
+    Settled(Settled),
+}
+
 /// The collector has the event, durably.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventAck {
@@ -176,11 +215,14 @@ pub struct RuntimeRecord {
     pub port: PortId,
     /// The host that told it last.
     pub host: HostName,
-    /// When that was.
+    /// When that was: the newer of the two times below.
     pub updated: Timestamp,
     /// Its rare states; none once the virtual port is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<PortRuntime>,
+    /// When the states were told, or that the virtual port is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Timestamp>,
     /// Counters of the newest epoch, as they last settled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counters: Option<Counters>,
@@ -202,6 +244,147 @@ pub struct RuntimeListReply {
     /// Ask again with `after` set to this; none on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<PortId>,
+}
+
+/// What was told of a port is wanted, for debugging.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeHistoryRequest {
+    /// The port.
+    pub port: PortId,
+}
+
+/// The newest tellings of a port, the oldest first. How many are kept is
+/// bounded per port and in all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuntimeHistoryReply {
+    /// Version of the message.
+    pub v: V1,
+    /// The port.
+    pub port: PortId,
+    /// What was told.
+    pub events: Vec<PastEvent>,
+}
+
+/// Something that a host told of a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct PastEvent {
+    /// When it came to the collector.
+    pub heard: Timestamp,
+    /// When the host saw it, by the host's clock.
+    pub at: Timestamp,
+    /// Who told it.
+    pub host: HostName,
+    /// The placement that it belongs to.
+    pub epoch: Epoch,
+    /// How it came.
+    pub by: ToldBy,
+    /// Whether it was news. What is older than what was known already is not,
+    /// and changed nothing.
+    pub news: bool,
+    /// What was told.
+    pub told: Telling,
+}
+
+/// How something came to the collector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToldBy {
+    /// By an event.
+    Event,
+    /// By a snapshot, as an event got lost or the agent was new.
+    Snapshot,
+}
+
+/// What a host tells of a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Telling {
+    /// Its rare states.
+    State(PortRuntime),
+    /// The virtual port is no more.
+    Gone,
+    /// Its counters settled.
+    Counters(Counters),
+}
+
+/// Sums over ports are wanted; all filters must match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeRollupRequest {
+    /// One row for each of these.
+    pub by: RollupBy,
+    /// Only this switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch: Option<SwitchName>,
+    /// Only this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<PortGroupName>,
+    /// Only this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// The `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<RollupKey>,
+}
+
+/// What ports are summed up by.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum RollupBy {
+    /// By switch.
+    Switch,
+    /// By port group.
+    Group,
+    /// By host.
+    Host,
+}
+
+/// Names a row.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum RollupKey {
+    /// A switch.
+    Switch(SwitchName),
+    /// A group, within its switch.
+    Group(SwitchName, PortGroupName),
+    /// A host.
+    Host(HostName),
+}
+
+/// Ports summed up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rollup {
+    /// What they have in common.
+    pub key: RollupKey,
+    /// Virtual ports that are there.
+    pub ports: u64,
+    /// Of them, those that carry frames: up and not blocked.
+    pub up: u64,
+    /// Of them, those without a link.
+    pub down: u64,
+    /// Of them, those that are blocked.
+    pub blocked: u64,
+    /// Their counters over all their placements.
+    pub total: Counters,
+    /// When the one of them was told of that was not told of for longest.
+    pub oldest: Timestamp,
+}
+
+/// A page of sums, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuntimeRollupReply {
+    /// Version of the message.
+    pub v: V1,
+    /// The sums.
+    pub rows: Vec<Rollup>,
+    /// Ask again with `after` set to this; none on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<RollupKey>,
 }
 
 /// Runtime state is wanted from a host now, past the store. One of the two
@@ -254,8 +437,12 @@ pub struct LiveReply {
     pub at: Timestamp,
     /// Rare states.
     pub ports: Vec<PortRuntime>,
-    /// Counters.
+    /// Counters of the present placements.
     pub counters: Vec<CountersOf>,
+    /// The same with all earlier placements, as far as the collector knows
+    /// them; a host by itself knows of none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub totals: Vec<CountersOf>,
     /// Ask again with `after` set to this; none on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<PortId>,

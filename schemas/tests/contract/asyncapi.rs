@@ -109,6 +109,20 @@ fn services() -> Vec<Subject> {
             "A port is plugged no more; its host gives it back.",
         ),
         asked(
+            subjects::PORT_CONNECT,
+            PUBLISHER,
+            "ConnectRequest",
+            &["ApplyReply"],
+            "Connect a vNIC to a port, on the vNIC's host.",
+        ),
+        asked(
+            subjects::PORT_MOVE,
+            PUBLISHER,
+            "MoveRequest",
+            &["ApplyReply"],
+            "Place a port on another host.",
+        ),
+        asked(
             subjects::PORT_DISCONNECT,
             PUBLISHER,
             "DisconnectRequest",
@@ -121,6 +135,13 @@ fn services() -> Vec<Subject> {
             "Hello",
             &["HelloReply"],
             "A host came, or came back.",
+        ),
+        asked(
+            subjects::HOST_FORGET,
+            PUBLISHER,
+            "ForgetRequest",
+            &["ForgetReply"],
+            "Forget a host that will never come back.",
         ),
         asked(
             subjects::HOST_LIST,
@@ -179,6 +200,20 @@ fn services() -> Vec<Subject> {
             "Stored runtime states, filtered and paged.",
         ),
         asked(
+            subjects::RUNTIME_HISTORY,
+            COLLECTOR,
+            "RuntimeHistoryRequest",
+            &["RuntimeHistoryReply"],
+            "What was told of a port, for debugging.",
+        ),
+        asked(
+            subjects::RUNTIME_ROLLUP,
+            COLLECTOR,
+            "RuntimeRollupRequest",
+            &["RuntimeRollupReply"],
+            "Ports summed up by switch, group or host.",
+        ),
+        asked(
             subjects::RUNTIME_LIVE,
             COLLECTOR,
             "LiveRequest",
@@ -210,6 +245,7 @@ fn agent(verb: AgentVerb) -> Subject {
             &["LiveReply"],
             "Read runtime state from the datapath.",
         ),
+        AgentVerb::Fetch => ("Fetch", &["Fetched"], "Say what a notice was about."),
     };
     Subject {
         id: format!("agent.{verb}"),
@@ -234,6 +270,11 @@ fn event(verb: EventVerb) -> Subject {
             &["EventAck"],
             "Busy states that stopped changing; repeated until acknowledged.",
         ),
+        EventVerb::Notice => (
+            "EventNotice",
+            &["EventAck"],
+            "Something changed and is to be fetched; repeated until acknowledged.",
+        ),
         EventVerb::Heartbeat => ("Heartbeat", &[], "The host lives."),
     };
     Subject {
@@ -247,7 +288,12 @@ fn event(verb: EventVerb) -> Subject {
     }
 }
 
-const EVENTS: [EventVerb; 3] = [EventVerb::Changed, EventVerb::Settled, EventVerb::Heartbeat];
+const EVENTS: [EventVerb; 4] = [
+    EventVerb::Changed,
+    EventVerb::Settled,
+    EventVerb::Notice,
+    EventVerb::Heartbeat,
+];
 
 fn drift() -> Subject {
     Subject {

@@ -19,12 +19,16 @@ macro_rules! for_each_message {
             told ResyncReply resync_reply;
             asked DisconnectRequest disconnect_request;
             told DisconnectReply disconnect_reply;
+            asked ConnectRequest connect_request;
+            asked MoveRequest move_request;
             asked ClaimRequest claim_request;
             told ClaimReply claim_reply;
             asked ReleaseRequest release_request;
             told ReleaseReply release_reply;
             asked Hello hello;
             told HelloReply hello_reply;
+            asked ForgetRequest forget_request;
+            told ForgetReply forget_reply;
             asked HostListRequest host_list_request;
             told HostListReply host_list_reply;
             told Heartbeat heartbeat;
@@ -44,11 +48,18 @@ macro_rules! for_each_message {
             told SelectionReply selection_reply;
             told Changed changed;
             told Settled settled;
+            told EventNotice event_notice;
+            told Fetch fetch;
+            told Fetched fetched;
             told EventAck event_ack;
             asked RuntimeGetRequest runtime_get_request;
             told RuntimeRecord runtime_record;
             asked RuntimeListRequest runtime_list_request;
             told RuntimeListReply runtime_list_reply;
+            asked RuntimeHistoryRequest runtime_history_request;
+            told RuntimeHistoryReply runtime_history_reply;
+            asked RuntimeRollupRequest runtime_rollup_request;
+            told RuntimeRollupReply runtime_rollup_reply;
             asked LiveRequest live_request;
             told ProblemBody problem_body;
         }

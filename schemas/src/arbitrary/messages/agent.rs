@@ -6,7 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{few, v1, words};
-use crate::arbitrary::documents::{mirror_destination, mirror_source, teaming};
+use crate::arbitrary::documents::{mirror_destination, mirror_source, runtime_settings, teaming};
 use crate::arbitrary::{
     epoch, mac, mtu, name, policy, private_vlans, record, revision, store, uplink, vnic,
 };
@@ -27,6 +27,7 @@ record!(
         uplinks: vec(uplink(), 0..3),
         teaming: teaming(),
         private_vlans: private_vlans(),
+        runtime: runtime_settings(),
         policy: policy(),
     }
 );

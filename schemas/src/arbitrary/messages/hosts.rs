@@ -8,8 +8,8 @@ use proptest::sample::select;
 use super::{few, v1, words};
 use crate::arbitrary::{name, record, revision, timestamp, uuid};
 use crate::v1::{
-    Drift, Heartbeat, Hello, HelloReply, HostListReply, HostListRequest, HostStatus, Observed,
-    Presence, SwitchOnHost,
+    Drift, ForgetReply, ForgetRequest, Heartbeat, Hello, HelloReply, HostListReply,
+    HostListRequest, HostStatus, Observed, Presence, SwitchOnHost,
 };
 
 record!(
@@ -35,6 +35,21 @@ record!(
     hello_reply: HelloReply {
         v: v1(),
         switches: few(name()),
+    }
+);
+record!(
+    /// Any request to forget a host.
+    forget_request: ForgetRequest {
+        host: name(),
+    }
+);
+record!(
+    /// Any reply to it.
+    forget_reply: ForgetReply {
+        v: v1(),
+        host: name(),
+        revision: revision(),
+        ports: any::<u64>(),
     }
 );
 record!(

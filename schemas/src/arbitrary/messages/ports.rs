@@ -5,11 +5,39 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::v1;
-use crate::arbitrary::{epoch, mac, name, record, revision, vnic};
+use crate::arbitrary::{deadline, epoch, mac, name, record, revision, vnic};
 use crate::v1::{
-    ClaimOutcome, ClaimReply, ClaimRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest,
+    ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, MoveRequest, ReleaseOutcome,
+    ReleaseReply, ReleaseRequest, Wait,
 };
 
+fn wait() -> impl Strategy<Value = Wait> {
+    prop_oneof![Just(Wait::Committed), Just(Wait::Applied)]
+}
+
+record!(
+    /// Any connect.
+    connect_request: ConnectRequest {
+        port: name(),
+        vnic: vnic(),
+        host: option::of(name()),
+        mac: option::of(mac()),
+        switch: option::of(name()),
+        group: option::of(name()),
+        wait: option::of(wait()),
+        timeout: option::of(deadline()),
+    }
+);
+record!(
+    /// Any move.
+    move_request: MoveRequest {
+        port: name(),
+        host: name(),
+        from: option::of(name()),
+        wait: option::of(wait()),
+        timeout: option::of(deadline()),
+    }
+);
 record!(
     /// Any claim.
     claim_request: ClaimRequest {

@@ -8,8 +8,8 @@ use proptest::sample::select;
 use super::{cursor, few, v1, words};
 use crate::arbitrary::{name, record, revision, store, timestamp};
 use crate::v1::{
-    Attempt, EntrySelection, EntryState, PutReply, Queue, RepushEntry, RepushKey, RetryListReply,
-    RetryListRequest, RetryPut, RipEntry, RipKey, SelectionReply, Settlement,
+    Attempt, EntrySelection, EntryState, Forgotten, PutReply, Queue, RepushEntry, RepushKey,
+    RetryListReply, RetryListRequest, RetryPut, RipEntry, RipKey, SelectionReply, Settlement,
 };
 
 record!(
@@ -45,6 +45,13 @@ record!(
     }
 );
 record!(
+    /// A host that is forgotten.
+    forgotten: Forgotten {
+        host: name(),
+        revision: revision(),
+    }
+);
+record!(
     /// Any hand-over to retry.
     retry_put: RetryPut {
         v: v1(),
@@ -52,6 +59,7 @@ record!(
         repush: few(attempt(repush_key())),
         rip: few(attempt(rip_key())),
         settled: few(settlement()),
+        forgotten: few(forgotten()),
     }
 );
 record!(

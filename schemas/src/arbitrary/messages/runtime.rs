@@ -8,8 +8,10 @@ use proptest::sample::select;
 use super::{few, v1};
 use crate::arbitrary::{epoch, name, record, revision, timestamp, uuid, vlan};
 use crate::v1::{
-    Changed, Counters, CountersOf, EventAck, Link, Live, LiveReply, LiveRequest, PortGone,
-    PortRuntime, RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, Settled,
+    Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Fetched, Link, Live, LiveReply,
+    LiveRequest, PastEvent, PortGone, PortRuntime, Rollup, RollupBy, RollupKey, RuntimeGetRequest,
+    RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest,
+    RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling, ToldBy,
 };
 
 record!(
@@ -78,6 +80,34 @@ record!(
     }
 );
 record!(
+    /// Any notice of an event.
+    event_notice: EventNotice {
+        v: v1(),
+        host: name(),
+        session: uuid(),
+        seq: any::<u64>(),
+        at: timestamp(),
+        ports: few(name()),
+    }
+);
+record!(
+    /// Any question for an event.
+    fetch: Fetch {
+        v: v1(),
+        session: uuid(),
+        seq: any::<u64>(),
+    }
+);
+
+/// Any event that was fetched.
+pub fn fetched() -> impl Strategy<Value = Fetched> {
+    prop_oneof![
+        changed().prop_map(Fetched::Changed),
+        settled().prop_map(Fetched::Settled),
+    ]
+}
+
+record!(
     /// Any acknowledgement of the collector's.
     event_ack: EventAck {
         v: v1(),
@@ -106,6 +136,7 @@ record!(
         host: name(),
         updated: timestamp(),
         state: option::of(port_runtime()),
+        changed: option::of(timestamp()),
         counters: option::of(counters()),
         settled: option::of(timestamp()),
         total: option::of(counters()),
@@ -117,6 +148,78 @@ record!(
         v: v1(),
         ports: few(runtime_record()),
         next: option::of(name()),
+    }
+);
+record!(
+    /// Any question for what was told of a port.
+    runtime_history_request: RuntimeHistoryRequest { port: name() }
+);
+
+fn telling() -> impl Strategy<Value = Telling> {
+    prop_oneof![
+        port_runtime().prop_map(Telling::State),
+        Just(Telling::Gone),
+        counters().prop_map(Telling::Counters),
+    ]
+}
+
+record!(
+    /// Anything that a host told of a port.
+    past_event: PastEvent {
+        heard: timestamp(),
+        at: timestamp(),
+        host: name(),
+        epoch: epoch(),
+        by: select(vec![ToldBy::Event, ToldBy::Snapshot]),
+        news: any::<bool>(),
+        told: telling(),
+    }
+);
+record!(
+    /// Any history of a port.
+    runtime_history_reply: RuntimeHistoryReply {
+        v: v1(),
+        port: name(),
+        events: few(past_event()),
+    }
+);
+
+fn rollup_key() -> impl Strategy<Value = RollupKey> {
+    prop_oneof![
+        name().prop_map(RollupKey::Switch),
+        (name(), name()).prop_map(|(switch, group)| RollupKey::Group(switch, group)),
+        name().prop_map(RollupKey::Host),
+    ]
+}
+
+record!(
+    /// Any question for sums.
+    runtime_rollup_request: RuntimeRollupRequest {
+        by: select(vec![RollupBy::Switch, RollupBy::Group, RollupBy::Host]),
+        switch: option::of(name()),
+        group: option::of(name()),
+        host: option::of(name()),
+        after: option::of(rollup_key()),
+    }
+);
+record!(
+    /// Any sum.
+    rollup: Rollup {
+        key: rollup_key(),
+        ports: any::<u64>(),
+        up: any::<u64>(),
+        down: any::<u64>(),
+        blocked: any::<u64>(),
+        total: counters(),
+        oldest: timestamp(),
+    }
+);
+record!(
+    /// Any page of sums.
+    runtime_rollup_reply: RuntimeRollupReply {
+        v: v1(),
+        rows: few(rollup()),
+        next: option::of(rollup_key()),
     }
 );
 record!(
@@ -143,6 +246,7 @@ record!(
         at: timestamp(),
         ports: few(port_runtime()),
         counters: few(counters_of()),
+        totals: few(counters_of()),
         next: option::of(name()),
     }
 );
