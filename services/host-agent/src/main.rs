@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 use dvs_daemon::{Command, Daemon};
-use dvs_schemas::HostName;
+use dvs_schemas::{HostName, TellMode};
 use dvs_transport::ConnectArgs;
 use host_agent::datapath::{Behaviour, Emulated, Ovs, OvsCounts};
 use host_agent::host::HostSettings;
@@ -20,9 +20,6 @@ use host_agent::slots::{self, Slot};
 use uuid::Uuid;
 
 use ovs_args::OvsArgs;
-
-/// How long counters stand still before they count as settled.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// Makes the final state of virtual switches true on this host.
 #[derive(Debug, Parser)]
@@ -34,9 +31,8 @@ struct Cli {
     connect: ConnectArgs,
     #[command(flatten)]
     who: Who,
-    /// At most this long between two heartbeats; three missed mean absent.
-    #[arg(long, env = "DVS_HEARTBEAT", value_name = "DURATION", default_value = "10s", value_parser = interval)]
-    heartbeat: Duration,
+    #[command(flatten)]
+    telling: TellingArgs,
     #[command(flatten)]
     datapath: DatapathArgs,
     #[command(flatten)]
@@ -58,6 +54,31 @@ struct Who {
     /// Be this many hosts, NAME-1 to NAME-<n>, in one process; for load tests.
     #[arg(long, env = "DVS_REPLICAS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     replicas: Option<u32>,
+}
+
+/// When the host tells what.
+#[derive(Debug, clap::Args)]
+struct TellingArgs {
+    /// At most this long between two heartbeats; three missed mean absent.
+    #[arg(long, env = "DVS_HEARTBEAT", value_name = "DURATION", default_value = "10s", value_parser = interval)]
+    heartbeat: Duration,
+    /// How long counters, and other states that change often, have to stand
+    /// still to count as settled.
+    #[arg(long, env = "DVS_SETTLE", value_name = "DURATION", default_value = "10s", value_parser = dvs_daemon::positive)]
+    settle: Duration,
+    /// Whether events carry what they tell, or say that it is to be fetched. A
+    /// switch can say so for all its hosts.
+    #[arg(long, env = "DVS_TELL", value_enum, default_value_t = Tell::Push)]
+    tell: Tell,
+}
+
+/// How events are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tell {
+    /// With what they tell.
+    Push,
+    /// Without; the collector fetches it.
+    Notify,
 }
 
 /// Which datapath, and how it behaves.
@@ -110,7 +131,7 @@ fn main() -> ExitCode {
         service,
         connect,
         who,
-        heartbeat,
+        telling,
         datapath,
         ovs,
         command,
@@ -120,7 +141,7 @@ fn main() -> ExitCode {
         env!("CARGO_PKG_VERSION"),
         service.settings(),
         command,
-        |daemon| start(daemon, connect, who, heartbeat, (datapath, ovs)),
+        |daemon| start(daemon, connect, who, telling, (datapath, ovs)),
     )
 }
 
@@ -128,7 +149,7 @@ async fn start(
     daemon: Daemon,
     connect: ConnectArgs,
     who: Who,
-    heartbeat: Duration,
+    telling: TellingArgs,
     (datapath, ovs): (DatapathArgs, OvsArgs),
 ) -> anyhow::Result<()> {
     let node = node();
@@ -138,11 +159,20 @@ async fn start(
         slot: _held,
     } = home(&daemon, &who, node.as_deref())?;
     tracing::info!(%host, replicas = who.replicas, ledger = %data.display(), "this host");
+    let TellingArgs {
+        heartbeat,
+        settle,
+        tell,
+    } = telling;
     let settings = HostSettings {
         session: Uuid::new_v4(),
         node: node.unwrap_or_else(|| "unknown".to_owned()),
         heartbeat,
-        quiet: QUIET,
+        quiet: settle,
+        mode: match tell {
+            Tell::Push => TellMode::Push,
+            Tell::Notify => TellMode::Notify,
+        },
     };
     let DatapathArgs {
         datapath,

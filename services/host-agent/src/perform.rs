@@ -35,6 +35,10 @@ const ANSWERS_PER_HOST: usize = 16;
 /// The most messages that leave between two looks at the queue.
 const SENDING: usize = 256;
 
+/// Events are text, for whoever runs `nats sub 'dvs.v1.event.>'` at night. They
+/// are rare, and heartbeats are small.
+const EVENTS: Format = Format::Json;
+
 /// Something to send that nobody answers.
 #[derive(Debug)]
 enum Outgoing {
@@ -121,7 +125,7 @@ impl Outbox {
                     }
                     Outgoing::Heartbeat(beat) => {
                         let subject = subjects::event(&beat.host, EventVerb::Heartbeat);
-                        match codec::encode(Format::MessagePack, &beat) {
+                        match codec::encode(EVENTS, &beat) {
                             Ok(payload) => (subject, payload),
                             Err(error) => {
                                 tracing::error!(%error, "a heartbeat can't be written");
@@ -131,7 +135,7 @@ impl Outbox {
                     }
                     Outgoing::Drift(drift) => {
                         let subject = subjects::drift(&drift.host);
-                        match codec::encode(Format::MessagePack, &drift) {
+                        match codec::encode(EVENTS, &drift) {
                             Ok(payload) => (subject, payload),
                             Err(error) => {
                                 tracing::error!(%error, "a drift can't be written");
@@ -287,21 +291,36 @@ impl<D: Datapath> Performer<D> {
             HostEffect::ReadLive { asker, question } => live(datapath(), asker, question).boxed(),
             HostEffect::Hello(hello) => {
                 let bus = station.line.bus.clone();
-                ask(bus, subjects::HOST_HELLO.to_owned(), hello)
-                    .map(HostEvent::Greeted)
-                    .boxed()
+                ask(
+                    bus,
+                    subjects::HOST_HELLO.to_owned(),
+                    Format::MessagePack,
+                    hello,
+                )
+                .map(HostEvent::Greeted)
+                .boxed()
             }
             HostEffect::Claim(claim) => {
                 let (bus, port) = (station.line.bus.clone(), claim.port.clone());
-                ask(bus, subjects::PORT_CLAIM.to_owned(), claim)
-                    .map(|outcome| HostEvent::Claimed { port, outcome })
-                    .boxed()
+                ask(
+                    bus,
+                    subjects::PORT_CLAIM.to_owned(),
+                    Format::MessagePack,
+                    claim,
+                )
+                .map(|outcome| HostEvent::Claimed { port, outcome })
+                .boxed()
             }
             HostEffect::Release(release) => {
                 let (bus, port) = (station.line.bus.clone(), release.port.clone());
-                ask(bus, subjects::PORT_RELEASE.to_owned(), release)
-                    .map(|outcome| HostEvent::Released { port, outcome })
-                    .boxed()
+                ask(
+                    bus,
+                    subjects::PORT_RELEASE.to_owned(),
+                    Format::MessagePack,
+                    release,
+                )
+                .map(|outcome| HostEvent::Released { port, outcome })
+                .boxed()
             }
             HostEffect::Tell(event) => tell(station.line.bus.clone(), host.clone(), event).boxed(),
         };
@@ -432,11 +451,15 @@ async fn tell(bus: Bus, host: HostName, event: Arc<RuntimeEvent>) -> HostEvent {
     let outcome: Result<EventAck, String> = match &*event {
         RuntimeEvent::Changed(changed) => {
             let subject = subjects::event(&host, EventVerb::Changed);
-            ask(bus, subject, changed.clone()).await
+            ask(bus, subject, EVENTS, changed.clone()).await
         }
         RuntimeEvent::Settled(settled) => {
             let subject = subjects::event(&host, EventVerb::Settled);
-            ask(bus, subject, settled.clone()).await
+            ask(bus, subject, EVENTS, settled.clone()).await
+        }
+        RuntimeEvent::Notice(notice) => {
+            let subject = subjects::event(&host, EventVerb::Notice);
+            ask(bus, subject, EVENTS, notice.clone()).await
         }
     };
     HostEvent::Acknowledged { seq, outcome }
@@ -447,11 +470,11 @@ async fn tell(bus: Bus, host: HostName, event: Arc<RuntimeEvent>) -> HostEvent {
 async fn ask<Q: Serialize, A: DeserializeOwned>(
     bus: Bus,
     subject: String,
+    format: Format,
     question: Q,
 ) -> Result<A, String> {
     let answer = async {
-        let payload =
-            codec::encode(Format::MessagePack, &question).map_err(|error| error.to_string())?;
+        let payload = codec::encode(format, &question).map_err(|error| error.to_string())?;
         let message = bus
             .request(subject.clone(), payload, ANSWER)
             .await

@@ -142,6 +142,10 @@ fn own(message: &Incoming) -> Result<HostEvent, Refused> {
             message: clobber(payload).map_err(refused)?,
             asker: asked()?,
         },
+        AgentVerb::Fetch => HostEvent::Fetch {
+            message: codec::decode(payload).map_err(refused)?.1,
+            asker: asked()?,
+        },
         AgentVerb::Live => HostEvent::Live {
             message: codec::decode(payload).map_err(refused)?.1,
             asker: asked()?,
@@ -174,6 +178,7 @@ pub fn answer(host: &HostName, asker: &Asker, answer: &Answer, max: usize) -> (S
         Answer::Remove(report) => encode(format, report),
         Answer::Plan(plan) => encode(format, plan),
         Answer::Live(live) => encode(format, live),
+        Answer::Fetched(event) => encode(format, event),
         Answer::Problem(problem) => Err(problem.clone()),
     };
     let body = body.and_then(|body| {
@@ -225,7 +230,7 @@ mod tests {
             ("remove", b"{\"v\":1", "JSON"),
             ("remove", b"\xc1", "0xc1"),
             ("live", b"{\"v\":1,\"port\":\"a.b\"}", "port name"),
-            ("dance", b"{}", "clobber, remove, plan, live"),
+            ("dance", b"{}", "clobber, remove, plan, live, fetch"),
         ] {
             let refused = read(&format!("dvs.v1.agent.h1.{verb}"), REPLY, payload).unwrap_err();
             assert_eq!(&*refused.asker.unwrap().token, "42");
@@ -256,6 +261,7 @@ mod tests {
             at: dvs_schemas::Timestamp(0),
             ports: Vec::new(),
             counters: Vec::new(),
+            totals: Vec::new(),
             next: None,
         });
         let (subject, whole) = answer(&host, &asker, &live, 1_000);

@@ -172,6 +172,7 @@ impl Manager {
             uplinks: Vec::new(),
             teaming: Default::default(),
             private_vlans: Default::default(),
+            runtime: Default::default(),
             policy: Policy::default(),
         };
         let port = PortState {

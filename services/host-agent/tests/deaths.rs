@@ -88,6 +88,7 @@ async fn a_panic_stops_the_service() {
                 node: "test".to_owned(),
                 heartbeat: Duration::from_secs(10),
                 quiet: Duration::from_secs(10),
+                mode: dvs_schemas::TellMode::Push,
             },
             connect: server.args(),
         };

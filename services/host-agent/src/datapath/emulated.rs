@@ -144,6 +144,25 @@ impl Emulated {
         });
     }
 
+    /// A vNIC with a port's id is plugged in, as when its VM starts here. Frames
+    /// pass once the port is set.
+    pub fn plug(&self, switch: &SwitchName, port: &PortId) {
+        self.notices.tell(Notice::Plugged {
+            switch: switch.clone(),
+            port: port.clone(),
+            mac: None,
+        });
+    }
+
+    /// The vNIC is unplugged, as when its VM goes.
+    pub fn unplug(&self, switch: &SwitchName, port: &PortId) {
+        self.link(switch, port, Link::Down);
+        self.notices.tell(Notice::Unplugged {
+            switch: switch.clone(),
+            port: port.clone(),
+        });
+    }
+
     /// [`Datapath::read`] without its latency.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use dvs_schemas::v1::{
     ApplyReport, Changed, ClaimReply, ClaimRequest, Clobber, CountersOf, Drift, EventAck,
-    Heartbeat, Hello, HelloReply, Live, LiveReply, Plan, ReleaseReply, ReleaseRequest, Remove,
-    RemoveReport, Settled,
+    EventNotice, Fetch, Fetched, Heartbeat, Hello, HelloReply, Live, LiveReply, Plan, ReleaseReply,
+    ReleaseRequest, Remove, RemoveReport, Settled, V1,
 };
 use dvs_schemas::{Format, PortId, Problem, SwitchName};
 
@@ -61,6 +61,13 @@ pub enum HostEvent {
     Live {
         /// The question.
         message: Live,
+        /// Who asks.
+        asker: Arc<Asker>,
+    },
+    /// What was a notice about?
+    Fetch {
+        /// The question.
+        message: Fetch,
         /// Who asks.
         asker: Arc<Asker>,
     },
@@ -180,6 +187,8 @@ pub enum Answer {
     Plan(Plan),
     /// To a live read.
     Live(LiveReply),
+    /// To a fetch.
+    Fetched(Fetched),
     /// The question can't be answered.
     Problem(Problem),
 }
@@ -191,6 +200,8 @@ pub enum RuntimeEvent {
     Changed(Changed),
     /// Busy states stopped changing.
     Settled(Settled),
+    /// One of the two, to be fetched.
+    Notice(EventNotice),
 }
 
 impl RuntimeEvent {
@@ -200,6 +211,35 @@ impl RuntimeEvent {
         match self {
             Self::Changed(event) => event.seq,
             Self::Settled(event) => event.seq,
+            Self::Notice(event) => event.seq,
+        }
+    }
+
+    /// The event without what it tells.
+    #[must_use]
+    pub fn notice(&self) -> EventNotice {
+        match self {
+            Self::Changed(event) => {
+                let there = event.ports.iter().map(|state| &state.port);
+                let gone = event.gone.iter().map(|gone| &gone.port);
+                EventNotice {
+                    v: V1,
+                    host: event.host.clone(),
+                    session: event.session,
+                    seq: event.seq,
+                    at: event.at,
+                    ports: there.chain(gone).cloned().collect(),
+                }
+            }
+            Self::Settled(event) => EventNotice {
+                v: V1,
+                host: event.host.clone(),
+                session: event.session,
+                seq: event.seq,
+                at: event.at,
+                ports: event.counters.iter().map(|of| of.port.clone()).collect(),
+            },
+            Self::Notice(notice) => notice.clone(),
         }
     }
 
@@ -213,6 +253,7 @@ impl RuntimeEvent {
                 all.any(|about| about == port)
             }
             Self::Settled(event) => event.counters.iter().any(|of| of.port == *port),
+            Self::Notice(event) => event.ports.contains(port),
         }
     }
 }

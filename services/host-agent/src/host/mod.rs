@@ -10,6 +10,7 @@ mod admission;
 mod cycle;
 mod greeting;
 mod messages;
+mod pacing;
 mod plugging;
 mod questions;
 mod room;
@@ -18,11 +19,12 @@ mod telling;
 mod waiter;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_ledger::Decision;
 use dvs_schemas::v1::{self, Heartbeat, Hello, Link, Observed, V1};
-use dvs_schemas::{Epoch, HostName, PortId, Revision, SwitchName, Timestamp};
+use dvs_schemas::{Epoch, HostName, PortId, Revision, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
 
 use crate::datapath::{Drift, Notice, Part, Picture};
@@ -49,6 +51,8 @@ pub struct HostSettings {
     pub heartbeat: Duration,
     /// How long counters must stand still to count as settled.
     pub quiet: Duration,
+    /// How events are told, unless a switch says that they are to be fetched.
+    pub mode: TellMode,
 }
 
 /// The deciding code for one host.
@@ -125,6 +129,7 @@ impl HostCore {
                 let question = message;
                 self.effect(HostEffect::ReadLive { asker, question }, out);
             }
+            HostEvent::Fetch { message, asker } => self.fetched(&message, asker, out),
             HostEvent::Read(picture) => self.read(now, picture, out),
             HostEvent::Applied { number, outcome } => self.applied(now, number, outcome, out),
             HostEvent::Counted(counted) => self.counted(now, counted),
@@ -154,7 +159,7 @@ impl HostCore {
                     .answered(now, seq, outcome.ok(), &mut self.chance);
                 self.plugging.told(now, |port| self.telling.owes(port));
                 if self.plugging.is_settling() {
-                    self.telling.hurry(now);
+                    self.telling.hurry(now, &mut self.chance);
                 }
             }
         }
@@ -193,10 +198,15 @@ impl HostCore {
         if !ports.is_empty() {
             self.effect(HostEffect::Count(ports), out);
         }
+        self.telling.over(now, &mut self.chance);
         if !self.greeting.is_online() {
             return;
         }
         if let Some(event) = self.telling.send(now) {
+            let event = match self.mode() {
+                TellMode::Push => event,
+                TellMode::Notify => Arc::new(RuntimeEvent::Notice(event.notice())),
+            };
             self.effect(HostEffect::Tell(event), out);
         }
         let switches = &self.switches;
@@ -327,15 +337,25 @@ impl HostCore {
         Some(held.value.epoch)
     }
 
-    /// Tells the rare states of a port, if they are not what was told last.
+    /// Tells the states of a port, if they are not what was told last.
     fn tell(&mut self, now: Timestamp, switch: &SwitchName, port: &PortId) {
-        let state = self
-            .switches
-            .get(switch)
-            .zip(self.there.get(switch))
-            .and_then(|(held, there)| held.runtime(switch, there, port));
-        if let Some(state) = state {
-            self.telling.port(now, state, &mut self.chance);
+        let held = self.switches.get(switch);
+        let Some((held, there)) = held.zip(self.there.get(switch)) else {
+            return;
+        };
+        if let Some(state) = held.runtime(switch, there, port) {
+            let settings = held.runtime_settings();
+            self.telling.port(now, state, settings, &mut self.chance);
+        }
+    }
+
+    /// How events are told: one of any switch's, or of several.
+    fn mode(&self) -> TellMode {
+        let notify = |switch: &Switch| switch.runtime_settings().mode == TellMode::Notify;
+        if self.switches.values().any(notify) {
+            TellMode::Notify
+        } else {
+            self.settings.mode
         }
     }
 

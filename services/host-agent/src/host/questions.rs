@@ -7,13 +7,17 @@ use std::sync::Arc;
 
 use dvs_ledger::Decision;
 use dvs_schemas::v1::{
-    Clobber, CountersOf, FinalState, Link, Live, LiveReply, Plan, PlanOutcome, PortRuntime, V1,
+    Clobber, CountersOf, Fetch, Fetched, FinalState, Link, Live, LiveReply, Plan, PlanOutcome,
+    PortRuntime, V1,
 };
-use dvs_schemas::{PortId, Problem, ProblemCode, SwitchName, Timestamp};
+use dvs_schemas::{
+    PortId, Problem, ProblemCode, RuntimeClass, RuntimeField, SwitchName, Timestamp,
+};
 
 use super::admission::admitted_copy;
-use super::messages::{Answer, Asker, HostEffect, LivePicture};
+use super::messages::{Answer, Asker, HostEffect, LivePicture, RuntimeEvent};
 use super::room::Room;
+use super::switch::Switch;
 use super::{Effect, HostCore};
 use crate::changes::changes;
 use crate::datapath::DatapathError;
@@ -127,6 +131,7 @@ impl HostCore {
             at: now,
             ports: Vec::new(),
             counters: Vec::new(),
+            totals: Vec::new(),
             next: None,
         };
         let mut room = Room::new();
@@ -141,6 +146,29 @@ impl HostCore {
             last = Some(port);
         }
         reply
+    }
+
+    /// Says what a notice was about.
+    pub(super) fn fetched(&self, question: &Fetch, asker: Arc<Asker>, out: &mut Decision<Effect>) {
+        let Fetch {
+            v: V1,
+            session,
+            seq,
+        } = question;
+        let event = self.telling.under_way(*session, *seq);
+        let answer = match event.map(|event| &**event) {
+            Some(RuntimeEvent::Changed(event)) => Answer::Fetched(Fetched::Changed(event.clone())),
+            Some(RuntimeEvent::Settled(event)) => Answer::Fetched(Fetched::Settled(event.clone())),
+            Some(RuntimeEvent::Notice(_)) | None => Answer::Problem(
+                Problem::new(
+                    ProblemCode::NotFound,
+                    format!("event {seq} is not under way on host {}", self.host),
+                )
+                .at("seq")
+                .allow("the event of the newest notice that is not acknowledged"),
+            ),
+        };
+        self.effect(HostEffect::Answer { asker, answer }, out);
     }
 
     /// Counters were read, or not.
@@ -160,9 +188,17 @@ impl HostCore {
                 .and_then(|bridge| bridge.ports.get(port))
                 .is_none_or(|plugged| plugged.link == Link::Down)
         };
-        self.telling.counted(now, counted, down, &mut self.chance);
+        let switches = &self.switches;
+        let class = |switch: &SwitchName| {
+            let settings = switches.get(switch).map(Switch::runtime_settings);
+            settings.map_or(RuntimeClass::Busy, |settings| {
+                settings.class(RuntimeField::Counters)
+            })
+        };
+        self.telling
+            .counted(now, counted, down, class, &mut self.chance);
         if self.plugging.is_settling() {
-            self.telling.hurry(now);
+            self.telling.hurry(now, &mut self.chance);
         }
     }
 }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_schemas::v1::{Clobber, FinalState, MirrorState, PortRuntime};
 use dvs_schemas::{
-    MirrorDestination, MirrorName, MirrorPort, PortGroupName, PortId, Revision, SwitchName,
+    MirrorDestination, MirrorName, MirrorPort, PortGroupName, PortId, Revision, RuntimeSettings,
+    SwitchName, TellMode,
 };
 
 use crate::admit::{Touch, Touched};
@@ -77,6 +78,16 @@ impl Switch {
             planned: Revision::ZERO,
             observed: Revision::ZERO,
         }
+    }
+
+    /// How runtime state is told.
+    pub(super) fn runtime_settings(&self) -> &RuntimeSettings {
+        const NATURAL: &RuntimeSettings = &RuntimeSettings {
+            mode: TellMode::Push,
+            classes: BTreeMap::new(),
+        };
+        let settings = self.held.settings.as_ref();
+        settings.map_or(NATURAL, |settings| &settings.value.runtime)
     }
 
     pub(super) fn may_remove(&self) -> MayRemove<'_> {

@@ -10,10 +10,11 @@ use std::time::Duration;
 use dvs_schemas::v1::{
     Changed, Counters, CountersOf, EventAck, PortGone, PortRuntime, Settled, V1,
 };
-use dvs_schemas::{Epoch, HostName, PortId, SwitchName, Timestamp};
+use dvs_schemas::{Epoch, HostName, PortId, RuntimeClass, RuntimeSettings, SwitchName, Timestamp};
 use uuid::Uuid;
 
 use super::messages::RuntimeEvent;
+use super::pacing::Pacing;
 use super::room::Room;
 use crate::backoff::Backoff;
 
@@ -52,6 +53,8 @@ pub(super) struct Telling {
     busy: BTreeMap<(SwitchName, PortId), Option<Counters>>,
     /// When to look at them.
     look: Option<Timestamp>,
+    /// Changes that are told when they are over.
+    pacing: Pacing,
 }
 
 impl Telling {
@@ -70,6 +73,7 @@ impl Telling {
             due: None,
             busy: BTreeMap::new(),
             look: None,
+            pacing: Pacing::new(quiet),
         }
     }
 
@@ -84,7 +88,27 @@ impl Telling {
     }
 
     /// A port is like this now.
-    pub(super) fn port(&mut self, now: Timestamp, state: PortRuntime, chance: &mut fastrand::Rng) {
+    pub(super) fn port(
+        &mut self,
+        now: Timestamp,
+        state: PortRuntime,
+        settings: &RuntimeSettings,
+        chance: &mut fastrand::Rng,
+    ) {
+        let told = self.told.get(&state.port);
+        if let Some(state) = self.pacing.take(now, told, state, settings) {
+            self.tell(now, state, chance);
+        }
+    }
+
+    /// Tells what has stopped changing.
+    pub(super) fn over(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {
+        for state in self.pacing.over(now) {
+            self.tell(now, state, chance);
+        }
+    }
+
+    fn tell(&mut self, now: Timestamp, state: PortRuntime, chance: &mut fastrand::Rng) {
         if self.told.get(&state.port) == Some(&state) {
             return;
         }
@@ -104,6 +128,7 @@ impl Telling {
         chance: &mut fastrand::Rng,
     ) {
         self.busy.remove(&(switch.clone(), port.clone()));
+        self.pacing.forget(port);
         self.unsent.remove(port);
         self.told.remove(port);
         self.gone.insert(port.clone(), epoch);
@@ -130,23 +155,33 @@ impl Telling {
     }
 
     /// Counters were read: what did not move since the last look has settled,
-    /// and so has a port without a link.
+    /// and so has a port without a link. Where counters count as rare, they are
+    /// told at each look.
     pub(super) fn counted(
         &mut self,
         now: Timestamp,
         counted: Vec<(SwitchName, CountersOf)>,
         down: impl Fn(&SwitchName, &PortId) -> bool,
+        class: impl Fn(&SwitchName) -> RuntimeClass,
         chance: &mut fastrand::Rng,
     ) {
         for (switch, of) in counted {
             let is_down = down(&switch, &of.port);
+            let at_each_look = match class(&switch) {
+                RuntimeClass::Rare => true,
+                RuntimeClass::Busy | RuntimeClass::Auto => false,
+            };
             let key = (switch, of.port.clone());
             let before = self.busy.get(&key).copied().flatten();
-            if is_down || before == Some(of.counters) {
+            let stands = before == Some(of.counters);
+            if is_down || stands {
                 self.busy.remove(&key);
-                self.settled(now, of, chance);
             } else {
                 self.busy.insert(key, Some(of.counters));
+            }
+            let told = at_each_look && stands;
+            if (is_down || stands || at_each_look) && !told {
+                self.settled(now, of, chance);
             }
         }
         self.look = (!self.busy.is_empty()).then(|| now.after(self.quiet));
@@ -160,11 +195,19 @@ impl Telling {
             .flight
             .as_ref()
             .is_some_and(|event| event.is_about(port));
-        busy || settled || flies || self.unsent.contains(port) || self.gone.contains_key(port)
+        let waits = self.pacing.holds(port);
+        busy || settled
+            || flies
+            || waits
+            || self.unsent.contains(port)
+            || self.gone.contains_key(port)
     }
 
     /// Somebody waits for what is to be told.
-    pub(super) fn hurry(&mut self, now: Timestamp) {
+    pub(super) fn hurry(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {
+        for state in self.pacing.all() {
+            self.tell(now, state, chance);
+        }
         if self.flight.is_none() && self.has_more() {
             self.due = Some(now);
         }
@@ -217,7 +260,8 @@ impl Telling {
 
     pub(super) fn due(&self, online: bool) -> Option<Timestamp> {
         let send = self.due.filter(|_| online);
-        send.into_iter().chain(self.look).min()
+        let waiting = [send, self.look, self.pacing.due()];
+        waiting.into_iter().flatten().min()
     }
 
     /// The ports whose counters are to be read now.
@@ -227,6 +271,12 @@ impl Telling {
         }
         self.look = None;
         self.busy.keys().cloned().collect()
+    }
+
+    /// The event under way, if it is this one.
+    pub(super) fn under_way(&self, session: Uuid, seq: u64) -> Option<&Arc<RuntimeEvent>> {
+        let flight = self.flight.as_ref();
+        flight.filter(|event| self.session == session && event.seq() == seq)
     }
 
     /// The event to be sent now.

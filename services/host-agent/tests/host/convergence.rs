@@ -40,6 +40,7 @@ fn deliver_or_whole(rig: &mut Rig, message: &Message, publisher: &Publisher) -> 
         | Answer::Remove(_)
         | Answer::Plan(_)
         | Answer::Live(_)
+        | Answer::Fetched(_)
         | Answer::Problem(_) => false,
     });
     if refused {

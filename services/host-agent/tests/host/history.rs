@@ -65,6 +65,7 @@ fn settings() -> impl Strategy<Value = SwitchState> {
         uplinks: vec![id("eth0")],
         teaming: Default::default(),
         private_vlans: private_vlans(),
+        runtime: Default::default(),
         policy,
     })
 }

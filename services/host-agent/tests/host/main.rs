@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod classes;
 mod convergence;
 mod history;
 mod knowing;

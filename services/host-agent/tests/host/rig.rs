@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use dvs_ledger::{InMemoryBackend, Ledger, StorageBackend, turn};
 use dvs_schemas::v1::{
-    ApplyOutcome, ClaimRequest, Clobber, Drift, Heartbeat, Hello, Live, ReleaseRequest, Remove,
-    RemoveOutcome, V1,
+    ApplyOutcome, ClaimRequest, Clobber, Drift, Fetch, Heartbeat, Hello, Live, ReleaseRequest,
+    Remove, RemoveOutcome, V1,
 };
-use dvs_schemas::{Format, HostName, PortId, SwitchName, Timestamp};
+use dvs_schemas::{Format, HostName, PortId, SwitchName, TellMode, Timestamp};
 use host_agent::core::Agent;
 use host_agent::datapath::{Behaviour, DatapathError, Emulated, Notice};
 use host_agent::held::HeldSwitch;
@@ -84,6 +84,7 @@ fn load(ledger: &Ledger, host: &HostName, run: u128) -> Agent {
         node: "rig".to_owned(),
         heartbeat: HEARTBEAT,
         quiet: QUIET,
+        mode: TellMode::Push,
     };
     Agent::load(ledger, &BTreeSet::from([host.clone()]), &settings, 7).unwrap()
 }
@@ -320,6 +321,20 @@ impl Rig {
                 v: V1,
                 port: port.map(id),
                 after,
+            },
+            asker: self.asker(),
+        };
+        self.event(event);
+        self.answer(self.asked).unwrap()
+    }
+
+    /// Asks what a notice was about.
+    pub(crate) fn fetch(&mut self, session: Uuid, seq: u64) -> Answer {
+        let event = HostEvent::Fetch {
+            message: Fetch {
+                v: V1,
+                session,
+                seq,
             },
             asker: self.asker(),
         };

@@ -16,23 +16,23 @@ use crate::rig::{QUIET, Rig, id};
 use crate::versions::{access, one, settings, site};
 
 /// Longer than any event lingers.
-const SOON: Duration = Duration::from_secs(1);
+pub(crate) const SOON: Duration = Duration::from_secs(1);
 
-fn changed(event: &RuntimeEvent) -> &Changed {
+pub(crate) fn changed(event: &RuntimeEvent) -> &Changed {
     match event {
         RuntimeEvent::Changed(changed) => changed,
-        RuntimeEvent::Settled(_) => panic!("{event:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
-fn settled(event: &RuntimeEvent) -> &Settled {
+pub(crate) fn settled(event: &RuntimeEvent) -> &Settled {
     match event {
         RuntimeEvent::Settled(settled) => settled,
-        RuntimeEvent::Changed(_) => panic!("{event:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
-fn acknowledge(rig: &mut Rig) {
+pub(crate) fn acknowledge(rig: &mut Rig) {
     let seq = rig.told.last().unwrap().seq();
     rig.event(HostEvent::Acknowledged {
         seq,
@@ -40,7 +40,7 @@ fn acknowledge(rig: &mut Rig) {
     });
 }
 
-fn traffic(rig: &mut Rig, port: &str, bytes: u64) {
+pub(crate) fn traffic(rig: &mut Rig, port: &str, bytes: u64) {
     let more = Counters {
         ingress_packets: 1,
         ingress_bytes: bytes,
@@ -79,7 +79,7 @@ fn what_somebody_else_changed_is_told_with_its_values() {
 }
 
 /// A connected host with the site, which has told of it.
-fn told() -> (Rig, Publisher) {
+pub(crate) fn told() -> (Rig, Publisher) {
     let (mut rig, publisher) = (Rig::new(), site());
     rig.event(HostEvent::Connected);
     rig.send(&publisher.full());

@@ -18,6 +18,7 @@ pub(crate) fn settings(mtu: u16) -> SwitchState {
         uplinks: Vec::new(),
         teaming: Default::default(),
         private_vlans: private_vlans(),
+        runtime: Default::default(),
         policy: Policy::default(),
     }
 }
