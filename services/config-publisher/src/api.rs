@@ -29,6 +29,10 @@ pub enum Endpoint {
     Render,
     /// Push full states.
     Resync,
+    /// Connect a vNIC.
+    Connect,
+    /// Place a port elsewhere.
+    Move,
     /// End a connection.
     Disconnect,
     /// Be a port's host.
@@ -37,11 +41,13 @@ pub enum Endpoint {
     Release,
     /// A host is there.
     Hello,
+    /// A host will never come back.
+    Forget,
     /// Show hosts.
     Hosts,
 }
 
-const ENDPOINTS: [(Endpoint, &str, &str); 10] = [
+const ENDPOINTS: [(Endpoint, &str, &str); 13] = [
     (
         Endpoint::Apply,
         subjects::CONFIG_APPLY,
@@ -68,6 +74,16 @@ const ENDPOINTS: [(Endpoint, &str, &str); 10] = [
         "Pushes full states again, to all hosts or one",
     ),
     (
+        Endpoint::Connect,
+        subjects::PORT_CONNECT,
+        "Connects a vNIC to a port, on the vNIC's host",
+    ),
+    (
+        Endpoint::Move,
+        subjects::PORT_MOVE,
+        "Places a port on another host",
+    ),
+    (
         Endpoint::Disconnect,
         subjects::PORT_DISCONNECT,
         "Ends the connection of a vNIC with a port",
@@ -86,6 +102,11 @@ const ENDPOINTS: [(Endpoint, &str, &str); 10] = [
         Endpoint::Hello,
         subjects::HOST_HELLO,
         "A host came; its full states follow",
+    ),
+    (
+        Endpoint::Forget,
+        subjects::HOST_FORGET,
+        "A host will never come back: its ports are on no host, and nothing is owed to it",
     ),
     (
         Endpoint::Hosts,
@@ -140,10 +161,13 @@ fn read(endpoint: Endpoint, payload: &[u8]) -> Result<Request, Problem> {
         Endpoint::Get => Request::Get(filters(payload)?),
         Endpoint::Render => Request::Render(codec::decode(payload)?.1),
         Endpoint::Resync => Request::Resync(filters(payload)?),
+        Endpoint::Connect => Request::Connect(codec::decode(payload)?.1),
+        Endpoint::Move => Request::Move(codec::decode(payload)?.1),
         Endpoint::Disconnect => Request::Disconnect(codec::decode(payload)?.1),
         Endpoint::Claim => Request::Claim(codec::decode(payload)?.1),
         Endpoint::Release => Request::Release(codec::decode(payload)?.1),
         Endpoint::Hello => Request::Hello(codec::decode(payload)?.1),
+        Endpoint::Forget => Request::Forget(codec::decode(payload)?.1),
         Endpoint::Hosts => Request::Hosts(filters(payload)?),
     })
 }
@@ -191,7 +215,7 @@ pub async fn hear(
     Ok(())
 }
 
-/// Tells the core whenever the bus is there, until `stop`.
+/// Tells the core whenever the bus comes and goes, until `stop`.
 pub async fn watch(bus: Bus, inbox: mpsc::Sender<Event>, stop: CancellationToken) {
     let mut connected = bus.connected();
     let mut watching = async || -> Option<()> {
@@ -200,6 +224,7 @@ pub async fn watch(bus: Bus, inbox: mpsc::Sender<Event>, stop: CancellationToken
             let max_payload = bus.max_payload();
             inbox.send(Event::Connected { max_payload }).await.ok()?;
             connected.wait_for(|connected| !*connected).await.ok()?;
+            inbox.send(Event::Disconnected).await.ok()?;
         }
     };
     stop.run_until_cancelled(watching()).await;

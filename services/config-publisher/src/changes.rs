@@ -208,6 +208,7 @@ impl Fields {
             uplinks,
             teaming,
             private_vlans,
+            runtime,
             policy,
         } = before;
         self.note("hosts", hosts, &after.hosts);
@@ -215,6 +216,7 @@ impl Fields {
         self.note("uplinks", uplinks, &after.uplinks);
         self.note("teaming", teaming, &after.teaming);
         self.note("private_vlans", private_vlans, &after.private_vlans);
+        self.note("runtime", runtime, &after.runtime);
         self.of_policy(policy, &after.policy);
     }
 
@@ -224,9 +226,11 @@ impl Fields {
             switch: _,
             policy,
             overridable,
+            binding,
         } = before;
         self.of_policy(policy, &after.policy);
         self.note("overridable", overridable, &after.overridable);
+        self.note("binding", binding, &after.binding);
     }
 
     fn of_port(&mut self, before: &PortDoc, after: &PortDoc) {

@@ -2,12 +2,25 @@
 //! Claims that wait for another host to let go of a port. They are in memory
 //! only: hosts claim again after each hello.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_schemas::v1::ClaimRequest;
-use dvs_schemas::{HostName, ObjectKey, PortId};
+use dvs_schemas::{HostName, ObjectKey, PortId, Timestamp};
 
 use crate::changes::{Change, ChangeSet, Object};
+
+/// A claim that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// What was asked.
+    pub claim: ClaimRequest,
+    /// When.
+    pub since: Timestamp,
+    /// When somebody placed the port on yet another host, if they did.
+    pub passed_over: Option<Timestamp>,
+    /// When it is to be looked at next, and not before.
+    look: Timestamp,
+}
 
 /// Claims that wait.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,50 +28,97 @@ pub struct Claims {
     /// One per port, and of the store's ports only, so there are never more
     /// than ports. The newest counts: a VM that is moved on before its first
     /// move is over will not come to where it was going.
-    waiting: BTreeMap<PortId, ClaimRequest>,
+    waiting: BTreeMap<PortId, Waiting>,
+    /// All of them, by when they are to be looked at: when a rack dies and its
+    /// VMs start elsewhere, thousands wait, and not each event may look at all.
+    looks: BTreeSet<(Timestamp, PortId)>,
 }
 
 impl Claims {
-    /// Notes that a claim waits, in place of one that waits already.
-    pub fn wait(&mut self, claim: ClaimRequest) {
-        self.waiting.insert(claim.port.clone(), claim);
+    /// Notes that a claim waits, in place of one that waits already. It is to be
+    /// looked at right away.
+    pub fn wait(&mut self, now: Timestamp, claim: ClaimRequest) {
+        let port = claim.port.clone();
+        self.take(&port);
+        self.looks.insert((now, port.clone()));
+        let waiting = Waiting {
+            claim,
+            since: now,
+            passed_over: None,
+            look: now,
+        };
+        self.waiting.insert(port, waiting);
+    }
+
+    /// When the first is to be looked at.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        self.looks.first().map(|(look, _)| *look)
+    }
+
+    /// One that is to be looked at by now.
+    #[must_use]
+    pub fn overdue(&self, now: Timestamp) -> Option<&Waiting> {
+        let (look, port) = self.looks.first()?;
+        (*look <= now).then(|| self.waiting.get(port)).flatten()
+    }
+
+    /// Looks at the claim that waits for a port again at that time.
+    pub fn look_at(&mut self, port: &PortId, time: Timestamp) {
+        if let Some(waiting) = self.waiting.get_mut(port) {
+            self.looks.remove(&(waiting.look, port.clone()));
+            waiting.look = time;
+            self.looks.insert((time, port.clone()));
+        }
     }
 
     /// Takes out the claim that waits for a port.
     pub fn take(&mut self, port: &PortId) -> Option<ClaimRequest> {
-        self.waiting.remove(port)
+        let Waiting { claim, look, .. } = self.waiting.remove(port)?;
+        self.looks.remove(&(look, port.clone()));
+        Some(claim)
     }
 
     /// Ends a host's wait for a port; false if it does not wait.
     pub fn withdraw(&mut self, port: &PortId, host: &HostName) -> bool {
-        let waits = self
-            .waiting
-            .get(port)
-            .is_some_and(|claim| claim.host == *host);
-        waits && self.waiting.remove(port).is_some()
+        let waiting = self.waiting.get(port);
+        waiting.is_some_and(|waiting| waiting.claim.host == *host) && self.take(port).is_some()
     }
 
     /// Ends all waits of a host.
     pub fn forget(&mut self, host: &HostName) {
-        self.waiting.retain(|_, claim| claim.host != *host);
+        let looks = &mut self.looks;
+        self.waiting.retain(|port, waiting| {
+            let stays = waiting.claim.host != *host;
+            if !stays {
+                looks.remove(&(waiting.look, port.clone()));
+            }
+            stays
+        });
     }
 
     /// Ends the waits for ports that are gone, or that are where they were
-    /// waited for.
-    pub fn settle(&mut self, changes: &ChangeSet) {
+    /// waited for. A port that was placed elsewhere is that host's, there or
+    /// not, before its silence counts; one that is nowhere now is free for who
+    /// waits.
+    pub fn settle(&mut self, now: Timestamp, changes: &ChangeSet) {
         if self.waiting.is_empty() {
             return; // as it mostly is
         }
         for change in &changes.0 {
             match (change, change.key()) {
                 (Change::Delete { .. }, ObjectKey::Port(port)) => {
-                    self.waiting.remove(&port);
+                    self.take(&port);
                 }
                 (Change::Create(after) | Change::Update { after, .. }, ObjectKey::Port(port)) => {
-                    if let Object::Port(placed) = after
-                        && let Some(host) = &placed.document.host
-                    {
-                        self.withdraw(&port, host);
+                    let Some(host) = host_of(after) else {
+                        self.look_at(&port, now);
+                        continue;
+                    };
+                    let moved = change.before().and_then(host_of) != Some(host);
+                    self.withdraw(&port, host);
+                    if let (true, Some(waiting)) = (moved, self.waiting.get_mut(&port)) {
+                        waiting.passed_over = Some(now);
                     }
                 }
                 (
@@ -67,5 +127,13 @@ impl Claims {
                 ) => {}
             }
         }
+    }
+}
+
+/// The host that a port is on.
+fn host_of(object: &Object) -> Option<&HostName> {
+    match object {
+        Object::Port(placed) => placed.document.host.as_ref(),
+        Object::Switch(_) | Object::PortGroup(_) | Object::MirrorSession(_) => None,
     }
 }

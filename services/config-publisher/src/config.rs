@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dvs_schemas::codec::{Format, encode};
 use dvs_schemas::{
     HostName, MirrorName, MirrorSessionDoc, ObjectKey, PortGroupDoc, PortGroupName, PortId,
-    Revision, SwitchDoc, SwitchName,
+    Revision, SwitchDoc, SwitchName, VnicId,
 };
 use serde::Serialize;
 
@@ -71,6 +71,8 @@ pub struct Config {
     groups: BTreeMap<SwitchName, BTreeMap<PortGroupName, Entry<PortGroupDoc>>>,
     mirrors: BTreeMap<SwitchName, BTreeMap<MirrorName, Entry<MirrorSessionDoc>>>,
     ports: BTreeMap<PortId, Entry<Placed>>,
+    /// The port of each connected vNIC.
+    vnics: BTreeMap<VnicId, PortId>,
     indices: BTreeMap<SwitchName, Index>,
 }
 
@@ -151,6 +153,12 @@ impl Config {
     #[must_use]
     pub fn port(&self, id: &PortId) -> Option<&Entry<Placed>> {
         self.ports.get(id)
+    }
+
+    /// The port that a vNIC is connected to.
+    #[must_use]
+    pub fn port_with(&self, vnic: &VnicId) -> Option<&PortId> {
+        self.vnics.get(vnic)
     }
 
     /// All ports.
@@ -321,6 +329,7 @@ impl Config {
             bytes,
         };
         if let Some(old) = self.ports.remove(&id) {
+            self.part(&old);
             self.indices
                 .entry(old.value.document.switch.clone())
                 .or_default()
@@ -330,7 +339,20 @@ impl Config {
             .entry(entry.value.document.switch.clone())
             .or_default()
             .put_port(&entry);
+        if let Some(vnic) = &entry.value.document.vnic {
+            self.vnics.insert(vnic.clone(), id.clone());
+        }
         self.ports.insert(id, entry);
+    }
+
+    /// Forgets which vNIC a port had, unless another has it by now.
+    fn part(&mut self, entry: &Entry<Placed>) {
+        let document = &entry.value.document;
+        if let Some(vnic) = &document.vnic
+            && self.vnics.get(vnic) == Some(&document.name)
+        {
+            self.vnics.remove(vnic);
+        }
     }
 
     /// Removes an object; nothing happens if it is not there.
@@ -349,9 +371,11 @@ impl Config {
                 self.index_shrinks(&doc.switch, taken);
             }
             Object::Port(port) => {
-                if let Some(entry) = self.ports.remove(&port.document.name)
-                    && let Some(index) = self.indices.get_mut(&entry.value.document.switch)
-                {
+                let Some(entry) = self.ports.remove(&port.document.name) else {
+                    return;
+                };
+                self.part(&entry);
+                if let Some(index) = self.indices.get_mut(&entry.value.document.switch) {
                     index.take_port(&entry);
                     self.index_shrinks(&entry.value.document.switch, 0);
                 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    ApplyReply, ApplyReport, ApplyRequest, ClaimReply, ClaimRequest, Clobber, DeleteRequest,
-    DisconnectReply, DisconnectRequest, DryRunReply, GetReply, GetRequest, Heartbeat, Hello,
-    HelloReply, HostListReply, HostListRequest, Plan, PutReply, ReleaseReply, ReleaseRequest,
-    Remove, RemoveReport, RenderReply, RenderRequest, ResyncReply, ResyncRequest, RetryPut,
+    ApplyReply, ApplyReport, ApplyRequest, ClaimReply, ClaimRequest, Clobber, ConnectRequest,
+    DeleteRequest, DisconnectReply, DisconnectRequest, DryRunReply, ForgetReply, ForgetRequest,
+    GetReply, GetRequest, Heartbeat, Hello, HelloReply, HostListReply, HostListRequest,
+    MoveRequest, Plan, PutReply, ReleaseReply, ReleaseRequest, Remove, RemoveReport, RenderReply,
+    RenderRequest, ResyncReply, ResyncRequest, RetryPut,
 };
 use dvs_schemas::{HostName, Problem};
 pub use dvs_transport::endpoint::ReplyToken;
@@ -30,6 +31,10 @@ pub enum Request {
     Render(RenderRequest),
     /// Push full states.
     Resync(ResyncRequest),
+    /// Connect a vNIC.
+    Connect(ConnectRequest),
+    /// Place a port elsewhere.
+    Move(MoveRequest),
     /// End a connection.
     Disconnect(DisconnectRequest),
     /// Be a port's host.
@@ -38,6 +43,8 @@ pub enum Request {
     Release(ReleaseRequest),
     /// A host is there.
     Hello(Hello),
+    /// A host will never come back.
+    Forget(ForgetRequest),
     /// Show hosts.
     Hosts(HostListRequest),
 }
@@ -73,6 +80,8 @@ pub enum Event {
         /// Bytes that it takes in one message.
         max_payload: usize,
     },
+    /// The bus is away.
+    Disconnected,
 }
 
 /// How a call to one host ended.
@@ -142,7 +151,7 @@ pub enum Call {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Reply {
-    /// To an apply or a delete.
+    /// To an apply, a delete, a connect or a move.
     Applied(ApplyReply),
     /// To the same with `dry_run`.
     DryRun(DryRunReply),
@@ -160,6 +169,8 @@ pub enum Reply {
     Released(ReleaseReply),
     /// To a hello.
     Hello(HelloReply),
+    /// To a word that a host will never come back.
+    Forgotten(ForgetReply),
     /// To a list of hosts.
     Hosts(HostListReply),
 }

@@ -46,6 +46,9 @@ pub struct Host {
     pub entry: HostEntry,
     observed: BTreeMap<SwitchName, Told>,
     sign: Sign,
+    /// Since when signs of life would come; none while the bus is away, and
+    /// nobody becomes absent then.
+    listening: Option<Timestamp>,
     /// The full push that answers its hello, while that is under way.
     greeting: Option<(Uuid, PushId)>,
 }
@@ -119,9 +122,21 @@ impl Fleet {
     pub fn listen(&mut self, now: Timestamp) {
         self.roster = None;
         for host in self.hosts.values_mut() {
+            host.listening.get_or_insert(now);
             match host.sign {
                 Sign::None => host.sign = Sign::Awaited { since: now },
                 Sign::Awaited { .. } | Sign::Heard { .. } => {}
+            }
+        }
+    }
+
+    /// The bus is away: who falls silent may be there. Who was absent before
+    /// stays so.
+    pub fn stop_listening(&mut self, now: Timestamp) {
+        self.roster = None;
+        for host in self.hosts.values_mut() {
+            if Host::presence(Some(host), now) != Presence::Absent {
+                host.listening = None;
             }
         }
     }
@@ -175,6 +190,12 @@ impl Fleet {
         Host::presence(self.hosts.get(host), now)
     }
 
+    /// The last moment at which a known host is not absent, if there is one.
+    #[must_use]
+    pub fn waited_until(&self, host: &HostName) -> Option<Timestamp> {
+        self.hosts.get(host)?.waited_until()
+    }
+
     /// Takes in a hello.
     pub fn greet(&mut self, now: Timestamp, hello: &Hello) -> Greeted {
         let short = |text: &str| text.chars().take(WORDS).collect();
@@ -191,6 +212,7 @@ impl Fleet {
         let host = self.hosts.entry(hello.host.clone());
         let host = host.or_insert_with(|| Host::unheard(entry.clone()));
         host.entry = entry;
+        host.listening.get_or_insert(now);
         let interval = match host.sign {
             Sign::None | Sign::Awaited { .. } => FIRST_INTERVAL,
             Sign::Heard { interval, .. } => interval.max(FIRST_INTERVAL),
@@ -205,6 +227,12 @@ impl Fleet {
             }
         }
         greeted
+    }
+
+    /// Forgets a host.
+    pub fn forget(&mut self, host: &HostName) {
+        self.roster = None;
+        self.hosts.remove(host);
     }
 
     /// Whether this run of the host's agent said its hello to another ledger
@@ -290,6 +318,7 @@ impl Host {
         }
         match host.sign {
             Sign::None | Sign::Awaited { .. } => Presence::Unknown,
+            Sign::Heard { at, interval } if now > at.after(interval * MISSED) => Presence::Unknown,
             Sign::Heard { .. } => Presence::Present,
         }
     }
@@ -311,11 +340,13 @@ impl Host {
 
     /// The last moment at which the host is not absent, if there is one.
     fn waited_until(&self) -> Option<Timestamp> {
-        match self.sign {
-            Sign::None => None,
-            Sign::Awaited { since } => Some(since.after(FIRST_INTERVAL * MISSED)),
-            Sign::Heard { at, interval } => Some(at.after(interval * MISSED)),
-        }
+        let listening = self.listening?;
+        let (since, interval) = match self.sign {
+            Sign::None => return None,
+            Sign::Awaited { since } => (since, FIRST_INTERVAL),
+            Sign::Heard { at, interval } => (at, interval),
+        };
+        Some(since.max(listening).after(interval * MISSED))
     }
 
     /// Why a push need not wait for a host; none if it must.
@@ -339,6 +370,7 @@ impl Host {
             entry,
             observed: BTreeMap::new(),
             sign: Sign::None,
+            listening: None,
             greeting: None,
         }
     }

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use dvs_schemas::v1::{Attempt, RepushKey, RetryPut, RipKey, Settlement, V1};
-use dvs_schemas::{Revision, StoreId, Timestamp};
+use dvs_schemas::v1::{Attempt, Forgotten, RepushKey, RetryPut, RipKey, Settlement, V1};
+use dvs_schemas::{HostName, Revision, StoreId, Timestamp};
 use fastrand::Rng;
 
 use crate::pushes::Push;
@@ -37,6 +37,7 @@ struct Load {
     repush: BTreeMap<RepushKey, Missed>,
     rip: BTreeMap<RipKey, Missed>,
     settled: BTreeMap<RepushKey, Revision>,
+    forgotten: BTreeMap<HostName, Revision>,
     records: Vec<PushId>,
 }
 
@@ -112,6 +113,11 @@ impl Courier {
                 error: lag.why.clone(),
             };
             keep_newest(&mut self.queued.rip, key, missed);
+        }
+        for (host, revision) in &push.forgotten {
+            any = true;
+            self.missed.retain(|key, _| key.host != *host);
+            self.queued.forget(host, *revision);
         }
         if !any {
             return records;
@@ -251,6 +257,15 @@ impl Load {
         keep_newest(&mut self.repush, key, Missed { revision, error });
     }
 
+    /// The host will never come back: what it missed before is of no use.
+    fn forget(&mut self, host: &HostName, revision: Revision) {
+        let of_use = |of: &HostName, missed: &Missed| of != host || missed.revision >= revision;
+        self.repush.retain(|key, missed| of_use(&key.host, missed));
+        self.rip.retain(|key, missed| of_use(&key.host, missed));
+        let known = self.forgotten.entry(host.clone()).or_default();
+        *known = revision.max(*known);
+    }
+
     /// Hosts and switches of which retry gets entries.
     fn missed(&self) -> BTreeSet<RepushKey> {
         let rip = self.rip.keys().map(over);
@@ -267,6 +282,7 @@ impl Load {
             repush,
             rip,
             settled,
+            forgotten,
             records,
         } = self;
         let mut packing = Packing {
@@ -299,6 +315,11 @@ impl Load {
                 switch,
                 revision,
             });
+        }
+        for (host, revision) in forgotten {
+            let bytes = host.as_str().len();
+            let put = packing.put(bytes);
+            put.forgotten.push(Forgotten { host, revision });
         }
         Sending {
             puts: packing.puts,

@@ -31,6 +31,11 @@ struct Cli {
     /// How long a host may take to answer a push.
     #[arg(long, env = "DVS_PUSH_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = positive)]
     push_timeout: Duration,
+    /// How long a port's host may be absent (that is, three heartbeats missed)
+    /// before another host, on which the port is plugged in, gets it. Until
+    /// then, and with the old host there, that takes its release or a move.
+    #[arg(long, env = "DVS_TAKE_OVER", value_name = "DURATION", default_value = "1m", value_parser = positive)]
+    take_over: Duration,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -40,10 +45,12 @@ fn main() -> ExitCode {
         service,
         connect,
         push_timeout,
+        take_over,
         command,
     } = Cli::parse();
     let settings = Settings {
         push_timeout,
+        take_over,
         seed: fastrand::u64(..),
         ..Settings::default()
     };

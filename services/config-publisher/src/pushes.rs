@@ -78,6 +78,8 @@ pub struct Push {
     pub rip: BTreeMap<RipKey, Lag>,
     /// Wholes that are.
     pub settled: Vec<Settled>,
+    /// Hosts that will never come back.
+    pub forgotten: BTreeMap<HostName, Revision>,
 }
 
 /// A push and the messages that start it.
@@ -115,6 +117,7 @@ pub fn begin(
         repush: BTreeMap::new(),
         rip: BTreeMap::new(),
         settled: Vec::new(),
+        forgotten: record.forgotten.clone(),
     };
     let mut builder = Builder {
         view,
@@ -203,6 +206,10 @@ impl Builder<'_> {
                 continue;
             };
             if let Some(why) = self.away(host) {
+                // Forgotten meanwhile.
+                if !self.view.expects(switch, host) {
+                    continue;
+                }
                 for RemovedPort { port, revision } in remove.ports {
                     let key = RipKey {
                         host: host.clone(),

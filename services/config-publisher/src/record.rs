@@ -32,6 +32,10 @@ pub struct Record {
     pub revision: Revision,
     /// By switch.
     pub switches: BTreeMap<SwitchName, Owed>,
+    /// Hosts that were forgotten, with the commit that did it. They are owed
+    /// nothing, and retry is to know.
+    #[serde(default)]
+    pub forgotten: BTreeMap<HostName, Revision>,
 }
 
 /// What is owed to the hosts of one switch.
@@ -95,7 +99,19 @@ impl Record {
     /// True if nothing is owed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.switches.is_empty()
+        self.switches.is_empty() && self.forgotten.is_empty()
+    }
+
+    /// Whatever is owed to a host, it will never come for it.
+    pub fn forget(&mut self, host: &HostName, revision: Revision) {
+        self.revision = self.revision.max(revision);
+        for owed in self.switches.values_mut() {
+            owed.ports.remove(host);
+            owed.removals.remove(host);
+            owed.whole.remove(host);
+        }
+        self.switches.retain(|_, owed| !owed.is_empty());
+        self.forgotten.insert(host.clone(), revision);
     }
 
     /// A record that owes hosts the whole of switches.
@@ -108,16 +124,28 @@ impl Record {
         for (switch, host) in pairs {
             switches.entry(switch).or_default().whole.insert(host);
         }
-        Self { revision, switches }
+        Self {
+            revision,
+            switches,
+            forgotten: BTreeMap::new(),
+        }
     }
 
     /// Adds what another change owes. What is pushed is the present state of all
     /// that either names, so one push does for both.
     pub fn join(&mut self, other: Self) {
-        let Self { revision, switches } = other;
+        let Self {
+            revision,
+            switches,
+            forgotten,
+        } = other;
         self.revision = self.revision.max(revision);
         for (switch, owed) in switches {
             self.switches.entry(switch).or_default().join(owed);
+        }
+        for (host, revision) in forgotten {
+            let newest = self.forgotten.entry(host).or_default();
+            *newest = revision.max(*newest);
         }
     }
 
@@ -138,7 +166,11 @@ impl Record {
         }
         let mut switches = owing.switches;
         switches.retain(|_, owed| !owed.is_empty());
-        Self { revision, switches }
+        Self {
+            revision,
+            switches,
+            forgotten: BTreeMap::new(),
+        }
     }
 
     /// Enters the commit as wanted by whom it concerns.

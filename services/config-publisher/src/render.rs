@@ -26,6 +26,7 @@ pub(crate) fn settings_of(revision: Revision, doc: &SwitchDoc) -> Versioned<Swit
         uplinks,
         teaming,
         private_vlans,
+        runtime,
         policy,
     } = doc;
     Versioned {
@@ -35,6 +36,7 @@ pub(crate) fn settings_of(revision: Revision, doc: &SwitchDoc) -> Versioned<Swit
             uplinks: uplinks.clone(),
             teaming: *teaming,
             private_vlans: private_vlans.clone(),
+            runtime: runtime.clone(),
             policy: policy.clone(),
         },
     }
@@ -47,6 +49,7 @@ pub(crate) fn group_of(revision: Revision, doc: &PortGroupDoc) -> Versioned<Port
         switch: _,
         policy,
         overridable: _,
+        binding: _,
     } = doc;
     Versioned {
         revision,
@@ -140,6 +143,12 @@ impl<'a> View<'a> {
             revision: self.revision,
             state,
         }
+    }
+
+    /// Whether a host ever was there, or is to come.
+    #[must_use]
+    pub fn expects(&self, switch: &SwitchName, host: &HostName) -> bool {
+        self.fleet.knows(host) || self.is_member(switch, host)
     }
 
     fn is_member(&self, switch: &SwitchName, host: &HostName) -> bool {

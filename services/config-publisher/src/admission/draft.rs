@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dvs_schemas::{ObjectKey, PortGroupDoc, PortGroupName, PortId, SwitchDoc, SwitchName};
+use dvs_schemas::{ObjectKey, PortGroupDoc, PortGroupName, PortId, SwitchDoc, SwitchName, VnicId};
 
 use crate::changes::{Change, ChangeSet, Object, Placed};
 use crate::config::Config;
@@ -15,6 +15,8 @@ pub(super) struct Draft<'a> {
     pub(super) config: &'a Config,
     pub(super) fleet: &'a Fleet,
     named: BTreeMap<ObjectKey, (usize, Object)>,
+    /// The port of each vNIC that the request names, the first if it names two.
+    vnics: BTreeMap<VnicId, PortId>,
 }
 
 impl<'a> Draft<'a> {
@@ -23,11 +25,18 @@ impl<'a> Draft<'a> {
             config,
             fleet,
             named: BTreeMap::new(),
+            vnics: BTreeMap::new(),
         }
     }
 
     /// Adds what the request names at a place.
     pub(super) fn put(&mut self, at: usize, object: Object) {
+        if let Object::Port(Placed { document, .. }) = &object
+            && let Some(vnic) = &document.vnic
+        {
+            let port = self.vnics.entry(vnic.clone());
+            port.or_insert_with(|| document.name.clone());
+        }
         self.named.insert(object.key(), (at, object));
     }
 
@@ -68,6 +77,13 @@ impl<'a> Draft<'a> {
             Some((_, Object::Switch(_) | Object::PortGroup(_) | Object::MirrorSession(_)))
             | None => self.config.port(id).map(|entry| &entry.value),
         }
+    }
+
+    /// Another port that a vNIC is connected to, or would be.
+    pub(super) fn other_port(&self, vnic: &VnicId, port: &PortId) -> Option<&PortId> {
+        let named = self.vnics.get(vnic);
+        let held = self.config.port_with(vnic);
+        [named, held].into_iter().flatten().find(|of| *of != port)
     }
 
     /// What differs from the store. Keys sort by kind, in the order in which

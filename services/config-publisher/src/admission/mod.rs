@@ -5,19 +5,23 @@
 //! What was admitted stays consistent by itself: each document is held against
 //! the store as it will be, and each change against what depends on it.
 
+mod connecting;
 mod deletion;
 mod draft;
+mod forgetting;
 mod plugging;
 mod rules;
 
 use dvs_schemas::codec::REQUEST_MAX;
-use dvs_schemas::v1::{DisconnectRequest, ObjectRef};
-use dvs_schemas::{Document, Epoch, ObjectKey, Problem, ProblemCode, Revision, SwitchName, VnicId};
+use dvs_schemas::v1::ObjectRef;
+use dvs_schemas::{Document, Epoch, ObjectKey, Problem, ProblemCode, Revision, SwitchName};
 
 use crate::changes::{Change, ChangeSet, Object, Placed};
 use crate::config::{Config, Largest};
 use crate::fleet::Fleet;
+pub use connecting::{connect, disconnect, relocate};
 use draft::Draft;
+pub use forgetting::forget;
 pub use plugging::{Claimed, claim, release};
 
 /// What a full state's message takes beside its objects: field names, store,
@@ -84,41 +88,6 @@ pub fn delete(
     let found = sorted.into_iter().filter_map(|key| config.object(key));
     let changes = found.map(|(since, before)| Change::Delete { before, since });
     Ok(ChangeSet(changes.collect()))
-}
-
-/// What ending a connection changes, and the vNIC that was connected.
-///
-/// # Errors
-/// There is no such port, or another vNIC is connected.
-pub fn disconnect(
-    config: &Config,
-    request: &DisconnectRequest,
-) -> Result<(ChangeSet, Option<VnicId>), Problem> {
-    let DisconnectRequest { port, vnic } = request;
-    let of = ObjectKey::Port(port.clone());
-    let Some(entry) = config.port(port) else {
-        return Err(absent(&of).of(&of).at("port"));
-    };
-    let Some(connected) = &entry.value.document.vnic else {
-        return Ok((ChangeSet::default(), None));
-    };
-    if let Some(expected) = vnic
-        && expected != connected
-    {
-        let message = format!("vNIC {connected} is connected, not {expected}");
-        return Err(Problem::new(ProblemCode::Conflict, message)
-            .of(&of)
-            .at("vnic")
-            .allow(format!("{connected}, or leave vnic out")));
-    }
-    let mut after = entry.value.clone();
-    after.document.vnic = None;
-    let change = Change::Update {
-        before: Object::Port(entry.value.clone()),
-        since: entry.revision,
-        after: Object::Port(after),
-    };
-    Ok((ChangeSet(vec![change]), Some(connected.clone())))
 }
 
 /// Whether every host's full state still fits into one message of at most

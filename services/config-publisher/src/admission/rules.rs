@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use dvs_schemas::v1::DOCUMENTS_MAX;
 use dvs_schemas::{
     HostName, Hosts, MacAddr, MirrorDestination, MirrorSessionDoc, ObjectKey, Policy, PolicyField,
-    PortDoc, PortGroupDoc, PortId, Problem, ProblemCode, SwitchDoc, SwitchName, Vlan, VnicId,
+    PortDoc, PortGroupDoc, PortId, Problem, ProblemCode, SwitchDoc, SwitchName, Vlan,
 };
 
 use super::draft::Draft;
@@ -266,20 +266,28 @@ fn check_port(draft: &Draft<'_>, doc: &PortDoc) -> Result<(), Problem> {
         (Some(host), _) if !is_member(switch, draft.fleet, host) => {
             Err(outside(draft, switch, host))
         }
-        // A port that was released stays its vNIC's.
-        (None, Some(vnic)) if !is_connected(draft, doc, vnic) => {
-            let message = format!("vNIC {vnic} connects on a host, and the port is on none");
-            Err(Problem::invalid(message)
-                .at("vnic")
-                .allow("no vnic, or a host with it"))
-        }
-        (Some(_) | None, _) => Ok(()),
+        // Reserved: a port may be a vNIC's before that is plugged in anywhere,
+        // and stays so when it is not any more.
+        (Some(_) | None, _) => exclusive(draft, doc),
     }
 }
 
-fn is_connected(draft: &Draft<'_>, doc: &PortDoc, vnic: &VnicId) -> bool {
-    let before = draft.config.port(&doc.name);
-    before.is_some_and(|entry| entry.value.document.vnic.as_ref() == Some(vnic))
+/// A vNIC is connected to one port.
+fn exclusive(draft: &Draft<'_>, doc: &PortDoc) -> Result<(), Problem> {
+    let Some(vnic) = &doc.vnic else {
+        return Ok(());
+    };
+    let Some(other) = draft.other_port(vnic, &doc.name) else {
+        return Ok(());
+    };
+    Err(
+        conflict(format!("vNIC {vnic} is connected to port {other}"))
+            .at("vnic")
+            .allow(format!(
+                "another vNIC, or this one once it is disconnected from port {other} \
+                 (dvs.v1.port.disconnect)"
+            )),
+    )
 }
 
 fn outside(draft: &Draft<'_>, switch: &SwitchDoc, host: &HostName) -> Problem {

@@ -37,7 +37,7 @@ impl Publisher {
         if options.dry_run {
             return self.dry_run(now, to, changes, options, out);
         }
-        let record = self.make(changes, out)?;
+        let record = self.make(now, changes, out)?;
         let mut reply = replies::applied(self.config.revision(), changes, self.room() / 2);
         if record.is_empty() {
             reply.applied = wait.then(replies::nobody);
@@ -59,7 +59,7 @@ impl Publisher {
         out: &mut Out,
     ) -> Result<Option<Reply>, Problem> {
         let (changes, vnic) = admission::disconnect(&self.config, request)?;
-        let record = self.make(&changes, out)?;
+        let record = self.make(now, &changes, out)?;
         if !record.is_empty() {
             self.owe(now, record, Asker::Leaves, out);
         }
@@ -72,14 +72,19 @@ impl Publisher {
 
     /// Makes changes durable. Returns what they owe, which the same commit has
     /// to hold.
-    pub(super) fn make(&mut self, changes: &ChangeSet, out: &mut Out) -> Result<Record, Problem> {
+    pub(super) fn make(
+        &mut self,
+        now: Timestamp,
+        changes: &ChangeSet,
+        out: &mut Out,
+    ) -> Result<Record, Problem> {
         if changes.is_empty() {
             return Ok(Record::default());
         }
         let revision = self.config.revision().next();
         self.try_out(changes, revision)?;
         self.config.set_revision(revision);
-        self.claims.settle(changes);
+        self.claims.settle(now, changes);
         self.write(changes, revision, &mut out.writes);
         let record = Record::of(revision, changes, &self.fleet);
         record.want(&mut self.config, &self.fleet, &mut out.writes);

@@ -3,6 +3,7 @@
 //! ledger writes, pushes and replies out.
 
 mod change;
+mod forgetting;
 mod plugging;
 mod sending;
 mod whole;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use dvs_ledger::{Core, Decision, Ledger};
 use dvs_schemas::codec::REQUEST_MAX;
+use dvs_schemas::v1::{Deadline, Options, Wait};
 use dvs_schemas::{Problem, StoreId, Timestamp};
 use fastrand::Rng;
 
@@ -37,6 +39,9 @@ type Out = Decision<Effect>;
 pub struct Settings {
     /// How long hosts have to answer a push.
     pub push_timeout: Duration,
+    /// How long the holder of a port may be absent before a host that has the
+    /// port plugged in gets it.
+    pub take_over: Duration,
     /// Bytes that one message may have, until [`Event::Connected`] says what
     /// the bus takes.
     pub max_payload: usize,
@@ -51,6 +56,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             push_timeout: Duration::from_secs(5),
+            take_over: Duration::from_secs(60),
             max_payload: REQUEST_MAX,
             // Ten thousand hosts may be at one push and most of the way through
             // the one before. An answer that is awaited takes some 200 bytes,
@@ -179,11 +185,22 @@ impl Publisher {
                     admission::delete(&self.config, &request.objects, options.if_revision);
                 admitted.and_then(|changes| self.change(now, to, &changes, &options, out))
             }
+            Request::Connect(request) => {
+                let options = options(request.wait, request.timeout);
+                admission::connect(&self.config, &self.fleet, &request)
+                    .and_then(|changes| self.change(now, to, &changes, &options, out))
+            }
+            Request::Move(request) => {
+                let options = options(request.wait, request.timeout);
+                admission::relocate(&self.config, &self.fleet, &request)
+                    .and_then(|changes| self.change(now, to, &changes, &options, out))
+            }
             Request::Disconnect(request) => self.disconnect(now, &request, out),
             Request::Claim(request) => self.claim(now, request, out),
             Request::Release(request) => self.let_go(now, &request, out),
             Request::Get(request) => query::objects(&self.config, &request, room)
                 .map(|reply| Some(Reply::Objects(reply))),
+            Request::Forget(request) => self.forget_host(now, &request, out),
             Request::Hosts(request) => query::hosts(&self.config, &self.fleet, &request, now, room)
                 .map(|reply| Some(Reply::Hosts(reply))),
             Request::Render(request) => self
@@ -210,6 +227,14 @@ impl Publisher {
     }
 }
 
+fn options(wait: Option<Wait>, timeout: Option<Deadline>) -> Options {
+    Options {
+        wait,
+        timeout,
+        ..Options::default()
+    }
+}
+
 fn answer(out: &mut Out, to: ReplyToken, result: Result<Reply, Problem>) {
     let result = Box::new(result);
     out.effect(Effect::Reply { to, result });
@@ -226,11 +251,13 @@ impl Core for Publisher {
             Event::Outcomes { push, outcomes } => self.outcomes(now, push, outcomes, out),
             Event::HandedOver { number, result } => self.handed_over(now, number, &result, out),
             Event::Connected { max_payload } => self.connected(now, max_payload, out),
+            Event::Disconnected => self.fleet.stop_listening(now),
         }
+        self.take_over(now, out);
     }
 
     fn due(&self) -> Option<Timestamp> {
-        let bounds = [self.waits.due(), self.courier.due()];
+        let bounds = [self.waits.due(), self.courier.due(), self.claims.due()];
         bounds.into_iter().flatten().min()
     }
 
@@ -239,6 +266,7 @@ impl Core for Publisher {
             self.release(now, push, out);
             self.outbox.join(push);
         }
+        self.take_over(now, out);
         self.hand_over(now, out);
     }
 }

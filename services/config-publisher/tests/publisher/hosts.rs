@@ -175,6 +175,10 @@ fn a_host_that_stays_silent_after_a_start_is_absent_in_the_end() {
         "absent: not heard of since config-publisher started"
     );
     // The bus that comes and goes changes nothing of it.
+    desk.hear(Event::Disconnected);
+    assert_eq!(status(&mut desk, "h1").presence, Presence::Absent);
+    desk.pass(Duration::from_secs(3_600));
+    assert_eq!(status(&mut desk, "h2").presence, Presence::Unknown);
     desk.hear(Event::Connected {
         max_payload: 1_000_000,
     });

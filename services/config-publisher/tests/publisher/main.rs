@@ -3,8 +3,10 @@
 //! here waits, and the network is what each test says it is.
 #![allow(clippy::unwrap_used)]
 
+mod connecting;
 mod desk;
 mod dry_runs;
+mod forgetting;
 mod handovers;
 mod hosts;
 mod plugging;
@@ -15,3 +17,4 @@ mod queries;
 mod refusals;
 mod restarts;
 mod rushes;
+mod taking_over;

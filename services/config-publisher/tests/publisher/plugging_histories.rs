@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Random histories of claims, releases, moves, disconnections and crashes: a
-//! port has one host per epoch, a holder is never robbed by a claim, and what
-//! waits comes after.
+//! Random histories of claims, releases, connections, moves, deaths of hosts and
+//! crashes, held against a small model: a port has one host per epoch, a holder
+//! that lives is never robbed by a claim, what waits comes after, and no port is
+//! given away that is reserved for a vNIC.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use config_publisher::core::Settings;
 use config_publisher::events::{Reply, Request};
-use dvs_schemas::v1::{ClaimOutcome, ClaimRequest, DisconnectRequest, ReleaseRequest, V1};
+use dvs_schemas::v1::{
+    ClaimOutcome, ClaimRequest, ConnectRequest, DisconnectRequest, ForgetRequest, MoveRequest,
+    Presence, ReleaseRequest, V1,
+};
 use dvs_schemas::{Epoch, HostName, Hosts, PortId, Problem, VnicId};
 use proptest::prelude::*;
 
@@ -31,7 +37,12 @@ enum Step {
     /// The port's host, as it should.
     Unplug(usize),
     Place(usize, usize),
+    Move(usize, usize),
+    Connect(usize, u8, Option<usize>),
     Disconnect(usize),
+    /// So many minutes, in which these hosts live.
+    Pass(u64, Vec<usize>),
+    Forget(usize),
     Delete(usize),
     /// The switch is on the first so many hosts.
     Hosts(usize),
@@ -59,7 +70,13 @@ fn step() -> BoxedStrategy<Step> {
             .prop_map(|(host, port, named)| Step::Release(host, port, named)),
         4 => port().prop_map(Step::Unplug),
         2 => (port(), host()).prop_map(|(port, host)| Step::Place(port, host)),
+        2 => (port(), host()).prop_map(|(port, host)| Step::Move(port, host)),
+        3 => (port(), 0..2_u8, proptest::option::of(host()))
+            .prop_map(|(port, vnic, host)| Step::Connect(port, vnic, host)),
         1 => port().prop_map(Step::Disconnect),
+        2 => (1..6_u64, prop::collection::vec(host(), 0..HOSTS))
+            .prop_map(|(minutes, living)| Step::Pass(minutes, living)),
+        2 => host().prop_map(Step::Forget),
         1 => port().prop_map(Step::Delete),
         1 => (1..=HOSTS).prop_map(Step::Hosts),
         1 => (host(), 1..3_u8).prop_map(|(host, run)| Step::Hello(host, run)),
@@ -93,6 +110,8 @@ struct History {
     waiting: BTreeMap<PortId, (HostName, Option<VnicId>)>,
     /// The runs of agents that were sent their full state.
     runs: BTreeMap<HostName, u8>,
+    /// Whose each port is.
+    reserved: BTreeMap<PortId, VnicId>,
 }
 
 fn host(number: usize) -> HostName {
@@ -115,7 +134,7 @@ fn seen(desk: &Desk, id: &PortId) -> Option<Seen> {
 fn members(desk: &Desk) -> BTreeSet<HostName> {
     let config = desk.publisher.config();
     match &config.switch(&name("prod")).unwrap().value.hosts {
-        Hosts::All => (1..=HOSTS).map(host).collect(),
+        Hosts::All => desk.publisher.fleet().names().cloned().collect(),
         Hosts::Only(hosts) => hosts.iter().cloned().collect(),
     }
 }
@@ -127,6 +146,15 @@ fn epoch(named: Named, seen: Option<&Seen>) -> Option<Epoch> {
         Named::Present => Some(present),
         Named::Past(back) => Some(Epoch(present.0.saturating_sub(back))),
     }
+}
+
+/// True if a vNIC is connected to another port than this.
+fn elsewhere(desk: &Desk, vnic: Option<&VnicId>, id: &PortId) -> bool {
+    let others = (0..PORTS.len()).map(port).filter(|other| other != id);
+    vnic.is_some()
+        && others
+            .filter_map(|other| seen(desk, &other))
+            .any(|other| other.vnic.as_ref() == vnic)
 }
 
 fn expected(desk: &Desk, request: &ClaimRequest) -> Expected {
@@ -141,14 +169,24 @@ fn expected(desk: &Desk, request: &ClaimRequest) -> Expected {
     let other_vnic = vnic.is_some() && request.vnic.is_some() && vnic != request.vnic;
     if !members(desk).contains(&request.host) {
         return Expected::Refused("host");
-    } else if other_vnic {
+    } else if other_vnic || elsewhere(desk, request.vnic.as_ref(), &request.port) {
         return Expected::Refused("vnic");
     } else if holder.as_ref() == Some(&request.host) {
         return Expected::Granted;
     } else if request.epoch.is_some_and(|named| named != epoch) {
         return Expected::Refused("epoch");
     }
-    holder.map_or(Expected::Granted, Expected::Waits)
+    match holder {
+        Some(holder) if !is_dead(desk, &holder) => Expected::Waits(holder),
+        Some(_) | None => Expected::Granted,
+    }
+}
+
+/// Whether a host was silent for long enough to be robbed. One that nobody
+/// knows is silent from the claim on.
+fn is_dead(desk: &Desk, host: &HostName) -> bool {
+    let until = desk.publisher.fleet().waited_until(host);
+    until.is_some_and(|until| until.after(Settings::default().take_over) <= desk.now)
 }
 
 impl History {
@@ -180,9 +218,14 @@ impl History {
                 ClaimOutcome::Granted { epoch, .. } => {
                     let vnic = before.as_ref().and_then(|seen| seen.vnic.clone());
                     let vnic = vnic.or(request.vnic);
-                    let host = Some(by);
+                    let host = Some(by.clone());
                     let granted = Seen { host, vnic, epoch };
                     assert_eq!(after, Some(granted));
+                    let held = before.as_ref().and_then(|seen| seen.host.as_ref());
+                    if held.is_some_and(|held| *held != request.host) {
+                        // Of a dead holder, in the place of any other claim.
+                        self.waiting.remove(&id);
+                    }
                     Expected::Granted
                 }
             },
@@ -191,6 +234,24 @@ impl History {
         assert_eq!(found, expected);
         let same = found != Expected::Granted || before == after;
         assert!(!same || desk.tables() == tables, "{found:?}");
+    }
+
+    /// Who comes after a port's host, and the vNIC it has then: whoever waits,
+    /// if that may be.
+    fn next(
+        &mut self,
+        desk: &Desk,
+        id: &PortId,
+        vnic: Option<&VnicId>,
+    ) -> (Option<HostName>, Option<VnicId>) {
+        let may = |(host, wanted): &(HostName, Option<VnicId>)| {
+            let same = wanted.is_none() || vnic.is_none() || wanted.as_ref() == vnic;
+            let same = same && !elsewhere(desk, wanted.as_ref(), id);
+            members(desk).contains(host) && same
+        };
+        let next = self.waiting.remove(id).filter(may);
+        let (host, wanted) = next.map_or((None, None), |(host, vnic)| (Some(host), vnic));
+        (host, vnic.cloned().or(wanted))
     }
 
     fn release(&mut self, desk: &mut Desk, request: ReleaseRequest) {
@@ -212,13 +273,7 @@ impl History {
                 }
             }
             Some(Seen { vnic, .. }) => {
-                let may = |(host, wanted): &(HostName, Option<VnicId>)| {
-                    let same = wanted.is_none() || vnic.is_none() || wanted == vnic;
-                    members(desk).contains(host) && same
-                };
-                let next = self.waiting.remove(&id).filter(may);
-                let (host, wanted) = next.map_or((None, None), |(host, vnic)| (Some(host), vnic));
-                let vnic = vnic.clone().or(wanted);
+                let (host, vnic) = self.next(desk, &id, vnic.as_ref());
                 let epoch = Epoch::of(desk.revision());
                 assert_eq!(after, Some(Seen { host, vnic, epoch }));
             }
@@ -279,12 +334,29 @@ impl History {
                 // Refused where the switch is not.
                 let _ = desk.try_apply(&document);
             }
+            Step::Move(at, to) => {
+                let request = MoveRequest {
+                    port: port(at),
+                    host: host(to),
+                    from: None,
+                    wait: None,
+                    timeout: None,
+                };
+                let moved = Self::ask(desk, Request::Move(request));
+                let there = seen(desk, &port(at)).and_then(|seen| seen.host);
+                assert_eq!(moved.is_ok(), there == Some(host(to)));
+            }
+            Step::Connect(at, vnic, to) => self.connect(desk, &port(at), vnic, to.map(host)),
+            Step::Pass(minutes, living) => self.pass(desk, minutes, &living),
+            Step::Forget(by) => self.forget(desk, &host(by)),
             Step::Disconnect(at) => {
                 let (port, vnic) = (port(at), None);
+                self.reserved.remove(&port);
                 let request = DisconnectRequest { port, vnic };
                 let _ = Self::ask(desk, Request::Disconnect(request));
             }
             Step::Delete(at) => {
+                self.reserved.remove(&port(at));
                 let object = format!(r#"{{"kind": "Port", "name": "{}"}}"#, PORTS[at]);
                 let _ = desk.try_delete(&object);
             }
@@ -317,10 +389,118 @@ impl History {
         self.check(desk);
     }
 
+    fn connect(&mut self, desk: &mut Desk, id: &PortId, vnic: u8, to: Option<HostName>) {
+        let vnic: VnicId = name(&format!("vm-{vnic}/eth0"));
+        let (before, tables) = (seen(desk, id), desk.tables());
+        let request = ConnectRequest {
+            port: id.clone(),
+            vnic: vnic.clone(),
+            host: to.clone(),
+            mac: None,
+            switch: None,
+            group: None,
+            wait: None,
+            timeout: None,
+        };
+        let connected = Self::ask(desk, Request::Connect(request)).is_ok();
+        let free = before.as_ref().is_some_and(|seen| {
+            let same = seen.vnic.as_ref().is_none_or(|there| *there == vnic);
+            let host = to.as_ref().or(seen.host.as_ref());
+            let member = host.is_none_or(|host| members(desk).contains(host));
+            same && member && !elsewhere(desk, Some(&vnic), id)
+        });
+        assert_eq!(connected, free);
+        if let (true, Some(before)) = (connected, before) {
+            let after = seen(desk, id).unwrap();
+            let host = to.or(before.host.clone());
+            assert_eq!((after.host.clone(), after.vnic), (host, Some(vnic)));
+            assert_eq!(after.epoch == before.epoch, after.host == before.host);
+        } else {
+            assert_eq!(desk.tables(), tables);
+        }
+    }
+
+    /// Ports of hosts that fall silent may go to who waits for them.
+    fn pass(&mut self, desk: &mut Desk, minutes: u64, living: &[usize]) {
+        let before: Vec<_> = (0..PORTS.len()).map(|at| seen(desk, &port(at))).collect();
+        let forgotten: Vec<HostName> = living
+            .iter()
+            .map(|number| host(*number))
+            .filter(|host| !desk.publisher.fleet().knows(host))
+            .collect();
+        for _ in 0..minutes * 6 {
+            desk.pass(Duration::from_secs(10));
+            for number in living {
+                desk.heartbeat(host(*number).as_str());
+            }
+        }
+        for (at, before) in before.into_iter().enumerate() {
+            let id = port(at);
+            let after = seen(desk, &id);
+            if before != after {
+                let waiting = self.waiting.get(&id).map(|(host, _)| host);
+                assert_eq!(after.as_ref().and_then(|seen| seen.host.as_ref()), waiting);
+                let robbed = before.and_then(|seen| seen.host).unwrap();
+                let lives = living.iter().any(|number| host(*number) == robbed);
+                assert!(!lives, "{robbed} lives");
+            }
+            let holder = after.and_then(|seen| seen.host);
+            let known = |host: &HostName| desk.publisher.fleet().knows(host);
+            if holder.is_none_or(|host| is_dead(desk, &host) || !known(&host)) {
+                // It was granted, or could not be.
+                self.waiting.remove(&id);
+            }
+        }
+        // Those that beat again are other hosts to a publisher that had
+        // forgotten them.
+        for host in forgotten {
+            self.waiting.retain(|_, (waits, _)| *waits != host);
+            if members(desk).contains(&host) {
+                self.runs.insert(host, 1);
+            }
+        }
+    }
+
+    fn forget(&mut self, desk: &mut Desk, host: &HostName) {
+        let tables = desk.tables();
+        let held: Vec<(PortId, Seen)> = (0..PORTS.len())
+            .filter_map(|at| {
+                let seen = seen(desk, &port(at))?;
+                (seen.host.as_ref() == Some(host)).then_some((port(at), seen))
+            })
+            .collect();
+        let presence = desk.publisher.fleet().presence(host, desk.now);
+        let request = ForgetRequest { host: host.clone() };
+        if Self::ask(desk, Request::Forget(request)).is_err() {
+            assert_eq!(desk.tables(), tables);
+            return;
+        }
+        assert!(matches!(presence, Presence::Absent | Presence::Never));
+        assert!(!desk.publisher.fleet().knows(host));
+        self.waiting.retain(|_, (waits, _)| waits != host);
+        self.runs.remove(host);
+        for (id, before) in held {
+            self.freed(desk, &id, &before);
+        }
+    }
+
+    /// A port that is nowhere is at once whose claim waits.
+    fn freed(&mut self, desk: &Desk, id: &PortId, before: &Seen) {
+        let after = seen(desk, id).unwrap();
+        let next = self.next(desk, id, before.vnic.as_ref());
+        assert_eq!((after.host, after.vnic), next, "{id}");
+        assert!(after.epoch > before.epoch);
+    }
+
     /// What must hold after every step.
     fn check(&mut self, desk: &Desk) {
         let members = members(desk);
         for id in (0..PORTS.len()).map(port) {
+            let vnic = seen(desk, &id).and_then(|seen| seen.vnic);
+            if let Some(reserved) = self.reserved.get(&id) {
+                assert_eq!(vnic.as_ref(), Some(reserved), "{id} was given away");
+            }
+            self.reserved.extend(vnic.map(|vnic| (id.clone(), vnic)));
             let Some(Seen {
                 host: Some(host),
                 epoch,

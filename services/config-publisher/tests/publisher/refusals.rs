@@ -212,16 +212,6 @@ fn a_second_vnic_on_a_connected_port() {
 }
 
 #[test]
-fn a_vnic_on_a_port_without_a_host() {
-    apply(
-        r#"{"kind": "Port", "name": "p", "switch": "prod", "group": "web", "vnic": "vm-3/eth0"}"#,
-        Invalid,
-        ("Port p", "vnic"),
-        &["the port is on none"],
-    );
-}
-
-#[test]
 fn mirror_sessions_that_copy_nothing_or_in_circles_or_from_elsewhere() {
     let session = |source: &str, destination: &str| {
         format!(

@@ -140,6 +140,7 @@ fn a_ledger_with_an_entry_of_another_shape_is_refused() {
         switch: name("prod"),
         policy: dvs_schemas::Policy::default(),
         overridable: std::collections::BTreeSet::new(),
+        binding: dvs_schemas::documents::Binding::Static,
     };
     let entry = Versioned {
         revision: Revision(1),
