@@ -244,6 +244,7 @@ impl Retry {
             repush,
             rip,
             settled,
+            forgotten,
         } = request;
         for attempt in repush {
             self.repush.put(now, store, attempt, &mut self.pace, out);
@@ -256,6 +257,10 @@ impl Retry {
         for settlement in &settled {
             self.repush.settle(store, settlement, out);
             self.rip.settle(store, settlement, out);
+        }
+        for forgotten in &forgotten {
+            self.repush.forget(store, forgotten, out);
+            self.rip.forget(store, forgotten, out);
         }
         PutReply {
             v: V1,

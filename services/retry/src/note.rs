@@ -44,6 +44,8 @@ pub enum End {
     Unwanted,
     /// An operator dropped it.
     Cancelled,
+    /// The host will never come back.
+    Forgotten,
 }
 
 impl End {
@@ -53,6 +55,7 @@ impl End {
             Self::Settled => "the host has applied a full state that covers it",
             Self::Unwanted => "not wanted any more",
             Self::Cancelled => "an operator dropped it",
+            Self::Forgotten => "the host is forgotten",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use dvs_ledger::{Decision, Writes};
-use dvs_schemas::v1::{Attempt, EntrySelection, EntryState, Settlement};
+use dvs_schemas::v1::{Attempt, EntrySelection, EntryState, Forgotten, Settlement};
 use dvs_schemas::{HostName, Revision, StoreId, SwitchName, Timestamp};
 
 use crate::backoff::Pace;
@@ -242,13 +242,31 @@ impl<K: Key> Queue<K> {
             store,
             revision: *revision,
         };
-        let done: Vec<Path> = self
-            .entries(&under(host, Some(switch)), None)
-            .filter(|(_, entry)| entry.commit <= applied)
+        let prefix = under(host, Some(switch));
+        self.end(&prefix, |commit| commit <= applied, End::Settled, out);
+    }
+
+    /// A host will never come back: what is older than that word is of no use.
+    pub(crate) fn forget(&mut self, store: StoreId, forgotten: &Forgotten, out: &mut Out) {
+        let Forgotten { host, revision } = forgotten;
+        let since = Commit {
+            store,
+            revision: *revision,
+        };
+        let prefix = under(host, None);
+        self.end(&prefix, |commit| commit < since, End::Forgotten, out);
+    }
+
+    /// Drops the entries whose path begins with `prefix` and whose commit is
+    /// over.
+    fn end(&mut self, prefix: &str, is_over: impl Fn(Commit) -> bool, end: End, out: &mut Out) {
+        let over: Vec<Path> = self
+            .entries(prefix, None)
+            .filter(|(_, entry)| is_over(entry.commit))
             .map(|(path, _)| path.clone())
             .collect();
-        for path in done {
-            self.drop_entry(&path, End::Settled, out);
+        for path in over {
+            self.drop_entry(&path, end, out);
         }
     }
 

@@ -13,7 +13,7 @@ use dvs_schemas::v1::{
     RetryPut, V1,
 };
 use dvs_schemas::{ProblemCode, Revision, StoreId};
-use harness::{AnyKey, World, attempt, put_of, repush, rip, settled};
+use harness::{AnyKey, World, attempt, forgotten, put_of, repush, rip, settled};
 use retry::{Action, Answer, End, Event, Fate, IN_FLIGHT, Note};
 
 fn only(world: &mut World) -> EntryState {
@@ -501,4 +501,48 @@ fn a_clock_that_was_ahead_delays_nobody_past_the_largest_window() {
     world.crash();
     let next = only(&mut world).next_try.unwrap();
     assert!(next <= right.after(world.settings.backoff.cap));
+}
+
+#[test]
+fn a_forgotten_host_has_no_entries_but_those_of_a_later_life() {
+    let mut world = World::new(1);
+    for (host, revision) in [("h1", 3), ("h10", 3), ("h2", 3)] {
+        world.put(put_of(&AnyKey::Repush(repush(host, "prod")), revision));
+        world.put(put_of(&AnyKey::Repush(repush(host, "lab")), revision));
+        world.put(put_of(&AnyKey::Rip(rip(host, "prod", "web-1")), revision));
+    }
+    let parked = EntrySelection {
+        host: Some("h1".parse().unwrap()),
+        ..EntrySelection::default()
+    };
+    world.act(Action::Park, parked).unwrap();
+    // Came back in the moment in which it was forgotten.
+    world.put(put_of(&AnyKey::Repush(repush("h1", "new")), 5));
+    world.put(forgotten("h1", 5));
+    world.put(forgotten("h2", 4));
+    let stay = [
+        AnyKey::Repush(repush("h1", "new")),
+        AnyKey::Repush(repush("h10", "lab")),
+        AnyKey::Repush(repush("h10", "prod")),
+        AnyKey::Rip(rip("h10", "prod", "web-1")),
+    ];
+    let listed = |world: &mut World| world.list().into_keys().collect::<Vec<_>>();
+    assert_eq!(listed(&mut world), stay);
+    world.crash();
+    assert_eq!(listed(&mut world), stay);
+    // The word comes twice.
+    world.put(forgotten("h1", 5));
+    assert_eq!(listed(&mut world), stay);
+}
+
+#[test]
+fn the_answer_of_a_forgotten_host_is_ignored() {
+    let mut world = World::new(1);
+    world.put_repush("h1", 3);
+    world.until_due();
+    let flight = world.only_flight();
+    world.render(flight, 3);
+    world.put(forgotten("h1", 4));
+    world.apply(flight);
+    assert_eq!(world.list(), BTreeMap::new());
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use async_nats::Message;
 use dvs_schemas::codec;
 use dvs_schemas::subjects::{self, EventVerb};
-use dvs_schemas::v1::{Changed, Heartbeat, Settled};
+use dvs_schemas::v1::{Changed, EventNotice, Heartbeat, Settled};
 use dvs_schemas::{HostName, Problem};
 use dvs_transport::endpoint::{
     self, Description, ReplyToken, Requests, Responder, Service, Waiting,
@@ -28,11 +28,15 @@ pub enum Endpoint {
     Get,
     /// Stored states.
     List,
+    /// What was told of a port.
+    History,
+    /// Sums over ports.
+    Rollup,
     /// The state on the host.
     Live,
 }
 
-const ENDPOINTS: [(Endpoint, &str, &str); 3] = [
+const ENDPOINTS: [(Endpoint, &str, &str); 5] = [
     (
         Endpoint::Get,
         subjects::RUNTIME_GET,
@@ -44,15 +48,26 @@ const ENDPOINTS: [(Endpoint, &str, &str); 3] = [
         "Ports' states as they were last told, filtered and paged",
     ),
     (
+        Endpoint::History,
+        subjects::RUNTIME_HISTORY,
+        "What was told of a port lately, and by whom",
+    ),
+    (
+        Endpoint::Rollup,
+        subjects::RUNTIME_ROLLUP,
+        "Ports and their totals, summed up by switch, group or host",
+    ),
+    (
         Endpoint::Live,
         subjects::RUNTIME_LIVE,
         "Ports' states read from their host now",
     ),
 ];
 
-const EVENTS: [(EventVerb, &str); 3] = [
+const EVENTS: [(EventVerb, &str); 4] = [
     (EventVerb::Changed, subjects::EVENT_CHANGED),
     (EventVerb::Settled, subjects::EVENT_SETTLED),
+    (EventVerb::Notice, subjects::EVENT_NOTICES),
     (EventVerb::Heartbeat, subjects::EVENT_HEARTBEATS),
 ];
 
@@ -128,6 +143,15 @@ fn read_request(
             budget,
             reply,
         },
+        Endpoint::History => Event::History {
+            request: codec::decode(payload)?.1,
+            reply,
+        },
+        Endpoint::Rollup => Event::Rollup {
+            request: codec::decode(payload)?.1,
+            budget,
+            reply,
+        },
         Endpoint::Live => Event::Live {
             request: codec::decode(payload)?.1,
             reply,
@@ -156,6 +180,10 @@ pub async fn hear(
                 event,
                 reply: waiting.add(responder),
             },
+            Ok(Told::Notice(notice)) => Event::Notice {
+                notice,
+                reply: waiting.add(responder),
+            },
             Ok(Told::Heartbeat(heartbeat)) => Event::Heartbeat(heartbeat),
             Err(problem) => {
                 heard.refused();
@@ -177,6 +205,7 @@ pub async fn hear(
 enum Told {
     Changed(Changed),
     Settled(Settled),
+    Notice(EventNotice),
     Heartbeat(Heartbeat),
 }
 
@@ -185,16 +214,18 @@ enum Told {
 fn read_event(verb: EventVerb, subject: &str, payload: &[u8]) -> Result<Told, Problem> {
     let proven = subjects::parse_event_host(subject).ok_or_else(|| {
         Problem::invalid(format!("{subject} names no host"))
-            .allow("dvs.v1.event.<host>.changed, .settled or .heartbeat")
+            .allow("dvs.v1.event.<host>.changed, .settled, .notice or .heartbeat")
     })?;
     let told = match verb {
         EventVerb::Changed => Told::Changed(codec::decode(payload)?.1),
         EventVerb::Settled => Told::Settled(codec::decode(payload)?.1),
+        EventVerb::Notice => Told::Notice(codec::decode(payload)?.1),
         EventVerb::Heartbeat => Told::Heartbeat(codec::decode(payload)?.1),
     };
     let (host, numbered) = match &told {
         Told::Changed(event) => (&event.host, event.seq > 0),
         Told::Settled(event) => (&event.host, event.seq > 0),
+        Told::Notice(notice) => (&notice.host, notice.seq > 0),
         // Names the newest event: 0 before the first.
         Told::Heartbeat(heartbeat) => (&heartbeat.host, true),
     };

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    Changed, EventAck, Heartbeat, Live, LiveReply, LiveRequest, RuntimeGetRequest,
-    RuntimeListReply, RuntimeListRequest, RuntimeRecord, Settled,
+    Changed, EventAck, EventNotice, Fetch, Fetched, Heartbeat, Live, LiveReply, LiveRequest,
+    PutReply, RetryPut, RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest,
+    RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest,
+    Settled,
 };
 use dvs_schemas::{HostName, Problem};
 pub use dvs_transport::endpoint::ReplyToken;
@@ -33,6 +35,13 @@ pub enum Event {
         /// Where the acknowledgement goes.
         reply: ReplyToken,
     },
+    /// Something changed, and is to be fetched.
+    Notice {
+        /// The notice.
+        notice: EventNotice,
+        /// Where the acknowledgement goes.
+        reply: ReplyToken,
+    },
     /// A host lives.
     Heartbeat(Heartbeat),
     /// The stored state of a port is wanted.
@@ -46,6 +55,22 @@ pub enum Event {
     List {
         /// The request.
         request: RuntimeListRequest,
+        /// Bytes that the page may have.
+        budget: usize,
+        /// Where the reply goes.
+        reply: ReplyToken,
+    },
+    /// What was told of a port is wanted.
+    History {
+        /// The request.
+        request: RuntimeHistoryRequest,
+        /// Where the reply goes.
+        reply: ReplyToken,
+    },
+    /// Sums over ports are wanted.
+    Rollup {
+        /// The request.
+        request: RuntimeRollupRequest,
         /// Bytes that the page may have.
         budget: usize,
         /// Where the reply goes.
@@ -67,11 +92,24 @@ pub enum Event {
     },
 }
 
+/// What a host is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// What the datapath says now.
+    Live(Live),
+    /// What a notice was about.
+    Fetch(Fetch),
+}
+
 /// How a question to a host ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The host's answer.
+    /// The host's answer to a read.
     Live(LiveReply),
+    /// The host's answer to a fetch.
+    Fetched(Fetched),
+    /// Retry's answer: it is durable there.
+    Put(PutReply),
     /// The host refused, or said something that is no answer.
     Refused(String),
     /// Nothing came in time.
@@ -99,9 +137,16 @@ pub enum Effect {
         /// The host.
         host: HostName,
         /// What it is asked.
-        request: Live,
+        request: Question,
         /// How long it may take.
         timeout: Duration,
+    },
+    /// Retry is given a removal; comes back as [`Event::Answered`].
+    Rip {
+        /// The question.
+        ask: AskId,
+        /// What it is given.
+        put: RetryPut,
     },
 }
 
@@ -115,6 +160,10 @@ pub enum ReplyBody {
     Record(Box<RuntimeRecord>),
     /// To a list.
     List(RuntimeListReply),
+    /// To a history.
+    History(RuntimeHistoryReply),
+    /// To sums.
+    Rollup(RuntimeRollupReply),
     /// To a live request.
     Live(LiveReply),
 }

@@ -117,6 +117,12 @@ impl Host {
         }
     }
 
+    /// Whether an event is there, or will never be.
+    pub(crate) fn has(&self, session: Uuid, seq: u64) -> bool {
+        let over = self.known.before.iter().any(|run| run.session == session);
+        over || (session == self.known.run.session && seq <= self.known.upto)
+    }
+
     /// Places an event; afterwards it counts as there.
     pub(crate) fn event(&mut self, session: Uuid, seq: u64) -> Place {
         if session != self.known.run.session {

@@ -7,10 +7,12 @@ use dvs_ledger::{LedgerSpec, Table};
 pub(crate) const PORTS: Table = Table("ports");
 /// How far the hosts' events came, by host.
 pub(crate) const HOSTS: Table = Table("hosts");
+/// What was told lately of any port, by its number, big-endian.
+pub(crate) const HISTORY: Table = Table("history");
 
 /// The ledger of this service.
 pub const SPEC: LedgerSpec = LedgerSpec {
     service: "runtime-collector",
     version: 1,
-    tables: &[PORTS, HOSTS],
+    tables: &[PORTS, HOSTS, HISTORY],
 };

@@ -9,6 +9,7 @@
 pub mod api;
 mod core;
 mod events;
+mod history;
 mod hosts;
 mod ledger;
 mod list;
@@ -16,10 +17,12 @@ mod live;
 mod metrics;
 mod perform;
 mod record;
+mod rollup;
+mod stale;
 mod store;
 
 pub use self::core::{Collector, SNAPSHOTS, Settings};
-pub use events::{Answer, AskId, Effect, Event, ReplyBody, ReplyToken};
+pub use events::{Answer, AskId, Effect, Event, Question, ReplyBody, ReplyToken};
 pub use ledger::SPEC;
 pub use metrics::{Heard, Shown};
 pub use perform::Performer;

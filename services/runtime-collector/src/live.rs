@@ -42,6 +42,9 @@ pub(crate) fn passed_through(
             }
             Some(_) | None => Ok(reply),
         },
+        Answer::Fetched(_) | Answer::Put(_) => {
+            Err(unavailable("it answered another question".to_owned()))
+        }
         Answer::Refused(why) => Err(unavailable(why)),
         Answer::TimedOut => Err(unavailable(format!(
             "no answer within {}",

@@ -84,6 +84,7 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
     let heard = Heard::new(daemon.metrics());
     let waiting = Waiting::default();
     let performer = Performer {
+        bus: bus.clone(),
         transport,
         waiting: waiting.clone(),
         inbox: inbox.clone(),

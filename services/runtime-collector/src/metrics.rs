@@ -101,6 +101,7 @@ impl Heard {
         let kind = match verb {
             EventVerb::Changed => "changed",
             EventVerb::Settled => "settled",
+            EventVerb::Notice => "notice",
             EventVerb::Heartbeat => "heartbeat",
         };
         self.events.get_or_create(&[("kind", kind)]).inc();
@@ -120,7 +121,7 @@ impl Answer {
     /// How it ended, in one word, for logs and metrics.
     pub(crate) fn word(&self) -> &'static str {
         match self {
-            Self::Live(_) => "answered",
+            Self::Live(_) | Self::Fetched(_) | Self::Put(_) => "answered",
             Self::Refused(_) => "refused",
             Self::TimedOut => "timed_out",
             Self::NoResponder => "no_responder",

@@ -9,17 +9,23 @@ use bytes::Bytes;
 use dvs_schemas::HostName;
 use dvs_schemas::codec::{self, Format};
 use dvs_schemas::subjects::{self, AgentVerb};
-use dvs_schemas::v1::Live;
+use dvs_schemas::v1::RetryPut;
 use dvs_transport::endpoint::Waiting;
-use dvs_transport::{Batch, Call, CallResult, Outcomes, Transport};
+use dvs_transport::{Batch, Bus, Call, CallResult, Outcomes, Transport};
+use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::events::{Answer, AskId, Effect, Event};
+use crate::events::{Answer, AskId, Effect, Event, Question};
 use crate::metrics::Heard;
+
+/// How long retry may take.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What carries effects out.
 #[derive(Debug)]
 pub struct Performer {
+    /// The bus, for what retry is given.
+    pub bus: Bus,
     /// The way to the hosts.
     pub transport: Transport,
     /// What is to be answered.
@@ -39,7 +45,8 @@ impl Performer {
     }
 
     async fn perform(&self, effects: Vec<Effect>) {
-        let mut questions: BTreeMap<Duration, Vec<(AskId, HostName, Live)>> = BTreeMap::new();
+        let mut questions: BTreeMap<Duration, Vec<(AskId, HostName, Question)>> = BTreeMap::new();
+        let mut rips = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Reply { to, result } => self.waiting.reply(to, result).await,
@@ -52,7 +59,11 @@ impl Performer {
                     .entry(timeout)
                     .or_default()
                     .push((ask, host, request)),
+                Effect::Rip { ask, put } => rips.push((ask, put)),
             }
+        }
+        for (ask, put) in rips {
+            tokio::spawn(rip(self.bus.clone(), self.inbox.clone(), ask, put));
         }
         for (timeout, questions) in questions {
             self.ask(timeout, questions);
@@ -60,24 +71,21 @@ impl Performer {
     }
 
     /// Sends the questions of one turn as one batch.
-    fn ask(&self, timeout: Duration, questions: Vec<(AskId, HostName, Live)>) {
+    fn ask(&self, timeout: Duration, questions: Vec<(AskId, HostName, Question)>) {
         let (asked, calls) = questions
             .into_iter()
-            .map(|(ask, host, request)| {
-                // A message that can't be written leaves as an empty one; the
-                // host says that it can't be read.
-                let payload =
-                    codec::encode(Format::MessagePack, &request).unwrap_or_else(|error| {
-                        tracing::error!(%host, %error, "a question can't be written");
-                        Bytes::new()
-                    });
-                let subject = subjects::agent(&host, AgentVerb::Live);
+            .map(|(ask, host, question)| {
+                let (verb, payload) = match &question {
+                    Question::Live(live) => (AgentVerb::Live, written(&host, live)),
+                    Question::Fetch(fetch) => (AgentVerb::Fetch, written(&host, fetch)),
+                };
+                let subject = subjects::agent(&host, verb);
                 let call = Call::Direct {
                     host,
                     subject,
                     payload,
                 };
-                (ask, call)
+                ((ask, question), call)
             })
             .unzip();
         let outcomes = self.transport.send(Batch {
@@ -91,18 +99,19 @@ impl Performer {
 
 /// Brings the outcomes of a batch back.
 async fn collect(
-    asked: Vec<AskId>,
+    asked: Vec<(AskId, Question)>,
     mut outcomes: Outcomes,
     inbox: mpsc::Sender<Event>,
     heard: Heard,
 ) {
     while let Some(chunk) = outcomes.next().await {
         for outcome in chunk {
-            let Some(ask) = asked.get(outcome.call).copied() else {
+            let Some((ask, question)) = asked.get(outcome.call) else {
                 continue;
             };
+            let ask = *ask;
             let answer = match outcome.result {
-                CallResult::Answered(payload) => read(&payload),
+                CallResult::Answered(payload) => read(question, &payload),
                 CallResult::TimedOut => Answer::TimedOut,
                 CallResult::NoResponder => Answer::NoResponder,
                 CallResult::NotSent(why) => Answer::NotSent(why),
@@ -116,10 +125,38 @@ async fn collect(
     }
 }
 
+/// Gives retry a removal.
+async fn rip(bus: Bus, inbox: mpsc::Sender<Event>, ask: AskId, put: RetryPut) {
+    let answer = match codec::encode(Format::MessagePack, &put) {
+        Ok(payload) => {
+            let subject = subjects::RETRY_PUT.to_owned();
+            match bus.request(subject, payload, RETRY).await {
+                Ok(message) => codec::decode_answer(&message.payload)
+                    .map_or_else(|problem| Answer::Refused(problem.to_string()), Answer::Put),
+                Err(error) => Answer::NotSent(error.to_string()),
+            }
+        }
+        Err(error) => Answer::NotSent(error.to_string()),
+    };
+    tracing::debug!(outcome = answer.word(), "gave retry a removal");
+    // A loop that has ended needs no answer.
+    let _ = inbox.send(Event::Answered { ask, answer }).await;
+}
+
+/// A message that can't be written leaves as an empty one; the host says that
+/// it can't be read.
+fn written(host: &HostName, question: &impl Serialize) -> Bytes {
+    codec::encode(Format::MessagePack, question).unwrap_or_else(|error| {
+        tracing::error!(%host, %error, "a question can't be written");
+        Bytes::new()
+    })
+}
+
 /// Reads an answer; where a problem came in its stead, that is the reason.
-fn read(payload: &[u8]) -> Answer {
-    match codec::decode_answer(payload) {
-        Ok(reply) => Answer::Live(reply),
-        Err(problem) => Answer::Refused(problem.to_string()),
-    }
+fn read(question: &Question, payload: &[u8]) -> Answer {
+    let answer = match question {
+        Question::Live(_) => codec::decode_answer(payload).map(Answer::Live),
+        Question::Fetch(_) => codec::decode_answer(payload).map(Answer::Fetched),
+    };
+    answer.unwrap_or_else(|problem| Answer::Refused(problem.to_string()))
 }

@@ -33,13 +33,10 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
+    /// Of two tellings of one epoch. An epoch has one host, which is the one
+    /// that told of it first; nobody else's word counts.
     fn supersedes(&self, other: &Self) -> bool {
-        if self.host == other.host {
-            (self.run, self.seq) > (other.run, other.seq)
-        } else {
-            // Two owners of one epoch should not be; any fixed order will do.
-            (self.at, &self.host) > (other.at, &other.host)
-        }
+        self.host == other.host && (self.run, self.seq) > (other.run, other.seq)
     }
 }
 
@@ -119,6 +116,7 @@ impl Record {
         }
         let newest = match self.counters.get(&epoch) {
             None => told,
+            Some(known) if known.by.host != told.by.host => return false,
             Some(known) => {
                 let by = if told.by.supersedes(&known.by) {
                     told.by
@@ -158,11 +156,31 @@ impl Record {
 
     /// Counters over all placements: each report is in it once, by its
     /// placement, and a placement's counters only grow.
-    fn total(&self) -> Option<Counters> {
+    pub(crate) fn total(&self) -> Option<Counters> {
         let closed = self.closed.iter().map(|closed| closed.counters);
         let apart = self.counters.values().map(|told| told.value);
         let mut all = closed.chain(apart).peekable();
         all.peek().is_some().then(|| sum(all))
+    }
+
+    /// The same, had this been told of a placement; nothing is stored.
+    pub(crate) fn total_with(&self, epoch: Epoch, counters: Counters) -> Counters {
+        let closed = self.closed.as_ref();
+        let late = closed.is_some_and(|closed| epoch <= closed.upto);
+        let others = self.counters.iter().filter(|(of, _)| **of != epoch);
+        let others = others.map(|(_, told)| told.value);
+        let known = self.counted(epoch).unwrap_or_default();
+        let this = (!late).then(|| each(known, counters, u64::max));
+        sum(closed
+            .map(|closed| closed.counters)
+            .into_iter()
+            .chain(others)
+            .chain(this))
+    }
+
+    /// Who told how the port stands.
+    pub(crate) fn standing_by(&self) -> Option<&Stamp> {
+        self.standing.as_ref().map(|told| &told.by)
     }
 
     /// Who told last of the newest placement.
@@ -174,6 +192,17 @@ impl Record {
             (Some(a), _) => Some(a),
             (None, b) => b,
         }
+    }
+
+    /// Whether that is known already.
+    pub(crate) fn knows(&self, epoch: Epoch, standing: &Standing) -> bool {
+        let known = self.standing.as_ref().map(|told| &told.value);
+        epoch == self.epoch && known == Some(standing)
+    }
+
+    /// The counters of a placement that is kept apart.
+    pub(crate) fn counted(&self, epoch: Epoch) -> Option<Counters> {
+        self.counters.get(&epoch).map(|told| told.value)
     }
 
     /// The newest placement.
@@ -207,6 +236,7 @@ impl Record {
             host: by.host.clone(),
             updated: by.at,
             state: self.here().cloned(),
+            changed: self.standing.as_ref().map(|told| told.by.at),
             counters: counters.map(|told| told.value),
             settled: counters.map(|told| told.by.at),
             total: self.total(),
@@ -214,11 +244,15 @@ impl Record {
     }
 }
 
+/// Two added up.
+pub(crate) fn add(a: Counters, b: Counters) -> Counters {
+    each(a, b, u64::saturating_add)
+}
+
 /// The counters added up. They stay at the highest number instead of wrapping.
 fn sum(all: impl IntoIterator<Item = Counters>) -> Counters {
     let nothing = Counters::default();
-    all.into_iter()
-        .fold(nothing, |sum, more| each(sum, more, u64::saturating_add))
+    all.into_iter().fold(nothing, add)
 }
 
 /// Each counter of two made into one.

@@ -7,8 +7,8 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use dvs_ledger::{Ledger, LoadError, Writes};
-use dvs_schemas::v1::{Counters, RuntimeRecord};
-use dvs_schemas::{Epoch, HostName, PortId, Timestamp};
+use dvs_schemas::v1::{Counters, CountersOf, RuntimeRecord};
+use dvs_schemas::{Epoch, HostName, PortId, SwitchName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::PORTS;
@@ -51,40 +51,45 @@ impl Store {
         self.records.len()
     }
 
-    /// Takes a port's state in.
+    /// Takes a port's state in; true if it is another than was known.
     pub(crate) fn tell(
         &mut self,
         port: &PortId,
         epoch: Epoch,
         told: Told<Standing>,
         writes: &mut Writes,
-    ) {
-        self.change(port, epoch, writes, |record| record.tell(epoch, told));
+    ) -> bool {
+        let known = self.records.get(port);
+        let again = known.is_some_and(|record| record.knows(epoch, &told.value));
+        self.change(port, epoch, writes, |record| record.tell(epoch, told)) && !again
     }
 
-    /// Takes a port's counters in.
+    /// Takes a port's counters in; true if they are others than were known.
     pub(crate) fn count(
         &mut self,
         port: &PortId,
         epoch: Epoch,
         told: Told<Counters>,
         writes: &mut Writes,
-    ) {
-        self.change(port, epoch, writes, |record| record.count(epoch, told));
+    ) -> bool {
+        let counted = |store: &Self| store.records.get(port)?.counted(epoch);
+        let before = counted(self);
+        self.change(port, epoch, writes, |record| record.count(epoch, told))
+            && counted(self) != before
     }
 
-    /// Changes a record, and writes it if that was news.
+    /// Changes a record, and writes it if that was news; true if it was.
     fn change(
         &mut self,
         port: &PortId,
         epoch: Epoch,
         writes: &mut Writes,
         change: impl FnOnce(&mut Record) -> bool,
-    ) {
+    ) -> bool {
         let record = self.records.get(port).cloned();
         let mut record = record.unwrap_or_else(|| Record::new(epoch));
         if !change(&mut record) {
-            return;
+            return false;
         }
         self.remove(port);
         let stored = Stored {
@@ -93,6 +98,7 @@ impl Store {
         };
         writes.put(PORTS, port.as_str(), &stored);
         self.insert(stored.port, stored.record);
+        true
     }
 
     fn insert(&mut self, port: PortId, record: Record) {
@@ -127,16 +133,24 @@ impl Store {
         self.ends.first().map(|(end, _)| *end)
     }
 
-    /// Ends the records that are due.
-    pub(crate) fn end(&mut self, now: Timestamp, writes: &mut Writes) {
+    /// Ends the records that are due; says which.
+    pub(crate) fn end(&mut self, now: Timestamp, writes: &mut Writes) -> Vec<PortId> {
+        let mut ended = Vec::new();
         while let Some((end, port)) = self.ends.pop_first() {
             if end > now {
                 self.ends.insert((end, port));
-                return;
+                break;
             }
             self.remove(&port);
             writes.delete(PORTS, port.as_str());
+            ended.push(port);
         }
+        ended
+    }
+
+    /// All records, by port.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
     }
 
     /// The virtual ports that are on a host, with their placements.
@@ -149,6 +163,36 @@ impl Store {
                 Some((port.clone(), record.epoch()))
             })
             .collect()
+    }
+
+    /// Counters over all placements, had these been told; nothing is stored.
+    pub(crate) fn total_with(&self, of: &CountersOf) -> CountersOf {
+        let CountersOf {
+            port,
+            epoch,
+            counters,
+        } = of;
+        let record = self.records.get(port);
+        let total = record.map_or(*counters, |record| record.total_with(*epoch, *counters));
+        CountersOf {
+            port: port.clone(),
+            epoch: *epoch,
+            counters: total,
+        }
+    }
+
+    /// The newest placement of a port that was told of.
+    pub(crate) fn epoch_of(&self, port: &PortId) -> Option<Epoch> {
+        self.records.get(port).map(Record::epoch)
+    }
+
+    /// The virtual port that was told of last, if it is there: on which host,
+    /// of which switch and placement.
+    pub(crate) fn standing(&self, port: &PortId) -> Option<(HostName, SwitchName, Epoch)> {
+        let record = self.records.get(port)?;
+        let state = record.here()?;
+        let host = record.standing_by()?.host.clone();
+        Some((host, state.switch.clone(), state.epoch))
     }
 
     /// What is shown of a port.

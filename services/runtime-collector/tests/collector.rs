@@ -25,6 +25,7 @@ fn an_event_is_acknowledged_when_it_is_there_for_good() {
         host: host("h1"),
         updated: Timestamp(1_002),
         state: Some(state("web-1", 3, 7)),
+        changed: Some(Timestamp(1_001)),
         counters: Some(counters("web-1", 3, 50).counters),
         settled: Some(Timestamp(1_002)),
         total: Some(counters("web-1", 3, 50).counters),
@@ -68,6 +69,7 @@ fn a_port_that_is_gone_keeps_its_counters_and_does_not_come_back_by_a_late_event
         host: host("h1"),
         updated: Timestamp(1_003),
         state: None,
+        changed: Some(Timestamp(1_003)),
         counters: Some(counters("web-1", 3, 50).counters),
         settled: Some(Timestamp(1_002)),
         total: Some(counters("web-1", 3, 50).counters),
@@ -375,4 +377,29 @@ fn two_agents_that_call_themselves_alike_end_nothing() {
         }
     }
     assert_eq!(world.list().len(), 1);
+}
+
+#[test]
+fn a_host_that_does_not_hold_a_port_changes_nothing_of_it() {
+    let mut world = begun();
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    world.settled(settled("h1", 1, 2, vec![counters("web-1", 3, 50)]));
+    let before = world.get("web-1");
+    for epoch in [1, 2, 3] {
+        world.changed(changed("h2", 1, epoch * 3, vec![state("web-1", epoch, 8)]));
+        world.changed(Changed {
+            gone: vec![gone("web-1", epoch)],
+            ..changed("h2", 1, epoch * 3 + 1, vec![])
+        });
+    }
+    world.settled(settled("h2", 1, 20, vec![counters("web-1", 3, 9_999)]));
+    assert_eq!(world.get("web-1"), before);
+    world.crash();
+    assert_eq!(world.get("web-1"), before);
+    // What it said is on record all the same.
+    let told = world.history("web-1");
+    assert_eq!(
+        told.iter().filter(|told| told.ends_with("no news")).count(),
+        7
+    );
 }

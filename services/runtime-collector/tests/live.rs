@@ -6,7 +6,7 @@ mod harness;
 
 use dvs_schemas::ProblemCode;
 use dvs_schemas::v1::{LiveReply, LiveRequest};
-use harness::{begun, changed, counters, host, live_reply, port, question, state};
+use harness::{World, begun, changed, counters, host, live_reply, port, question, settled, state};
 use runtime_collector::Answer;
 
 #[test]
@@ -25,6 +25,10 @@ fn a_live_read_goes_past_the_store_and_leaves_it_as_it_was() {
     };
     let (asked, reply) = world.live(of_port, Answer::Live(now.clone()));
     assert_eq!(asked, Some((host("h1"), question(Some("web-1"), None))));
+    let now = LiveReply {
+        totals: vec![counters("web-1", 3, 99)],
+        ..now
+    };
     assert_eq!(reply, Ok(now.clone()));
     let page = LiveReply {
         next: Some(port("web-1")),
@@ -114,4 +118,30 @@ fn a_live_read_that_cannot_be_says_why() {
         assert_eq!(problem.code, code);
         assert!(problem.message.contains(text), "{problem}");
     }
+}
+
+#[test]
+fn a_live_reads_totals_are_those_of_all_placements_and_stored_nowhere() {
+    let mut world = begun();
+    world.settled(settled("h2", 1, 1, vec![counters("web-1", 1, 100)]));
+    world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+    world.settled(settled("h1", 1, 2, vec![counters("web-1", 3, 10)]));
+    let before = world.list();
+    let total = |world: &mut World, packets| {
+        let now = live_reply(
+            "h1",
+            vec![state("web-1", 3, 7)],
+            vec![counters("web-1", 3, packets)],
+        );
+        let of_port = LiveRequest {
+            port: Some(port("web-1")),
+            ..LiveRequest::default()
+        };
+        let (_, reply) = world.live(of_port, Answer::Live(now));
+        reply.unwrap().totals
+    };
+    assert_eq!(total(&mut world, 25), [counters("web-1", 3, 125)]);
+    // A host whose counters began anew: never less than was settled.
+    assert_eq!(total(&mut world, 4), [counters("web-1", 3, 110)]);
+    assert_eq!(world.list(), before);
 }

@@ -133,6 +133,7 @@ impl Truth {
         let state = page.and_then(|(_, _, state, _)| state.clone());
         let counters = page.and_then(|(_, _, _, counted)| counted.clone());
         Answer::Live(LiveReply {
+            totals: Vec::new(),
             next: here
                 .next()
                 .and(state.as_ref().map(|state| state.port.clone())),

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use dvs_ledger::{Core, InMemoryBackend, Ledger, turn};
 use dvs_schemas::v1::{
-    ApplyOutcome, ApplyReport, Attempt, Clobber, EntrySelection, EntryState, FinalState, Remove,
-    RemoveOutcome, RemoveReport, RemovedPort, RenderReply, RenderRequest, RepushKey,
+    ApplyOutcome, ApplyReport, Attempt, Clobber, EntrySelection, EntryState, FinalState, Forgotten,
+    Remove, RemoveOutcome, RemoveReport, RemovedPort, RenderReply, RenderRequest, RepushKey,
     RetryListReply, RetryListRequest, RetryPut, RipKey, Settlement, V1,
 };
 use dvs_schemas::{Problem, Revision, StoreId, Timestamp};
@@ -84,6 +84,16 @@ pub fn settled(host: &str, switch: &str, revision: u64) -> RetryPut {
         settled: vec![Settlement {
             host: host.parse().unwrap(),
             switch: switch.parse().unwrap(),
+            revision: Revision(revision),
+        }],
+        ..RetryPut::default()
+    }
+}
+
+pub fn forgotten(host: &str, revision: u64) -> RetryPut {
+    RetryPut {
+        forgotten: vec![Forgotten {
+            host: host.parse().unwrap(),
             revision: Revision(revision),
         }],
         ..RetryPut::default()

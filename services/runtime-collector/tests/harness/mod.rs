@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use dvs_ledger::{Core, InMemoryBackend, Ledger, turn};
 use dvs_schemas::v1::{
-    Changed, Counters, CountersOf, EventAck, Heartbeat, Link, Live, LiveReply, LiveRequest,
-    PortGone, PortRuntime, RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord,
-    Settled, V1,
+    Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Heartbeat, Link, Live, LiveReply,
+    LiveRequest, PastEvent, PortGone, PortRuntime, RetryPut, RuntimeGetRequest,
+    RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply,
+    RuntimeRollupRequest, Settled, Telling, ToldBy, V1,
 };
 use dvs_schemas::{Epoch, HostName, PortId, Problem, Revision, Timestamp, Vlan};
 use runtime_collector::{
-    Answer, AskId, Collector, Effect, Event, ReplyBody, ReplyToken, SPEC, Settings,
+    Answer, AskId, Collector, Effect, Event, Question, ReplyBody, ReplyToken, SPEC, Settings,
 };
 use uuid::Uuid;
 
@@ -27,6 +28,10 @@ pub struct World {
     pub core: Collector,
     /// Questions that have not come back yet.
     pub asked: BTreeMap<AskId, (HostName, Live)>,
+    /// Events that were asked for.
+    pub fetches: Vec<(AskId, HostName, Fetch)>,
+    /// Removals for retry.
+    pub rips: Vec<(AskId, RetryPut)>,
 }
 
 pub fn host(name: &str) -> HostName {
@@ -119,6 +124,7 @@ pub fn live_reply(from: &str, ports: Vec<PortRuntime>, counters: Vec<CountersOf>
         at: Timestamp(5_000),
         ports,
         counters,
+        totals: Vec::new(),
         next: None,
     }
 }
@@ -148,6 +154,8 @@ impl World {
             ledger,
             core,
             asked: BTreeMap::new(),
+            fetches: Vec::new(),
+            rips: Vec::new(),
         }
     }
 
@@ -164,6 +172,8 @@ impl World {
     /// The process dies and starts again; its questions are lost.
     pub fn crash(&mut self) {
         self.asked.clear();
+        self.fetches.clear();
+        self.rips.clear();
         self.core = Collector::load(&self.ledger, Settings::default()).unwrap();
     }
 
@@ -179,10 +189,14 @@ impl World {
                 Effect::Reply { to: _, result } => replies.push(result),
                 Effect::Ask {
                     ask, host, request, ..
-                } => {
-                    let before = self.asked.insert(ask, (host, request));
-                    assert_eq!(before, None, "a question's name was used twice");
-                }
+                } => match request {
+                    Question::Live(live) => {
+                        let before = self.asked.insert(ask, (host, live));
+                        assert_eq!(before, None, "a question's name was used twice");
+                    }
+                    Question::Fetch(fetch) => self.fetches.push((ask, host, fetch)),
+                },
+                Effect::Rip { ask, put } => self.rips.push((ask, put)),
             }
         }
         replies
@@ -197,6 +211,28 @@ impl World {
     fn acked(&mut self, event: Event, seq: u64) {
         let ack = EventAck { v: V1, seq };
         assert_eq!(self.one(event), Ok(ReplyBody::Ack(ack)));
+    }
+
+    /// A notice; what it is answered with, if it is at once.
+    pub fn notice(
+        &mut self,
+        from: &str,
+        run: u128,
+        seq: u64,
+        about: &[&str],
+    ) -> Vec<Result<ReplyBody, Problem>> {
+        let notice = EventNotice {
+            v: V1,
+            host: host(from),
+            session: session(run),
+            seq,
+            at: Timestamp(1_000 + seq),
+            ports: about.iter().map(|name| port(name)).collect(),
+        };
+        self.turn([Event::Notice {
+            notice,
+            reply: REPLY,
+        }])
     }
 
     pub fn changed(&mut self, event: Changed) {
@@ -266,7 +302,7 @@ impl World {
         assert_eq!(replies.len(), 1);
         let reply = replies.remove(0).map(|body| match body {
             ReplyBody::Live(reply) => reply,
-            ReplyBody::Ack(_) | ReplyBody::Record(_) | ReplyBody::List(_) => panic!("{body:?}"),
+            other => panic!("{other:?}"),
         });
         (asked, reply)
     }
@@ -279,7 +315,58 @@ impl World {
         });
         got.map(|body| match body {
             ReplyBody::Record(record) => *record,
-            ReplyBody::Ack(_) | ReplyBody::List(_) | ReplyBody::Live(_) => panic!("{body:?}"),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    /// What was told of a port lately, in short: when the host saw it, who and
+    /// which placement, how it came, whether it was news, and what.
+    pub fn history(&mut self, name: &str) -> Vec<String> {
+        self.try_history(name).unwrap()
+    }
+
+    pub fn try_history(&mut self, name: &str) -> Result<Vec<String>, Problem> {
+        let request = RuntimeHistoryRequest { port: port(name) };
+        let got = self.one(Event::History {
+            request,
+            reply: REPLY,
+        });
+        let reply = match got? {
+            ReplyBody::History(reply) => reply,
+            other => panic!("{other:?}"),
+        };
+        let short = |event: PastEvent| {
+            let told = match event.told {
+                Telling::State(state) => format!("{:?}", state.link).to_lowercase(),
+                Telling::Gone => "gone".to_owned(),
+                Telling::Counters(counters) => format!("{} packets", counters.ingress_packets),
+            };
+            let by = match event.by {
+                ToldBy::Event => "",
+                ToldBy::Snapshot => " (snapshot)",
+            };
+            let news = if event.news { "" } else { ", no news" };
+            format!(
+                "{} {} in {}{by}: {told}{news}",
+                event.at.0, event.host, event.epoch
+            )
+        };
+        Ok(reply.events.into_iter().map(short).collect())
+    }
+
+    pub fn rollup(
+        &mut self,
+        request: RuntimeRollupRequest,
+        budget: usize,
+    ) -> Result<RuntimeRollupReply, Problem> {
+        let summed = self.one(Event::Rollup {
+            request,
+            budget,
+            reply: REPLY,
+        });
+        summed.map(|body| match body {
+            ReplyBody::Rollup(page) => page,
+            other => panic!("{other:?}"),
         })
     }
 

@@ -4,24 +4,30 @@
 //!
 //! Every question comes back as exactly one [`Event::Answered`].
 
+mod reaping;
+mod telling;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dvs_ledger::{Core, Decision, Ledger, LoadError, Writes};
 use dvs_schemas::v1::{
-    Changed, CountersOf, EventAck, Heartbeat, Live, LiveReply, LiveRequest, PortGone, PortRuntime,
-    RuntimeGetRequest, Settled, V1,
+    Heartbeat, Live, LiveReply, LiveRequest, PortGone, RuntimeGetRequest, RuntimeHistoryReply,
+    RuntimeHistoryRequest, V1,
 };
 use dvs_schemas::{HostName, PortId, Problem, Timestamp};
 use uuid::Uuid;
 
-use crate::events::{Answer, AskId, Effect, Event, ReplyBody, ReplyToken};
+use crate::events::{Answer, AskId, Effect, Event, Question, ReplyBody, ReplyToken};
+use crate::history::History;
 use crate::hosts::{Host, Known, Place, Wanted};
 use crate::ledger::HOSTS;
-use crate::list;
 use crate::live::{passed_through, unknown};
-use crate::record::{Stamp, Standing, Told};
+use crate::record::Stamp;
+use crate::stale::{Stale, Suspect};
 use crate::store::Store;
+use crate::{list, rollup};
+use telling::How;
 
 /// Most snapshots that are waited for at once. After the loss of the bus all
 /// hosts need one within a heartbeat; pages of 64 KiB each then take 16 MiB at
@@ -57,6 +63,20 @@ enum Asked {
         wanted: Wanted,
         after: Option<PortId>,
     },
+    /// As it gave notice of an event.
+    Fetch {
+        host: HostName,
+        seq: u64,
+        reply: ReplyToken,
+    },
+    /// Whether a virtual port is still there.
+    SecondLook { host: HostName, port: PortId },
+    /// Nothing: retry was given one that is.
+    Rip {
+        host: HostName,
+        port: PortId,
+        suspect: Suspect,
+    },
     /// For somebody else.
     PassThrough {
         host: HostName,
@@ -70,6 +90,8 @@ enum Asked {
 pub struct Collector {
     settings: Settings,
     store: Store,
+    history: History,
+    stale: Stale,
     hosts: BTreeMap<HostName, Host>,
     asked: BTreeMap<AskId, Asked>,
     snapshots: usize,
@@ -89,6 +111,8 @@ impl Collector {
         Ok(Self {
             settings,
             store: Store::load(ledger, settings.keep_gone)?,
+            history: History::load(ledger)?,
+            stale: Stale::default(),
             hosts: hosts.collect(),
             asked: BTreeMap::new(),
             snapshots: 0,
@@ -106,89 +130,6 @@ impl Collector {
     #[must_use]
     pub fn hosts(&self) -> usize {
         self.hosts.len()
-    }
-
-    fn changed(&mut self, heard: Timestamp, event: Changed, writes: &mut Writes) -> EventAck {
-        let Changed {
-            v: V1,
-            host,
-            session,
-            seq,
-            at,
-            ports,
-            gone,
-        } = event;
-        match self.place(&host, session, seq, writes) {
-            Place::New { run } => {
-                let by = Stamp {
-                    host,
-                    run,
-                    seq,
-                    at,
-                    heard,
-                };
-                for state in ports {
-                    self.here(&by, state, writes);
-                }
-                for gone in &gone {
-                    self.gone(&by, gone, writes);
-                }
-            }
-            // Either it is in the store, or a snapshot says what became of it.
-            Place::Covered { .. } | Place::Past { .. } => {}
-        }
-        EventAck { v: V1, seq }
-    }
-
-    fn settled(&mut self, heard: Timestamp, event: Settled, writes: &mut Writes) -> EventAck {
-        let Settled {
-            v: V1,
-            host,
-            session,
-            seq,
-            at,
-            counters,
-        } = event;
-        // Even those of a run that is over: they may be the last of a placement
-        // that ended, which no snapshot has any more.
-        let (Place::New { run } | Place::Covered { run } | Place::Past { run }) =
-            self.place(&host, session, seq, writes);
-        let by = Stamp {
-            host,
-            run,
-            seq,
-            at,
-            heard,
-        };
-        for of in &counters {
-            self.count(&by, of, writes);
-        }
-        EventAck { v: V1, seq }
-    }
-
-    fn here(&mut self, by: &Stamp, state: PortRuntime, writes: &mut Writes) {
-        let (port, epoch) = (state.port.clone(), state.epoch);
-        let told = Told {
-            by: by.clone(),
-            value: Standing::Here(state),
-        };
-        self.store.tell(&port, epoch, told, writes);
-    }
-
-    fn gone(&mut self, by: &Stamp, gone: &PortGone, writes: &mut Writes) {
-        let told = Told {
-            by: by.clone(),
-            value: Standing::Gone,
-        };
-        self.store.tell(&gone.port, gone.epoch, told, writes);
-    }
-
-    fn count(&mut self, by: &Stamp, of: &CountersOf, writes: &mut Writes) {
-        let told = Told {
-            by: by.clone(),
-            value: of.counters,
-        };
-        self.store.count(&of.port, of.epoch, told, writes);
     }
 
     /// Places an event among its host's; writes how far they came.
@@ -233,11 +174,11 @@ impl Collector {
         after: Option<PortId>,
         out: &mut Decision<Effect>,
     ) {
-        let request = Live {
+        let request = Question::Live(Live {
             v: V1,
             port: None,
             after: after.clone(),
-        };
+        });
         let asked = Asked::Snapshot {
             host: host.clone(),
             wanted,
@@ -246,7 +187,7 @@ impl Collector {
         self.ask(host, request, asked, out);
     }
 
-    fn ask(&mut self, host: HostName, request: Live, asked: Asked, out: &mut Decision<Effect>) {
+    fn ask(&mut self, host: HostName, request: Question, asked: Asked, out: &mut Decision<Effect>) {
         let ask = AskId(self.next_ask);
         self.next_ask += 1;
         self.asked.insert(ask, asked);
@@ -285,7 +226,7 @@ impl Collector {
             port: port.clone(),
             reply,
         };
-        let request = Live { v: V1, port, after };
+        let request = Question::Live(Live { v: V1, port, after });
         self.ask(host, request, asked, out);
         Ok(())
     }
@@ -300,9 +241,36 @@ impl Collector {
                 self.snapshots -= 1;
                 self.snapshot(now, &host, wanted, after, answer, out);
             }
+            Some(Asked::Fetch { host, seq, reply }) => {
+                let result = self.fetched(now, &host, seq, answer, &mut out.writes);
+                out.effect(Effect::Reply {
+                    to: reply,
+                    result: result.map(ReplyBody::Ack),
+                });
+            }
+            Some(Asked::SecondLook { host, port }) => {
+                self.second_look(now, host, port, answer, out);
+            }
+            Some(Asked::Rip {
+                host,
+                port,
+                suspect,
+            }) => match answer {
+                Answer::Put(_) => {}
+                Answer::Live(_)
+                | Answer::Fetched(_)
+                | Answer::Refused(_)
+                | Answer::TimedOut
+                | Answer::NoResponder
+                | Answer::NotSent(_) => self.stale.again(now, host, port, suspect),
+            },
             Some(Asked::PassThrough { host, port, reply }) => {
-                let result =
+                let mut result =
                     passed_through(&host, port.as_ref(), answer, self.settings.live_timeout);
+                if let Ok(live) = &mut result {
+                    let read = live.counters.iter();
+                    live.totals = read.map(|of| self.store.total_with(of)).collect();
+                }
                 out.effect(Effect::Reply {
                     to: reply,
                     result: result.map(ReplyBody::Live),
@@ -335,6 +303,8 @@ impl Collector {
             }
             // The gap stays, and the next heartbeat asks again.
             Answer::Live(_)
+            | Answer::Fetched(_)
+            | Answer::Put(_)
             | Answer::Refused(_)
             | Answer::TimedOut
             | Answer::NoResponder
@@ -373,6 +343,7 @@ impl Collector {
             at,
             ports,
             counters,
+            totals: _,
             next: _,
         } = reply;
         let by = Stamp {
@@ -385,14 +356,14 @@ impl Collector {
         let found: BTreeSet<&PortId> = ports.iter().map(|state| &state.port).collect();
         for (port, epoch) in self.store.here(name) {
             if page.covers(&port) && !found.contains(&port) {
-                self.gone(&by, &PortGone { port, epoch }, writes);
+                self.gone(&by, How::BySnapshot, &PortGone { port, epoch }, writes);
             }
         }
         for state in ports {
-            self.here(&by, state, writes);
+            self.here(&by, How::BySnapshot, state, writes);
         }
         for of in &counters {
-            self.count(&by, of, writes);
+            self.count(&by, How::BySnapshot, of, writes);
         }
     }
 }
@@ -425,7 +396,14 @@ impl Core for Collector {
                 let ack = self.settled(now, event, &mut out.writes);
                 (reply, Ok(ReplyBody::Ack(ack)))
             }
-            Event::Heartbeat(heartbeat) => return self.heartbeat(&heartbeat, out),
+            Event::Notice { notice, reply } => match self.notice(notice, reply, out) {
+                Some(ack) => (reply, Ok(ReplyBody::Ack(ack))),
+                None => return,
+            },
+            Event::Heartbeat(heartbeat) => {
+                self.look_twice(now, &heartbeat.host, out);
+                return self.heartbeat(&heartbeat, out);
+            }
             Event::Get { request, reply } => {
                 let RuntimeGetRequest { port } = request;
                 let record = self.store.show(&port).ok_or_else(|| unknown(&port));
@@ -438,6 +416,28 @@ impl Core for Collector {
             } => {
                 let page = list::page(&request, budget, &self.store);
                 (reply, Ok(ReplyBody::List(page)))
+            }
+            Event::History { request, reply } => {
+                let RuntimeHistoryRequest { port } = request;
+                let events = self.history.of(&port);
+                let history = if events.is_empty() && self.store.show(&port).is_none() {
+                    Err(unknown(&port))
+                } else {
+                    Ok(ReplyBody::History(RuntimeHistoryReply {
+                        v: V1,
+                        port,
+                        events,
+                    }))
+                };
+                (reply, history)
+            }
+            Event::Rollup {
+                request,
+                budget,
+                reply,
+            } => {
+                let page = rollup::page(&request, budget, &self.store);
+                (reply, page.map(ReplyBody::Rollup))
             }
             Event::Live { request, reply } => match self.live(request, reply, out) {
                 Ok(()) => return,
@@ -455,6 +455,8 @@ impl Core for Collector {
     }
 
     fn wake(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
-        self.store.end(now, &mut out.writes);
+        for port in self.store.end(now, &mut out.writes) {
+            self.history.forget(&port, &mut out.writes);
+        }
     }
 }
