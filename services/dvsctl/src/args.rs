@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line: what can be asked, with help that shows how.
 
+mod connections;
+mod queues;
+mod runtime;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use dvs_schemas::v1::{Deadline, Link};
-use dvs_schemas::{HostName, Kind, PortGroupName, PortId, Revision, SwitchName, VnicId};
+use dvs_schemas::v1::Deadline;
+use dvs_schemas::{HostName, Kind, PortGroupName, Revision, SwitchName};
 use dvs_transport::ConnectArgs;
 
 use crate::output::ListFormat;
+pub use connections::{DisconnectArgs, ForgetArgs, MoveArgs, PlacingArgs, VnicArgs};
+pub use queues::{OutOfSyncArgs, QueueAction, RipFilter, RipQueueArgs, Selected, SyncFilter};
+pub use runtime::{HistoryArgs, LiveArgs, RollupArgs, RollupKind, RuntimeArgs};
 
 const HELP: &str = "\
 Exit codes:
@@ -60,16 +67,30 @@ pub enum Command {
     Delete(DeleteArgs),
     /// List objects or hosts.
     Get(GetArgs),
+    /// All that is known of one port or host: what is wanted, what is so, and
+    /// what holds the difference.
+    Describe(DescribeArgs),
     /// Hosts that missed a push, and when they are tried next.
     OutOfSync(OutOfSyncArgs),
     /// Virtual ports that are still to be removed from hosts.
     RipQueue(RipQueueArgs),
     /// Push the full state again, whatever the hosts are thought to have.
     Resync(ResyncArgs),
+    /// Connect a vNIC to a port, on the vNIC's host.
+    Connect(VnicArgs),
+    /// Place a port on another host.
+    Move(MoveArgs),
     /// End the connection between a port and its vNIC.
     Disconnect(DisconnectArgs),
+    /// Forget a host that will never come back: its ports are on no host then,
+    /// and nothing is owed to it any more.
+    Forget(ForgetArgs),
     /// Runtime state of ports as the collector has it.
     Runtime(RuntimeArgs),
+    /// What was told of a port lately, and by whom.
+    History(HistoryArgs),
+    /// Ports and their counters, summed up by switch, port group or host.
+    Rollup(RollupArgs),
     /// Runtime state of ports as their host reads it now.
     Live(LiveArgs),
     /// Wait until something is so.
@@ -136,14 +157,6 @@ pub enum ReplyFormat {
 
 fn revision(text: &str) -> Result<Revision, std::num::ParseIntError> {
     text.parse().map(Revision)
-}
-
-fn link(text: &str) -> Result<Link, &'static str> {
-    match text {
-        "up" => Ok(Link::Up),
-        "down" => Ok(Link::Down),
-        _ => Err("allowed: up, down"),
-    }
 }
 
 /// Arguments of `apply`.
@@ -292,91 +305,44 @@ pub struct GetArgs {
     pub format: ListFormat,
 }
 
-/// Arguments of `out-of-sync`.
+/// Arguments of `describe`.
 #[derive(Debug, Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "Examples:
-  dvsctl out-of-sync --switch prod
-  dvsctl out-of-sync kick --host h7      try it now
-  dvsctl out-of-sync park --host h7      stop trying, keep it visible"
-)]
-pub struct OutOfSyncArgs {
-    /// What to do; nothing: list.
-    #[command(subcommand)]
-    pub action: Option<QueueAction<SyncFilter>>,
-    /// Which to list.
-    #[command(flatten)]
-    pub filter: SyncFilter,
+#[command(after_help = "Examples:
+  dvsctl describe port web-1
+  dvsctl describe host h7
+  dvsctl describe port web-1 -o json | jq .state")]
+pub struct DescribeArgs {
+    /// What it is.
+    #[arg(value_enum, ignore_case = true)]
+    pub thing: Describable,
+    /// Its name.
+    pub name: String,
     /// How to print.
-    #[command(flatten)]
-    pub format: ListFormat,
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: DescribeFormat,
 }
 
-/// Arguments of `rip-queue`.
-#[derive(Debug, Args)]
-#[command(
-    args_conflicts_with_subcommands = true,
-    after_help = "Examples:
-  dvsctl rip-queue --host h7
-  dvsctl rip-queue kick --all
-  dvsctl rip-queue cancel --host h7 --port web-1"
-)]
-pub struct RipQueueArgs {
-    /// What to do; nothing: list.
-    #[command(subcommand)]
-    pub action: Option<QueueAction<RipFilter>>,
-    /// Which to list.
-    #[command(flatten)]
-    pub filter: SyncFilter,
-    /// How to print.
-    #[command(flatten)]
-    pub format: ListFormat,
+/// What can be described.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Describable {
+    /// A port.
+    #[value(alias = "ports")]
+    Port,
+    /// A host.
+    #[value(alias = "hosts")]
+    Host,
 }
 
-/// What can be done to entries of a queue.
-#[derive(Debug, Clone, Subcommand)]
-pub enum QueueAction<F: Args> {
-    /// Try entries now, parked ones too.
-    Kick(Selected<F>),
-    /// Stop trying entries; they stay visible.
-    Park(Selected<F>),
-    /// Drop entries: the hosts stay as they are.
-    Cancel(Selected<F>),
-}
-
-/// Which entries: some, or expressly all.
-#[derive(Debug, Clone, Args)]
-#[group(id = "selected")]
-pub struct Selected<F: Args> {
-    /// Filters.
-    #[command(flatten)]
-    pub filter: F,
-    /// All entries of the queue.
-    #[arg(long)]
-    pub all: bool,
-}
-
-/// Which out-of-sync entries.
-#[derive(Debug, Clone, Default, Args)]
-pub struct SyncFilter {
-    /// Only this host.
-    #[arg(long)]
-    pub host: Option<HostName>,
-    /// Only this switch.
-    #[arg(long)]
-    pub switch: Option<SwitchName>,
-}
-
-/// Which rip entries.
-#[derive(Debug, Clone, Default, Args)]
-pub struct RipFilter {
-    /// Host and switch.
-    #[command(flatten)]
-    pub sync: SyncFilter,
-    /// Only this port.
-    #[arg(long)]
-    pub port: Option<PortId>,
+/// How a description is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum DescribeFormat {
+    /// Line by line.
+    #[default]
+    Text,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
 }
 
 /// Arguments of `resync`.
@@ -391,56 +357,6 @@ pub struct ResyncArgs {
     /// Wait until every host has applied it, at most BOUND; exit code 1 if one lags.
     #[arg(long, value_name = "BOUND", num_args = 0..=1, require_equals = true, default_missing_value = "10s")]
     pub wait: Option<Deadline>,
-}
-
-/// Arguments of `disconnect`.
-#[derive(Debug, Args)]
-pub struct DisconnectArgs {
-    /// The port.
-    pub port: PortId,
-    /// Refuse if another vNIC is connected.
-    #[arg(long)]
-    pub vnic: Option<VnicId>,
-}
-
-/// Arguments of `runtime`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  dvsctl runtime web-1
-  dvsctl runtime --host h1 --link down")]
-pub struct RuntimeArgs {
-    /// Only this port.
-    #[arg(conflicts_with_all = ["switch", "group", "host", "link"])]
-    pub port: Option<PortId>,
-    /// Only this switch.
-    #[arg(long)]
-    pub switch: Option<SwitchName>,
-    /// Only this group.
-    #[arg(long)]
-    pub group: Option<PortGroupName>,
-    /// Only this host.
-    #[arg(long)]
-    pub host: Option<HostName>,
-    /// Only ports whose link is up, or down.
-    #[arg(long, value_parser = link, value_name = "up|down")]
-    pub link: Option<Link>,
-    /// How to print.
-    #[command(flatten)]
-    pub format: ListFormat,
-}
-
-/// Arguments of `live`.
-#[derive(Debug, Args)]
-pub struct LiveArgs {
-    /// This port, on the host that last told of it.
-    #[arg(required_unless_present = "host")]
-    pub port: Option<PortId>,
-    /// All ports of this host.
-    #[arg(long)]
-    pub host: Option<HostName>,
-    /// How to print.
-    #[command(flatten)]
-    pub format: ListFormat,
 }
 
 /// What can be waited for.

@@ -152,7 +152,11 @@ fn placed(failure: Failure, written: &[Written]) -> Failure {
     }
 }
 
-async fn send<Q: Serialize>(
+/// Sends a change and says what came of it.
+///
+/// # Errors
+/// The publisher can't be asked, or refuses.
+pub async fn send<Q: Serialize>(
     session: &Session,
     subject: &str,
     request: &Q,

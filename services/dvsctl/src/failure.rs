@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use dvs_schemas::Problem;
+use dvs_schemas::{Problem, ProblemCode};
 use dvs_transport::{BusError, Error as ConnectError};
 
 use crate::credentials::CredentialsError;
@@ -108,6 +108,12 @@ impl Failure {
                 | BusError::TimedOut { .. } => 4,
             },
         }
+    }
+
+    /// Whether a service answered that it knows of no such thing.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.problem.code == ProblemCode::NotFound)
     }
 
     /// Whether a service or the bus isn't there, which may pass.

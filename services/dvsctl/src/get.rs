@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dvs_schemas::v1::{GetReply, GetRequest, Item};
+use dvs_schemas::v1::{GetReply, GetRequest, Item, RuntimeListRequest};
 use dvs_schemas::{
     Document, Hosts, Kind, MirrorDestination, MirrorSessionDoc, ObjectKey, Policy, PortDoc,
     PortGroupDoc, SwitchDoc, subjects,
@@ -15,6 +15,8 @@ use crate::hosts;
 use crate::output::{OutputFormat, json, or_dash, print, say, say_if_empty, table, yaml};
 use crate::policy::{overridable, overrides, security, shaping, vlan};
 use crate::session::{Connector, Session};
+use crate::when::age;
+use crate::whereabouts::{self, Known, Wanted};
 use clap::ValueEnum as _;
 
 /// From so many objects of a kind on it is cheaper to read the whole list, of
@@ -59,8 +61,16 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
         host,
         after: None,
     };
-    let items = fetch(&connector.open().await?, request).await?;
-    print(&render(kind, &items, format.output, format.no_headings)?)?;
+    let session = connector.open().await?;
+    let items = fetch(&session, request.clone()).await?;
+    let text = match (kind, format.output) {
+        (Some(Kind::Port), OutputFormat::Wide) => {
+            let known = whereabouts::ask(&session, of_those(request, &items)).await?;
+            render_ports(&items, &known, format.no_headings)
+        }
+        _ => render(kind, &items, format.output, format.no_headings)?,
+    };
+    print(&text)?;
     match name {
         Some(name) if items.is_empty() => {
             say(&format!("nothing is called {name:?}"));
@@ -71,6 +81,51 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
             Ok(Verdict::Yes)
         }
     }
+}
+
+/// The ports that a request for objects asks for.
+fn of_those(request: GetRequest, items: &[Item]) -> Wanted {
+    let GetRequest {
+        kind: _,
+        name,
+        switch,
+        group,
+        host,
+        after: _,
+    } = request;
+    match (name, items) {
+        (
+            Some(_),
+            [
+                Item {
+                    document: Document::Port(port),
+                    ..
+                },
+            ],
+        ) => Wanted::One(port.clone()),
+        _ => Wanted::Those(RuntimeListRequest {
+            switch,
+            group,
+            host,
+            ..RuntimeListRequest::default()
+        }),
+    }
+}
+
+/// Ports with all that is known of them.
+fn render_ports(items: &[Item], known: &Known, no_headings: bool) -> String {
+    let mut headings = headings(Some(Kind::Port), true);
+    headings.extend(["OBSERVED", "AGE", "STATE"]);
+    let rows = items.iter().filter_map(|item| {
+        let whereabouts = known.of(item)?;
+        let observed = whereabouts.observed();
+        let mut row = row(item);
+        row.push(or_dash(observed.map(|(revision, _)| revision)));
+        row.push(or_dash(observed.map(|(_, told)| age(known.now(), told))));
+        row.push(whereabouts.state.to_string());
+        Some(row)
+    });
+    table(&headings, rows.collect(), no_headings)
 }
 
 /// Every object that a request asks for.
@@ -216,7 +271,7 @@ fn headings(kind: Option<Kind>, wide: bool) -> Vec<&'static str> {
         ),
         Some(Kind::PortGroup) => (
             &["SWITCH", "NAME", "VLAN", "BLOCKED", "REVISION"],
-            &["SECURITY", "SHAPING", "OVERRIDABLE"],
+            &["BINDING", "SECURITY", "SHAPING", "OVERRIDABLE"],
         ),
         Some(Kind::Port) => (
             &["NAME", "SWITCH", "GROUP", "HOST", "VNIC", "REVISION"],
@@ -249,6 +304,7 @@ fn switch_row(doc: &SwitchDoc, revision: String) -> Vec<String> {
         uplinks,
         teaming,
         private_vlans,
+        runtime: _,
         policy,
     } = doc;
     let hosts = match hosts {
@@ -276,6 +332,7 @@ fn group_row(doc: &PortGroupDoc, revision: String) -> Vec<String> {
         switch,
         policy,
         overridable: fields,
+        binding,
     } = doc;
     vec![
         switch.to_string(),
@@ -283,6 +340,7 @@ fn group_row(doc: &PortGroupDoc, revision: String) -> Vec<String> {
         vlan(policy),
         or_dash(blocked(policy)),
         revision,
+        word(binding),
         security(policy),
         shaping(policy),
         overridable(fields),

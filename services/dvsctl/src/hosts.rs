@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use dvs_schemas::v1::{
-    HostListReply, HostListRequest, HostStatus, Presence, RepushEntry, RepushKey, RetryListReply,
-    RetryListRequest, RipEntry, SwitchOnHost,
+    ForgetReply, ForgetRequest, HostListReply, HostListRequest, HostStatus, Presence, RepushEntry,
+    RepushKey, RetryListReply, RetryListRequest, RipEntry, SwitchOnHost,
 };
 use dvs_schemas::{HostName, SwitchName, Timestamp, subjects};
 use serde::Serialize;
 
-use crate::args::GetArgs;
+use crate::args::{ForgetArgs, GetArgs};
 use crate::failure::{Failure, Verdict, chain};
 use crate::output::{OutputFormat, count, json, or_dash, print, say, say_if_empty, table, yaml};
 use crate::session::{Connector, Session};
@@ -27,6 +27,29 @@ pub struct Queues {
     pub out_of_sync: Vec<RepushEntry>,
     /// Virtual ports that are to go.
     pub rip: Vec<RipEntry>,
+}
+
+/// Runs `forget`.
+///
+/// # Errors
+/// The publisher can't be asked, or refuses.
+pub async fn forget(connector: Connector<'_>, args: ForgetArgs) -> Result<Verdict, Failure> {
+    let ForgetArgs { host } = args;
+    let session = connector.open().await?;
+    let request = ForgetRequest { host };
+    let reply: ForgetReply = session.ask(subjects::HOST_FORGET, &request).await?;
+    let ForgetReply {
+        v: _,
+        host,
+        revision,
+        ports,
+    } = reply;
+    let are = if ports == 1 { "is" } else { "are" };
+    let ports = count(ports, "port");
+    say(&format!(
+        "host {host} is forgotten; {ports} {are} on no host now (revision {revision})"
+    ));
+    Ok(Verdict::Yes)
 }
 
 /// All hosts that a request asks for.
@@ -229,7 +252,7 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
 }
 
 /// The queues; empty, and that they are is said, where retry can't be asked.
-async fn queues_or_warning(session: &Session, request: RetryListRequest) -> Queues {
+pub(crate) async fn queues_or_warning(session: &Session, request: RetryListRequest) -> Queues {
     match fetch_queues(session, request).await {
         Ok(queues) => queues,
         Err(failure) => {
@@ -246,7 +269,7 @@ async fn queues_or_warning(session: &Session, request: RetryListRequest) -> Queu
     }
 }
 
-fn presence(presence: Presence) -> &'static str {
+pub(crate) fn presence(presence: Presence) -> &'static str {
     match presence {
         Presence::Present => "present",
         Presence::Absent => "absent",

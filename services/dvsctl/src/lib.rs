@@ -8,22 +8,27 @@
 
 pub mod args;
 pub mod change;
+pub mod connections;
 pub mod credentials;
+pub mod describe;
 pub mod diff;
 pub mod documents;
 pub mod explain;
 pub mod failure;
 pub mod get;
 pub mod healthcheck;
+pub mod history;
 pub mod hosts;
 pub mod output;
 pub mod policy;
 pub mod ports;
 pub mod progress;
 pub mod queues;
+pub mod rollup;
 pub mod session;
 pub mod wait;
 pub mod when;
+pub mod whereabouts;
 
 use std::time::Duration;
 
@@ -60,11 +65,17 @@ pub async fn run(cli: Cli) -> Result<Verdict, Failure> {
         Command::Diff(args) => diff::run(bus, args).await,
         Command::Delete(args) => change::delete(bus, args).await,
         Command::Get(args) => get::run(bus, args).await,
+        Command::Describe(args) => describe::run(bus, args).await,
         Command::OutOfSync(args) => queues::out_of_sync(bus, args).await,
         Command::RipQueue(args) => queues::rip_queue(bus, args).await,
         Command::Resync(args) => change::resync(bus, args).await,
-        Command::Disconnect(args) => ports::disconnect(bus, args).await,
+        Command::Connect(args) => connections::connect(bus, args).await,
+        Command::Move(args) => connections::relocate(bus, args).await,
+        Command::Disconnect(args) => connections::disconnect(bus, args).await,
+        Command::Forget(args) => hosts::forget(bus, args).await,
         Command::Runtime(args) => ports::runtime(bus, args).await,
+        Command::History(args) => history::run(bus, args).await,
+        Command::Rollup(args) => rollup::run(bus, args).await,
         Command::Live(args) => ports::live(bus, args).await,
         Command::Wait(what) => wait::run(within(WAIT), what).await,
         Command::Explain(args) => explain::run(&args),

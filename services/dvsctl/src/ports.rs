@@ -1,46 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ports at run time: what the collector has of them, what their host reads
-//! now, and the end of a connection.
+//! Ports at run time: what the collector has of them, and what their host reads
+//! now.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use dvs_schemas::v1::{
-    Counters, CountersOf, DisconnectReply, DisconnectRequest, Link, LiveReply, LiveRequest,
-    PortRuntime, RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord,
+    Counters, CountersOf, Link, LiveReply, LiveRequest, PortRuntime, RuntimeGetRequest,
+    RuntimeListRequest, RuntimeRecord,
 };
 use dvs_schemas::{PortId, Timestamp, subjects};
 
-use crate::args::{DisconnectArgs, LiveArgs, RuntimeArgs};
+use crate::args::{LiveArgs, RuntimeArgs};
 use crate::failure::{Failure, Verdict};
-use crate::output::{OutputFormat, json, or_dash, print, say, say_if_empty, table, yaml};
+use crate::output::{OutputFormat, json, or_dash, print, say_if_empty, table, yaml};
 use crate::session::Connector;
 use crate::when::age;
-
-/// Runs `disconnect`.
-///
-/// # Errors
-/// The publisher can't be asked, or refuses.
-pub async fn disconnect(
-    connector: Connector<'_>,
-    args: DisconnectArgs,
-) -> Result<Verdict, Failure> {
-    let session = connector.open().await?;
-    let DisconnectArgs { port, vnic } = args;
-    let request = DisconnectRequest {
-        port: port.clone(),
-        vnic,
-    };
-    let reply: DisconnectReply = session.ask(subjects::PORT_DISCONNECT, &request).await?;
-    match reply.vnic {
-        Some(vnic) => say(&format!(
-            "{vnic} is no longer connected to port {port} (revision {})",
-            reply.revision
-        )),
-        None => say(&format!("nothing was connected to port {port}")),
-    }
-    Ok(Verdict::Yes)
-}
+use crate::whereabouts;
 
 /// Runs `runtime`.
 ///
@@ -53,6 +29,7 @@ pub async fn runtime(connector: Connector<'_>, args: RuntimeArgs) -> Result<Verd
         group,
         host,
         link,
+        stale,
         format,
     } = args;
     let session = connector.open().await?;
@@ -67,27 +44,22 @@ pub async fn runtime(connector: Connector<'_>, args: RuntimeArgs) -> Result<Verd
                 group,
                 host,
                 link,
+                stale_since: stale.map(ago),
                 ..RuntimeListRequest::default()
             };
-            let mut records = Vec::new();
-            session
-                .pages(
-                    subjects::RUNTIME_LIST,
-                    request,
-                    |request, page: RuntimeListReply| {
-                        records.extend(page.ports);
-                        request.after = page.next;
-                        request.after.is_some()
-                    },
-                )
-                .await?;
-            records
+            whereabouts::fetch(&session, request).await?
         }
     };
     let now = SystemTime::now().into();
     print(&render(&records, now, format.output, format.no_headings)?)?;
     say_if_empty(records.len(), format.output, "there are none");
     Ok(Verdict::Yes)
+}
+
+/// The moment that was so long ago.
+fn ago(time: Duration) -> Timestamp {
+    let moment = SystemTime::now().checked_sub(time);
+    moment.unwrap_or(SystemTime::UNIX_EPOCH).into()
 }
 
 /// Runs `live`.
@@ -112,6 +84,7 @@ pub async fn live(connector: Connector<'_>, args: LiveArgs) -> Result<Verdict, F
                 |request, page: LiveReply| {
                     reply.ports.extend(page.ports);
                     reply.counters.extend(page.counters);
+                    reply.totals.extend(page.totals);
                     request.after = page.next;
                     request.after.is_some()
                 },
@@ -138,30 +111,27 @@ fn records(reply: LiveReply) -> Vec<RuntimeRecord> {
         at,
         ports,
         counters,
+        totals,
         next: _,
     } = reply;
-    let counters: BTreeMap<PortId, Counters> = counters
-        .into_iter()
-        .map(
-            |CountersOf {
-                 port,
-                 epoch: _,
-                 counters,
-             }| (port, counters),
-        )
-        .collect();
+    let by_port = |all: Vec<CountersOf>| -> BTreeMap<PortId, Counters> {
+        all.into_iter().map(|of| (of.port, of.counters)).collect()
+    };
+    let (counters, totals) = (by_port(counters), by_port(totals));
     ports
         .into_iter()
         .map(|state| {
             let counters = counters.get(&state.port).copied();
+            let total = totals.get(&state.port).copied();
             RuntimeRecord {
                 port: state.port.clone(),
                 host: host.clone(),
                 updated: at,
                 state: Some(state),
+                changed: Some(at),
                 counters,
                 settled: counters.map(|_| at),
-                total: None,
+                total,
             }
         })
         .collect()
@@ -238,11 +208,11 @@ fn row(record: &RuntimeRecord, now: Timestamp) -> Vec<String> {
         host,
         updated,
         state,
+        changed: _,
         counters,
         settled: _,
         total,
     } = record;
-    // A host that is read now knows of its own placement only.
     let counters = total.as_ref().or(counters.as_ref());
     let of = |field: fn(&Counters) -> u64| or_dash(counters.map(field));
     let state = state.as_ref();

@@ -167,7 +167,7 @@ pub fn render(
     no_headings: bool,
 ) -> std::io::Result<String> {
     let Queues {
-        now,
+        now: _,
         out_of_sync,
         rip,
     } = queues;
@@ -184,34 +184,52 @@ pub fn render(
             .iter()
             .map(|entry| format!("{}\n", entry.key.port))
             .collect()),
-        (OutputFormat::Table | OutputFormat::Wide, queue) => {
-            let mut headings = vec!["HOST", "SWITCH"];
-            let rows: Vec<Vec<String>> = match queue {
-                Queue::Repush => out_of_sync
-                    .iter()
-                    .map(|entry| {
-                        let key = [entry.key.host.to_string(), entry.key.switch.to_string()];
-                        key.into_iter().chain(state(&entry.state, *now)).collect()
-                    })
-                    .collect(),
-                Queue::Rip => {
-                    headings.push("PORT");
-                    rip.iter()
-                        .map(|entry| {
-                            let key = [
-                                entry.key.host.to_string(),
-                                entry.key.switch.to_string(),
-                                entry.key.port.to_string(),
-                            ];
-                            key.into_iter().chain(state(&entry.state, *now)).collect()
-                        })
-                        .collect()
-                }
-            };
-            headings.extend(["REVISION", "AGE", "ATTEMPTS", "NEXT", "ERROR"]);
-            Ok(table(&headings, rows, no_headings))
-        }
+        (OutputFormat::Table | OutputFormat::Wide, queue) => Ok(rows(queue, queues, no_headings)),
     }
+}
+
+fn rows(queue: Queue, queues: &Queues, no_headings: bool) -> String {
+    let Queues {
+        now,
+        out_of_sync,
+        rip,
+    } = queues;
+    let mut headings = vec!["HOST", "SWITCH"];
+    let rows: Vec<Vec<String>> = match queue {
+        Queue::Repush => out_of_sync
+            .iter()
+            .map(|entry| {
+                let key = [entry.key.host.to_string(), entry.key.switch.to_string()];
+                key.into_iter().chain(state(&entry.state, *now)).collect()
+            })
+            .collect(),
+        Queue::Rip => {
+            headings.push("PORT");
+            rip.iter()
+                .map(|entry| {
+                    let key = [
+                        entry.key.host.to_string(),
+                        entry.key.switch.to_string(),
+                        entry.key.port.to_string(),
+                    ];
+                    key.into_iter().chain(state(&entry.state, *now)).collect()
+                })
+                .collect()
+        }
+    };
+    headings.extend(["REVISION", "AGE", "ATTEMPTS", "NEXT", "ERROR"]);
+    table(&headings, rows, no_headings)
+}
+
+/// Both queues under a line each, for what is about one thing; nothing of an
+/// empty one.
+pub(crate) fn tables(queues: &Queues) -> String {
+    let [missed, rips] = [Queue::Repush, Queue::Rip].map(|queue| rows(queue, queues, false));
+    [("Out of sync", missed), ("To be removed", rips)]
+        .into_iter()
+        .filter(|(_, rows)| !rows.is_empty())
+        .map(|(name, rows)| format!("\n{name}:\n{rows}"))
+        .collect()
 }
 
 #[cfg(test)]

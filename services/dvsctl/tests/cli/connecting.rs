@@ -180,7 +180,7 @@ async fn what_needs_no_bus_works_without() {
     assert_eq!(ended.code, 2);
     assert_eq!(
         ended.stderr,
-        "error: portgroup has no field \"polcy\"; allowed: name, switch, policy, overridable\n"
+        "error: portgroup has no field \"polcy\"; allowed: name, switch, policy, overridable, binding\n"
     );
     let ended = run(&["--help"]).await;
     assert!(ended.stdout.contains("Exit codes:"));

@@ -5,5 +5,6 @@
 
 mod changes;
 mod connecting;
+mod describing;
 mod fake;
 mod views;

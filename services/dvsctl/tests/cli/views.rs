@@ -5,13 +5,16 @@ use std::collections::VecDeque;
 
 use crate::fake::Script;
 use dvs_schemas::v1::{
-    Counters, CountersOf, DisconnectReply, DisconnectRequest, EntrySelection, EntryState, GetReply,
+    ApplyReply, ChangedObject, ConnectRequest, Counters, CountersOf, DisconnectReply,
+    DisconnectRequest, EntrySelection, EntryState, ForgetReply, ForgetRequest, GetReply,
     GetRequest, HostListReply, HostListRequest, HostStatus, Item, Link, LiveReply, LiveRequest,
-    PortRuntime, Presence, Queue, RepushEntry, RepushKey, RetryListReply, RetryListRequest,
-    RipEntry, RipKey, RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord,
-    SelectionReply, SwitchOnHost, V1,
+    MoveRequest, ObjectRef, Operation, PastEvent, PortRuntime, Presence, Queue, RepushEntry,
+    RepushKey, RetryListReply, RetryListRequest, RipEntry, RipKey, Rollup, RollupBy, RollupKey,
+    RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply,
+    RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, SelectionReply,
+    SwitchOnHost, Telling, ToldBy, V1, Wait,
 };
-use dvs_schemas::{Epoch, Revision, Timestamp, Vlan, subjects};
+use dvs_schemas::{Epoch, ObjectKey, Problem, ProblemCode, Revision, Timestamp, Vlan, subjects};
 
 fn item(revision: u64, epoch: Option<u64>, text: &str) -> Item {
     Item {
@@ -85,18 +88,14 @@ async fn every_kind_has_its_table() {
         ),
         (
             vec!["get", "pg", "-o", "wide"],
-            "SWITCH  NAME  VLAN        BLOCKED  REVISION  SECURITY      SHAPING        OVERRIDABLE\n\
-             prod    web   access 100  -        4         -promiscuous  out unlimited  blocked\n",
+            "SWITCH  NAME  VLAN        BLOCKED  REVISION  BINDING  SECURITY      SHAPING        OVERRIDABLE\n\
+             prod    web   access 100  -        4         static   -promiscuous  out unlimited  blocked\n",
         ),
         (
             vec!["get", "ports"],
             "NAME   SWITCH  GROUP  HOST  VNIC       REVISION\n\
              web-1  prod    web    h1    vm-1/eth0  9\n\
              web-2  prod    web    -     -          10\n",
-        ),
-        (
-            vec!["get", "ports", "web-1", "-o", "wide", "--no-headings"],
-            "web-1  prod  web  h1  vm-1/eth0  9  2  -  blocked\n",
         ),
         (
             vec!["get", "mirrors"],
@@ -411,6 +410,7 @@ fn record(port: &str, there: bool) -> RuntimeRecord {
         host: "h1".parse().unwrap(),
         updated: std::time::SystemTime::now().into(),
         state: there.then(|| runtime(port)),
+        changed: None,
         counters: there.then(counters),
         settled: None,
         total: Some(Counters {
@@ -450,6 +450,7 @@ async fn runtime_state_is_shown_as_stored_and_as_read_now() {
                     epoch: Epoch(2),
                     counters: counters(),
                 }],
+                totals: Vec::new(),
                 next,
             })
         });
@@ -484,6 +485,61 @@ async fn runtime_state_is_shown_as_stored_and_as_read_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connect_and_a_move_are_one_request_each() {
+    let reply = |field: &str| {
+        let object = ObjectRef::from(&ObjectKey::Port("web-1".parse().unwrap()));
+        Ok(ApplyReply {
+            v: V1,
+            revision: Revision(8),
+            changed: vec![ChangedObject {
+                object,
+                operation: Operation::Updated,
+                fields: vec![field.to_owned()],
+            }],
+            left_out: 0,
+            applied: None,
+        })
+    };
+    let script = Script::default()
+        .on(subjects::PORT_CONNECT, move |request: ConnectRequest| {
+            let expected = ConnectRequest {
+                port: "web-1".parse().unwrap(),
+                vnic: "vm-7/eth0".parse().unwrap(),
+                host: Some("h1".parse().unwrap()),
+                mac: Some("52:54:00:00:00:07".parse().unwrap()),
+                switch: None,
+                group: None,
+                wait: None,
+                timeout: None,
+            };
+            assert_eq!(request, expected);
+            reply("vnic")
+        })
+        .on(subjects::PORT_MOVE, move |request: MoveRequest| {
+            let expected = MoveRequest {
+                port: "web-1".parse().unwrap(),
+                host: "h2".parse().unwrap(),
+                from: Some("h1".parse().unwrap()),
+                wait: Some(Wait::Applied),
+                timeout: Some("5s".parse().unwrap()),
+            };
+            assert_eq!(request, expected);
+            reply("host")
+        });
+    let fake = script.start().await;
+    let mac = ["--mac", "52:54:00:00:00:07"];
+    let args = ["connect", "web-1", "vm-7/eth0", "--host", "h1"];
+    let ended = fake.ends(0, &[args.as_slice(), &mac].concat()).await;
+    assert_eq!(ended.stdout, "port web-1 updated: vnic\n");
+    let args = ["move", "web-1", "h2", "--from", "h1", "--wait=5s"];
+    let ended = fake.ends(0, &args).await;
+    assert_eq!(ended.stdout, "port web-1 updated: host\n");
+    // A group without its switch names nothing.
+    fake.ends(2, &["connect", "web-1", "vm-7/eth0", "--group", "g"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disconnect_says_what_was_connected() {
     let script = Script::default().on(subjects::PORT_DISCONNECT, |request: DisconnectRequest| {
         Ok(DisconnectReply {
@@ -500,4 +556,113 @@ async fn a_disconnect_says_what_was_connected() {
     );
     let ended = fake.ends(0, &["disconnect", "web-2"]).await;
     assert_eq!(ended.stderr, "nothing was connected to port web-2\n");
+}
+
+#[tokio::test]
+async fn a_forgotten_host_leaves_its_ports_nowhere() {
+    let script = Script::default().on(subjects::HOST_FORGET, |request: ForgetRequest| {
+        if request.host.as_str() == "h1" {
+            return Err(Problem::new(ProblemCode::Conflict, "host h1 is there").at("host"));
+        }
+        Ok(ForgetReply {
+            v: V1,
+            host: request.host,
+            revision: Revision(8),
+            ports: 30,
+        })
+    });
+    let fake = script.start().await;
+    let ended = fake.ends(0, &["forget", "h2"]).await;
+    assert_eq!(
+        ended.stderr,
+        "host h2 is forgotten; 30 ports are on no host now (revision 8)\n"
+    );
+    let ended = fake.ends(3, &["forget", "h1"]).await;
+    assert!(
+        ended.stderr.contains("host h1 is there"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ports_history_is_shown_with_what_was_no_news() {
+    let at = Timestamp(1_700_000_000_000);
+    let event = move |news, told| PastEvent {
+        heard: std::time::SystemTime::now().into(),
+        at,
+        host: "h1".parse().unwrap(),
+        epoch: Epoch(3),
+        by: ToldBy::Event,
+        news,
+        told,
+    };
+    let script = Script::default().on(
+        subjects::RUNTIME_HISTORY,
+        move |request: RuntimeHistoryRequest| {
+            Ok(RuntimeHistoryReply {
+                v: V1,
+                port: request.port,
+                events: vec![
+                    event(true, Telling::State(runtime("web-1"))),
+                    event(false, Telling::Gone),
+                    event(true, Telling::Counters(counters())),
+                ],
+            })
+        },
+    );
+    let fake = script.start().await;
+    let ended = fake.ends(0, &["history", "web-1"]).await;
+    let lines: Vec<&str> = ended
+        .stdout
+        .lines()
+        .map(|line| line.split_once("2023").map_or(line, |(_, rest)| rest))
+        .collect();
+    assert_eq!(lines.len(), 4, "{}", ended.stdout);
+    assert!(lines[1].contains("yes   link "), "{}", ended.stdout);
+    assert!(
+        lines[2].ends_with("no    virtual port gone"),
+        "{}",
+        ended.stdout
+    );
+    assert!(lines[3].contains("settled: in "), "{}", ended.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sums_over_ports_have_a_row_each() {
+    let script = Script::default().on(subjects::RUNTIME_ROLLUP, |request: RuntimeRollupRequest| {
+        assert_eq!(request.by, RollupBy::Group);
+        assert_eq!(request.switch.as_ref().unwrap().as_str(), "prod");
+        let page = |group: &str, next| RuntimeRollupReply {
+            v: V1,
+            rows: vec![Rollup {
+                key: RollupKey::Group("prod".parse().unwrap(), group.parse().unwrap()),
+                ports: 4,
+                up: 2,
+                down: 1,
+                blocked: 1,
+                total: Counters {
+                    ingress_packets: 70,
+                    ..Counters::default()
+                },
+                oldest: std::time::SystemTime::now().into(),
+            }],
+            next,
+        };
+        let first = RollupKey::Group("prod".parse().unwrap(), "db".parse().unwrap());
+        Ok(match request.after {
+            None => page("db", Some(first)),
+            Some(_) => page("web", None),
+        })
+    });
+    let fake = script.start().await;
+    let args = ["rollup", "portgroups", "--switch", "prod"];
+    let ended = fake.ends(0, &args).await;
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert_eq!(
+        lines[0],
+        "GROUP     PORTS  UP  DOWN  BLOCKED  IN-PACKETS  OUT-PACKETS  OLDEST"
+    );
+    assert!(lines[1].starts_with("prod/db   4      2   1     1        70          0  "));
+    assert!(lines[2].starts_with("prod/web  4      2   1     1        70          0  "));
 }
