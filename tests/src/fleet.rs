@@ -84,6 +84,8 @@ pub struct Settings {
     pub heartbeat: &'static str,
     /// Further arguments of host-agent.
     pub agent: Vec<String>,
+    /// Further arguments of config-publisher.
+    pub publisher: Vec<String>,
     /// A NATS configuration in place of the shipped one: none of its keys then.
     pub open_bus: bool,
 }
@@ -95,6 +97,7 @@ impl Default for Settings {
             push_timeout: "5s",
             heartbeat: "1s",
             agent: Vec::new(),
+            publisher: Vec::new(),
             open_bus: false,
         }
     }
@@ -204,6 +207,7 @@ impl Fleet {
         match program {
             Program::Publisher => {
                 command.args(["--push-timeout", self.settings.push_timeout]);
+                command.args(&self.settings.publisher);
             }
             Program::Retry => {
                 command.args(["--push-timeout", self.settings.push_timeout]);
@@ -239,6 +243,7 @@ impl Fleet {
             .env("NATS_URL", self.nats.url())
             .env("DVS_LISTEN", "127.0.0.1:0")
             .args(["--host", host, "--heartbeat", self.settings.heartbeat])
+            .args(&self.settings.agent)
             .arg("--data")
             .arg(self.folder.path().join("data").join(host))
             .stdin(Stdio::null())

@@ -5,5 +5,6 @@
 pub mod fleet;
 pub mod lan;
 pub mod load;
+pub mod machines;
 pub mod operator;
 pub mod simulation;

@@ -5,11 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use async_nats::Subscriber;
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::subjects;
 use dvs_tests::fleet::{Fleet, Settings};
 use dvs_tests::lan::{AgentHost, Frame, Mac, Vm, Wire};
+use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
 /// Waits until one hears the other; plugs take a moment, and so do commits.
@@ -145,5 +147,192 @@ async fn ports_follow_their_machines_and_frames_their_ports() -> Result<()> {
     a.send(&Frame::number(a.mac(), Mac::ALL, 1));
     b.drain();
     assert_eq!(b.next(Duration::from_millis(300)), None);
+    Ok(())
+}
+
+/// Events of a kind that came since this was last asked.
+fn events(subscriber: &mut Subscriber, kind: &str) -> Vec<Value> {
+    let mut events = Vec::new();
+    while let Some(Some(message)) = subscriber.next().now_or_never() {
+        if message.subject.ends_with(kind) {
+            events.push(serde_json::from_slice(&message.payload).unwrap());
+        }
+    }
+    events
+}
+
+/// Frames from the machine as the bridge counts them.
+fn counted(host: &AgentHost, vm: &Vm) -> Result<u64> {
+    let text = host
+        .ovs
+        .ofctl("dump-ports", &host.bridge, &[vm.interface()])?;
+    let rx = text.split("rx pkts=").nth(1).context("no rx")?;
+    let digits: String = rx.chars().take_while(char::is_ascii_digit).collect();
+    Ok(digits.parse()?)
+}
+
+/// What the collector has of a port.
+async fn known(fleet: &Fleet, port: &str) -> Result<Value> {
+    let question = json!({"port": port});
+    let answer = fleet
+        .operator()
+        .ask(subjects::RUNTIME_GET, &question)
+        .await?;
+    Ok(answer.body)
+}
+
+fn total(record: &Value) -> u64 {
+    record["total"]["ingress_packets"].as_u64().unwrap_or(0)
+}
+
+/// A live read, and how far it is from what the bridge counts, which nothing
+/// changed meanwhile.
+async fn live(fleet: &Fleet, host: &AgentHost, vm: &Vm, port: &str) -> Result<(u64, u64)> {
+    loop {
+        let before = counted(host, vm)?;
+        let question = json!({"port": port});
+        let live = fleet
+            .operator()
+            .ask(subjects::RUNTIME_LIVE, &question)
+            .await?
+            .ok()?;
+        if counted(host, vm)? == before {
+            let packets = &live["counters"][0]["counters"]["ingress_packets"];
+            let packets = packets.as_u64().with_context(|| live.to_string())?;
+            return Ok((packets, before - packets));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_are_told_once_counters_when_they_settle_and_both_follow_their_port() -> Result<()> {
+    if skipped("states_are_told_once_counters_when_they_settle_and_both_follow_their_port") {
+        return Ok(());
+    }
+    let fleet = Fleet::start(Settings {
+        hosts: 1,
+        agent: ["--settle", "1s"].map(str::to_owned).into(),
+        ..Settings::default()
+    })
+    .await?;
+    let wire = Wire::new();
+    let left = AgentHost::start(&fleet, "left", Some((&wire, 0)))?;
+    let right = AgentHost::start(&fleet, "right", Some((&wire, 1)))?;
+    let group = |vlan: u16| {
+        json!({"kind": "PortGroup", "name": "web", "switch": "prod",
+               "policy": {"vlan": {"access": vlan}}})
+    };
+    let port = |name: &str| {
+        json!({"kind": "Port", "name": name, "switch": "prod", "group": "web",
+               "vnic": format!("{name}/eth0")})
+    };
+    let documents = json!([
+        {"kind": "Switch", "name": "prod", "hosts": ["left", "right"], "uplinks": ["uplink1"]},
+        group(10), port("a"), port("b"),
+    ]);
+    fleet.operator().apply(&documents).await?;
+    fleet.in_sync().await?;
+    let mut a = Vm::start(Mac::numbered(1));
+    let mut b = Vm::start(Mac::numbered(2));
+    left.plug(&a, "a");
+    left.plug(&b, "b");
+    assert!(reaches(&mut a, &mut b) && reaches(&mut b, &mut a));
+    let first = json!({"link": "up", "vlan": {"access": 10}});
+    let shown =
+        |record: &Value| json!({"link": record["state"]["link"], "vlan": record["state"]["vlan"]});
+    fleet
+        .until(
+            "the first word of a",
+            async |_| known(&fleet, "a").await,
+            |record| shown(record) == first,
+        )
+        .await?;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let mut heard = fleet
+        .operator()
+        .client()
+        .subscribe("dvs.v1.event.left.*")
+        .await?;
+    fleet.operator().client().flush().await?;
+
+    // A rare state, once per change: one event for both ports.
+    fleet
+        .operator()
+        .apply_and_wait(json!([group(20)]), "20s")
+        .await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let changed = events(&mut heard, "changed");
+    let told: Vec<&Value> = changed
+        .iter()
+        .flat_map(|event| event["ports"].as_array().unwrap())
+        .collect();
+    assert_eq!((changed.len(), told.len()), (1, 2), "{changed:?}");
+    assert!(
+        told.iter()
+            .all(|state| state["vlan"] == json!({"access": 20}))
+    );
+
+    // Somebody else's edit, told once and undone.
+    left.ovs.vsctl(&["set", "Port", a.interface(), "tag=99"])?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let drift = events(&mut heard, "drift");
+    assert_eq!(drift.len(), 1, "{drift:?}");
+    assert_eq!(
+        (&drift[0]["found"], &drift[0]["repaired"]),
+        (&json!("99"), &json!(true))
+    );
+    assert_eq!(
+        left.ovs
+            .vsctl(&["get", "Port", a.interface(), "tag"])?
+            .trim(),
+        "20"
+    );
+
+    // Counters: none is told while frames pass; who asks is told what the
+    // bridge says; the store stays as it was.
+    let stored = known(&fleet, "a").await?;
+    let (start, offset) = live(&fleet, &left, &a, "a").await?;
+    for number in 0..250 {
+        a.send(&Frame::number(a.mac(), b.mac(), 10_000 + number));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (end, same_offset) = live(&fleet, &left, &a, "a").await?;
+    assert_eq!(same_offset, offset);
+    assert!(end >= start + 250, "{start} {end}");
+    assert_eq!(events(&mut heard, "settled"), Vec::<Value>::new());
+    assert_eq!(known(&fleet, "a").await?, stored);
+    // And one that is what it came to, when they have settled.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let settled = events(&mut heard, "settled");
+    let of_a: Vec<u64> = settled
+        .iter()
+        .flat_map(|event| event["counters"].as_array().unwrap())
+        .filter(|of| of["port"] == "a")
+        .map(|of| of["counters"]["ingress_packets"].as_u64().unwrap())
+        .collect();
+    assert_eq!(of_a, [live(&fleet, &left, &a, "a").await?.0]);
+    let before = total(&known(&fleet, "a").await?);
+    assert_eq!(before, of_a[0]);
+
+    // Powered off, and on at the other host: its own part is added.
+    left.unplug(&a);
+    host_of(&fleet, "a", None).await?;
+    let off = known(&fleet, "a").await?;
+    assert!(total(&off) >= before, "{off}");
+    right.plug(&a, "a");
+    assert!(reaches(&mut a, &mut b));
+    host_of(&fleet, "a", Some("right")).await?;
+    for number in 0..20 {
+        a.send(&Frame::number(a.mac(), b.mac(), 20_000 + number));
+    }
+    let record = fleet
+        .until(
+            "the sum over both placements",
+            async |_| known(&fleet, "a").await,
+            |record| record["host"] == "right" && total(record) >= before + 20,
+        )
+        .await?;
+    let of_this = record["counters"]["ingress_packets"].as_u64().unwrap();
+    assert_eq!(total(&record), total(&off) + of_this);
     Ok(())
 }

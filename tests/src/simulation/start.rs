@@ -69,6 +69,7 @@ pub(crate) fn agent(
         node: host.to_string(),
         heartbeat: Duration::from_secs(5),
         quiet: Duration::from_secs(2),
+        mode: dvs_schemas::TellMode::Push,
     };
     Agent::load(ledger, &BTreeSet::from([host.clone()]), &settings, seed)
 }

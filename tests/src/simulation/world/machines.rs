@@ -299,7 +299,8 @@ fn done(answer: Option<&Answer>) -> bool {
             ApplyOutcome::Failed { .. } => false,
         },
         Some(Answer::Remove(report)) => report.outcome == RemoveOutcome::Removed,
-        Some(Answer::Plan(_) | Answer::Live(_) | Answer::Problem(_)) | None => false,
+        Some(Answer::Plan(_) | Answer::Live(_) | Answer::Fetched(_) | Answer::Problem(_))
+        | None => false,
     }
 }
 
@@ -309,7 +310,7 @@ fn publisher_answer(answer: Option<Answer>) -> publisher::Answer {
         Some(Answer::Apply(report)) => publisher::Answer::Applied(wire(&report)),
         Some(Answer::Remove(report)) => publisher::Answer::Removed(wire(&report)),
         Some(Answer::Plan(plan)) => publisher::Answer::Planned(wire(&plan)),
-        Some(Answer::Live(_)) => panic!("nobody asked for live state"),
+        Some(Answer::Live(_) | Answer::Fetched(_)) => panic!("nobody asked for runtime state"),
         Some(Answer::Problem(problem)) => publisher::Answer::Unreadable(problem.to_string()),
     }
 }
@@ -319,7 +320,9 @@ fn retry_answer(answer: Option<Answer>) -> RetryAnswer {
         None => RetryAnswer::NoResponder,
         Some(Answer::Apply(report)) => RetryAnswer::Clobber(wire(&report)),
         Some(Answer::Remove(report)) => RetryAnswer::Remove(wire(&report)),
-        Some(Answer::Plan(_) | Answer::Live(_)) => panic!("retry asks for no such thing"),
+        Some(Answer::Plan(_) | Answer::Live(_) | Answer::Fetched(_)) => {
+            panic!("retry asks for no such thing")
+        }
         Some(Answer::Problem(problem)) => RetryAnswer::Unreadable(problem.to_string()),
     }
 }

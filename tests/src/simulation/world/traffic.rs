@@ -187,7 +187,10 @@ impl Item {
                 | publisher::Request::Delete(_)
                 | publisher::Request::Get(_)
                 | publisher::Request::Resync(_)
+                | publisher::Request::Connect(_)
+                | publisher::Request::Move(_)
                 | publisher::Request::Disconnect(_)
+                | publisher::Request::Forget(_)
                 | publisher::Request::Hosts(_) => true,
             },
             Self::ToRetry { request, .. } => match request {
