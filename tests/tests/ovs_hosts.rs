@@ -39,9 +39,16 @@ async fn joined(teaming: Teaming, wires: &[Wire]) -> [Host; 2] {
     ]
 }
 
-/// Sends again and again until it is heard: a bond takes its time to begin.
+/// A bond takes its time to begin, and to go on.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Sends again and again until it is heard.
 fn reaches(from: &mut Vm, to: &mut Vm) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    is_heard(from, to, PATIENCE)
+}
+
+fn is_heard(from: &mut Vm, to: &mut Vm, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
     for number in 0.. {
         to.drain();
         let frame = Frame::number(from.mac(), to.mac(), number);
@@ -53,6 +60,21 @@ fn reaches(from: &mut Vm, to: &mut Vm) -> bool {
         }
         if Instant::now() > deadline {
             return false;
+        }
+    }
+    false
+}
+
+/// Both are heard, each of them speaking again while the other isn't. After a
+/// wire was cut, the switch beyond may account late for what had come by it,
+/// and learn that sender's address there once more: only the sender's next
+/// frame tells it better.
+fn speak(a: &mut Vm, b: &mut Vm) -> bool {
+    let turn = Duration::from_millis(200);
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if is_heard(a, b, turn) && is_heard(b, a, turn) {
+            return true;
         }
     }
     false
@@ -118,12 +140,12 @@ async fn a_port_that_moves_is_reached_on_its_new_host_and_gone_from_the_old() {
 
 /// Cuts one wire after the other while two machines speak.
 fn cut_each(wires: &[Wire], a: &mut Vm, b: &mut Vm, teaming: Teaming) {
-    assert!(reaches(a, b) && reaches(b, a), "{teaming:?}");
+    assert!(speak(a, b), "{teaming:?}");
     for wire in wires {
         wire.connected(false);
-        assert!(reaches(a, b) && reaches(b, a), "{teaming:?}, cut");
+        assert!(speak(a, b), "{teaming:?}, cut");
         wire.connected(true);
-        assert!(reaches(a, b) && reaches(b, a), "{teaming:?}, mended");
+        assert!(speak(a, b), "{teaming:?}, mended");
     }
     // Nothing comes twice.
     for number in [101, 102] {
