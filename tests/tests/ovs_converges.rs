@@ -131,7 +131,7 @@ fn interface(port: &str) -> String {
     format!("x{port}")
 }
 
-fn take(host: &mut Host, wish: &mut Wish, settings: &mut BridgeSettings, event: Event) {
+async fn take(host: &mut Host, wish: &mut Wish, settings: &mut BridgeSettings, event: Event) {
     match event {
         Event::Set(port, policy, mac, epoch) => {
             let nothing = Policy::default();
@@ -166,7 +166,7 @@ fn take(host: &mut Host, wish: &mut Wish, settings: &mut BridgeSettings, event: 
             let set = ["--if-exists", "set", "Port", &name, column];
             host.ovs.vsctl(&set).unwrap();
         }
-        Event::RestartAgent => host.restart_agent(),
+        Event::RestartAgent => host.restart_agent().await,
     }
 }
 
@@ -257,7 +257,7 @@ async fn from_any_state_the_second_delta_is_empty() {
         let drawn = events.new_tree(&mut runner).unwrap().current();
         history.push(drawn.clone());
         for event in drawn {
-            take(&mut host, &mut wish, &mut settings, event);
+            take(&mut host, &mut wish, &mut settings, event).await;
         }
         let failures = apply(&host, &wish, &settings).await;
         let there = read(&host).await;
@@ -278,7 +278,7 @@ async fn from_any_state_the_second_delta_is_empty() {
             assert_eq!(delta(&there, &wish, &settings), [], "{history:#?}");
         }
         // Nor by an agent that knows nothing but what stands there.
-        host.restart_agent();
+        host.restart_agent().await;
         assert_eq!(
             apply(&host, &wish, &settings).await,
             failures,

@@ -134,7 +134,7 @@ async fn a_delta_is_one_transaction_and_none_when_converged() {
     assert!(reaches(&mut a, &mut b, 1));
     // Nor after a restart of the agent.
     let picture = host.datapath.read().await.unwrap();
-    host.restart_agent();
+    host.restart_agent().await;
     assert_eq!(host.datapath.read().await.unwrap(), picture);
     assert!(reaches(&mut b, &mut a, 2));
     assert_eq!(host.counts.transactions(), 0);
@@ -286,7 +286,7 @@ async fn an_agent_that_restarts_drops_no_frame() {
     let a = host.vm(1, "a", access(10)).await;
     let b = host.vm(2, "b", access(10)).await;
     let (lost, _, mut a, mut b) = missing(a, b, async || {
-        host.restart_agent();
+        host.restart_agent().await;
         host.datapath.read().await.unwrap();
     })
     .await;

@@ -15,6 +15,7 @@ use host_agent::datapath::{
 };
 use host_agent::merge::merge;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use super::{Mac, Vm};
 
@@ -30,6 +31,7 @@ pub struct Host {
     pub datapath: Ovs,
     /// What the datapath has done.
     pub counts: OvsCounts,
+    task: JoinHandle<()>,
     config: OvsConfig,
     settings: BridgeSettings,
 }
@@ -65,11 +67,12 @@ impl Host {
         };
         adapt(&mut settings, &mut config, &ovs);
         let counts = OvsCounts::default();
-        let (datapath, _) = Ovs::start(config.clone(), counts.clone());
+        let (datapath, task) = Ovs::start(config.clone(), counts.clone());
         let mut host = Self {
             ovs,
             datapath,
             counts,
+            task,
             config,
             settings: settings.clone(),
         };
@@ -90,10 +93,13 @@ impl Host {
         bridge.map(ToString::to_string).expect("its bridge")
     }
 
-    /// Another agent takes over, as after a restart.
-    pub fn restart_agent(&mut self) {
+    /// Another agent takes over, as after a kill: the old one is gone before, or
+    /// the two would repair what the other wrote.
+    pub async fn restart_agent(&mut self) {
+        self.task.abort();
+        let _cancelled = (&mut self.task).await;
         self.counts = OvsCounts::default();
-        (self.datapath, _) = Ovs::start(self.config.clone(), self.counts.clone());
+        (self.datapath, self.task) = Ovs::start(self.config.clone(), self.counts.clone());
     }
 
     /// Applies one write.
