@@ -81,6 +81,21 @@ fn program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// One of Open vSwitch's programs, wherever this machine has it; what it starts
+/// itself is found as well.
+///
+/// # Errors
+/// It is nowhere.
+pub fn command(name: &str) -> io::Result<Command> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{name} is not there"));
+    let mut command = Command::new(program(name).ok_or_else(missing)?);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::split_paths(&path).chain(PLACES.map(PathBuf::from));
+    let path = std::env::join_paths(path).map_err(io::Error::other)?;
+    command.env("PATH", path).stdin(Stdio::null());
+    Ok(command)
+}
+
 fn schema() -> Result<PathBuf, String> {
     // Open vSwitch's own variable, where it was not installed in its place.
     let given = std::env::var_os("OVS_PKGDATADIR").map(PathBuf::from);
@@ -183,18 +198,12 @@ impl Ovs {
     }
 
     fn command(&self, name: &str) -> io::Result<Command> {
-        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{name} is not there"));
-        let mut command = Command::new(program(name).ok_or_else(missing)?);
+        let mut command = command(name)?;
         let directory = self.directory.path();
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::split_paths(&path).chain(PLACES.map(PathBuf::from));
-        let path = std::env::join_paths(path).map_err(io::Error::other)?;
         command
-            .env("PATH", path)
             .env("OVS_RUNDIR", directory)
             .env("OVS_LOGDIR", directory)
-            .env("OVS_DBDIR", directory)
-            .stdin(Stdio::null());
+            .env("OVS_DBDIR", directory);
         Ok(command)
     }
 

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
-use dvs_ovsdb::testing::{Ovs, skipped};
+use dvs_ovsdb::testing::{Ovs, command, skipped};
 use dvs_ovsdb::{
     ConnectError, Datum, Endpoint, Mutator, OpenError, Options, Outcome, Row, Session, TlsFiles,
     TransactError, Transaction, Wanted, next_cfg,
@@ -287,21 +287,20 @@ fn secured(directory: &Path, files: &TlsFiles) -> (Secured, Endpoint) {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let path = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
     let schema = directory.join("test.ovsschema");
     let text = r#"{"name": "Test", "version": "1.0.0", "tables": {"T": {"isRoot": true,
         "columns": {"name": {"type": "string"}}}}}"#;
     std::fs::write(&schema, text).unwrap();
     let database = directory.join("test.db");
-    let made = Command::new("ovsdb-tool")
-        .env("PATH", path)
+    let made = command("ovsdb-tool")
+        .unwrap()
         .arg("create")
         .args([&database, &schema])
         .status();
     assert!(made.unwrap().success());
     let option = |name: &str, file: &Path| format!("--{name}={}", file.display());
-    let server = Command::new("ovsdb-server")
-        .env("PATH", path)
+    let server = command("ovsdb-server")
+        .unwrap()
         .arg("-vconsole:off")
         .arg(&database)
         .arg(format!("--remote=pssl:{port}:127.0.0.1"))
@@ -309,7 +308,6 @@ fn secured(directory: &Path, files: &TlsFiles) -> (Secured, Endpoint) {
         .arg(option("private-key", &files.private_key))
         .arg(option("certificate", &files.certificate))
         .arg(option("ca-cert", &files.ca))
-        .stdin(Stdio::null())
         .spawn()
         .unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
