@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use dvs_daemon::{Daemon, LogFormat};
 use dvs_schemas::v1::{Counters, Link};
 use dvs_schemas::{HostName, PortId, SwitchName, TellMode};
@@ -20,7 +20,13 @@ use uuid::Uuid;
 use crate::fleet::Fleet;
 
 /// How long counters stand still to count as settled, here.
-pub const SETTLE: Duration = Duration::from_millis(500);
+///
+/// Far longer than the pauses in which a machine that is busy with other tests
+/// does nothing, or what moves would seem to stand.
+pub const SETTLE: Duration = Duration::from_secs(2);
+
+/// How long a virtual port may take to come, on a machine with much to do.
+const WIRED: Duration = Duration::from_secs(30);
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -143,11 +149,17 @@ impl Machines {
         Ok(())
     }
 
-    /// So many frames come from the VM.
+    /// So many frames come from the VM, once it is wired: what it says before
+    /// goes nowhere and is not counted.
     ///
     /// # Errors
-    /// As above.
-    pub fn traffic(&self, host: &str, port: &str, packets: u64) -> Result<()> {
+    /// As above, or it is not wired.
+    pub async fn traffic(&self, host: &str, port: &str, packets: u64) -> Result<()> {
+        let deadline = Instant::now() + WIRED;
+        while !self.has(host, port)? {
+            ensure!(Instant::now() < deadline, "{port} is not wired on {host}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let more = Counters {
             ingress_packets: packets,
             ingress_bytes: packets * 100,

@@ -116,6 +116,18 @@ impl Failure {
         matches!(self, Self::Refused(refusal) if refusal.problem.code == ProblemCode::NotFound)
     }
 
+    /// Whether no answer came in time.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        matches!(
+            self,
+            Self::Bus {
+                error: BusError::TimedOut { .. },
+                ..
+            }
+        )
+    }
+
     /// Whether a service or the bus isn't there, which may pass.
     #[must_use]
     pub fn may_pass(&self) -> bool {

@@ -48,45 +48,55 @@ pub async fn run(connector: Connector<'_>, what: WaitFor) -> Result<Verdict, Fai
     let mut progress = Progress::new();
     progress.show("waiting for the bus");
     let session = connector.open().await?;
+    // What was seen last, unless the services have gone since.
+    let mut seen: Option<Sight> = None;
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        let looked = tokio::time::timeout(left.min(LOOK), look(&session, &what)).await;
-        match looked {
-            Ok(Ok(sight)) if sight.done => {
+        let patience = left.min(LOOK);
+        match look_for(patience, &session, &what).await {
+            Ok(sight) if sight.done => {
                 drop(progress);
                 say(&sight.progress);
                 return Ok(Verdict::Yes);
             }
-            Ok(Ok(sight)) => {
+            Ok(sight) => {
                 progress.show(&sight.progress);
-                if until <= Instant::now() + BETWEEN {
-                    drop(progress);
-                    say(&format!(
-                        "not so after {}: {}",
-                        humantime::format_duration(bound),
-                        sight.progress
-                    ));
-                    missing(&sight.missing);
-                    return Ok(Verdict::No);
-                }
+                seen = Some(sight);
             }
-            Ok(Err(failure)) if failure.may_pass() && until > Instant::now() + BETWEEN => {
+            // The end of the wait left it no time, so it says nothing.
+            Err(failure) if failure.is_late() && patience < LOOK && seen.is_some() => {}
+            Err(failure) if failure.may_pass() && until > Instant::now() + BETWEEN => {
                 progress.show("waiting for the services");
+                seen = None;
             }
-            Ok(Err(failure)) => return Err(failure),
-            Err(_) if until > Instant::now() + BETWEEN => progress.show("waiting for an answer"),
-            Err(_) => {
-                return Err(Failure::Bus {
-                    error: BusError::TimedOut {
-                        subject: subjects::HOST_LIST.to_owned(),
-                        waited: left.min(LOOK),
-                    },
-                    server_said: None,
-                });
-            }
+            Err(failure) => return Err(failure),
+        }
+        if until <= Instant::now() + BETWEEN
+            && let Some(sight) = &seen
+        {
+            drop(progress);
+            say(&format!(
+                "not so after {}: {}",
+                humantime::format_duration(bound),
+                sight.progress
+            ));
+            missing(&sight.missing);
+            return Ok(Verdict::No);
         }
         tokio::time::sleep(BETWEEN).await;
     }
+}
+
+async fn look_for(patience: Duration, session: &Session, what: &WaitFor) -> Result<Sight, Failure> {
+    let late = |_| Failure::Bus {
+        error: BusError::TimedOut {
+            subject: subjects::HOST_LIST.to_owned(),
+            waited: patience,
+        },
+        server_said: None,
+    };
+    let looked = tokio::time::timeout(patience, look(session, what)).await;
+    looked.map_err(late)?
 }
 
 fn missing(lines: &[String]) {

@@ -363,12 +363,12 @@ async fn a_wait_that_is_over_names_the_laggards_and_ends_with_1() {
     let script = hosts(Script::default(), vec![five()]);
     let script = queues(script, vec![repush("h3", None)], vec![rip("h5")]);
     let fake = script.start().await;
-    let ended = fake.ends(1, &["wait", "in-sync", "--timeout", "1s"]).await;
+    let ended = fake.ends(1, &["wait", "in-sync", "--timeout", "3s"]).await;
     assert_eq!(
         ended.stderr,
         "waiting for the bus\n\
          1 of 5 hosts in sync, 2 to be retried\n\
-         not so after 1s: 1 of 5 hosts in sync, 2 to be retried\n  \
+         not so after 3s: 1 of 5 hosts in sync, 2 to be retried\n  \
          h2 on switch prod: pending, observed 5 of 7\n  \
          h3 on switch prod: out of sync: no responder, observed 5 of 7 (the host is absent)\n  \
          h4 on switch prod: pending, observed - of 7 (the host was never there)\n  \

@@ -193,7 +193,8 @@ impl Task {
                     drop(answer.send(self.counters(ports).await));
                 }
                 Happening::Changed(Ok(changes)) => self.changed(changes).await,
-                Happening::Changed(Err(error)) => self.lost(&error),
+                // Whoever asks next is told what comes of connecting again.
+                Happening::Changed(Err(error)) => drop(self.lost(&error)),
                 Happening::Gone(switch, error) => {
                     tracing::warn!(%switch, %error, "the bridge's switch is away");
                     self.bridges.forget(&switch);

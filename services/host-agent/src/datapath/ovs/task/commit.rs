@@ -56,10 +56,7 @@ impl Task {
                 "ovs-vswitchd has not carried out the change within {} s; is it running?",
                 self.config.patience.as_secs()
             )),
-            Err(TransactError::Session(error)) => {
-                self.lost(&error);
-                Err(chain(&error))
-            }
+            Err(TransactError::Session(error)) => Err(self.lost(&error)),
             Err(refused @ TransactError::Refused { .. }) => Err(chain(&refused)),
         }
     }

@@ -41,14 +41,17 @@ impl Task {
         self.settle().await
     }
 
-    /// The database is away; what is to be stays known.
-    pub(super) fn lost(&mut self, error: &SessionError) {
+    /// The database is away; what is to be stays known. Returns what to say to
+    /// whoever waited for it.
+    pub(super) fn lost(&mut self, error: &SessionError) -> String {
         let endpoint = &self.config.database.endpoint;
         let error = chain(error);
         tracing::warn!(%endpoint, error, "the database of Open vSwitch is away");
+        let said = format!("{endpoint} is lost: {error}");
         self.database = None;
         self.notices.tell(Notice::Disturbed);
         self.try_again();
+        said
     }
 
     fn load(&mut self, cache: &Cache) {
@@ -178,8 +181,7 @@ impl Task {
             return Ok(());
         };
         if let Err(error) = database.catch_up().await {
-            self.lost(&error);
-            return Err(chain(&error));
+            return Err(self.lost(&error));
         }
         self.take_changes().await;
         Ok(())

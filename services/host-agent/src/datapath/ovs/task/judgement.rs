@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Task;
-use super::database::chain;
 use crate::datapath::ovs::config::OvsConfig;
 use crate::datapath::ovs::intent::{Intent, Wish};
 use crate::datapath::ovs::rows::Place;
@@ -95,8 +94,7 @@ impl Task {
         };
         let deadline = Instant::now() + MTU_SHOWN;
         if let Err(error) = database.wait_until(deadline, shown).await {
-            self.lost(&error);
-            return Err(chain(&error));
+            return Err(self.lost(&error));
         }
         Ok(())
     }
