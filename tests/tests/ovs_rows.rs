@@ -3,7 +3,9 @@
 //! a converged host writes nothing, and whatever restarts, frames pass on.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
@@ -246,31 +248,52 @@ async fn a_foreign_bridge_is_not_taken() {
     assert_eq!(ids, "prod");
 }
 
-/// Sends a numbered frame every 10 ms while something happens, and answers
-/// which of them did not arrive.
-async fn missing(from: Vm, mut to: Vm, happening: impl AsyncFnOnce()) -> (Vec<u64>, u64, Vm, Vm) {
+/// A frame every 10 ms, as a ping in a hurry would.
+const QUICK: Duration = Duration::from_millis(10);
+
+/// Sends numbered frames while something happens and until one of those that
+/// were sent afterwards has arrived; answers which of them did not.
+async fn missing(
+    from: Vm,
+    mut to: Vm,
+    pace: Duration,
+    happening: impl AsyncFnOnce(),
+) -> (Vec<u64>, u64, Vm, Vm) {
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let peer = to.mac();
-    let sending = tokio::spawn(async move {
-        let mut from = from;
-        let mut ticks = tokio::time::interval(Duration::from_millis(10));
-        let mut number = 0;
-        while stopped.try_recv().is_err() {
-            ticks.tick().await;
-            number += 1;
-            from.send(&Frame::number(from.mac(), peer, number));
+    let sent = Arc::new(AtomicU64::new(0));
+    let sending = tokio::spawn({
+        let sent = Arc::clone(&sent);
+        async move {
+            let mut from = from;
+            let mut ticks = tokio::time::interval(pace);
+            while stopped.try_recv().is_err() {
+                ticks.tick().await;
+                let number = 1 + sent.fetch_add(1, Ordering::Relaxed);
+                from.send(&Frame::number(from.mac(), peer, number));
+            }
+            from
         }
-        (from, number)
     });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut arrived = BTreeSet::new();
+    let mut until_after = async |arrived: &mut BTreeSet<u64>, mark: u64| {
+        until("frames pass", async || {
+            while let Some(frame) = to.next(Duration::ZERO) {
+                arrived.extend(frame.carried());
+            }
+            arrived.last() > Some(&mark)
+        })
+        .await;
+    };
+    until_after(&mut arrived, 10).await;
     happening().await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    until_after(&mut arrived, sent.load(Ordering::Relaxed)).await;
     stop.send(()).unwrap();
-    let (from, sent) = sending.await.unwrap();
-    let mut arrived = std::collections::BTreeSet::new();
+    let from = sending.await.unwrap();
     while let Some(frame) = to.next(Duration::from_millis(500)) {
         arrived.extend(frame.carried());
     }
+    let sent = sent.load(Ordering::Relaxed);
     let missing = (1..=sent)
         .filter(|number| !arrived.contains(number))
         .collect();
@@ -285,7 +308,7 @@ async fn an_agent_that_restarts_drops_no_frame() {
     let mut host = Host::start().await;
     let a = host.vm(1, "a", access(10)).await;
     let b = host.vm(2, "b", access(10)).await;
-    let (lost, _, mut a, mut b) = missing(a, b, async || {
+    let (lost, _, mut a, mut b) = missing(a, b, QUICK, async || {
         host.restart_agent().await;
         host.datapath.read().await.unwrap();
     })
@@ -312,7 +335,7 @@ async fn a_vlan_changes_under_traffic_without_a_leak() {
             host.set(port, host.spec(access(vlan), Some(Mac::numbered(number))))
         })
     };
-    let (lost, _, _a, _b) = missing(a, b, async || {
+    let (lost, _, _a, _b) = missing(a, b, QUICK, async || {
         for vlan in [30, 40, 50, 10] {
             for outcome in host.writes(specs(vlan)).await {
                 outcome.unwrap();
@@ -371,9 +394,12 @@ async fn a_database_that_goes_away_is_said_and_its_return_is_one_delta() {
     let mut b = host.vm(2, "b", access(10)).await;
     let picture = host.datapath.read().await.unwrap();
     let before = host.counts.transactions();
-    // Open vSwitch itself forwards only what it knows while it has no database.
     assert!(reaches(&mut a, &mut b, 1) && reaches(&mut b, &mut a, 2));
-    let (lost, _, mut a, mut b) = missing(a, b, async || {
+    // Open vSwitch leaves its ports alone while it has no database, and asks
+    // for it after one second, two and four: at this pace the sockets hold
+    // what waits.
+    let pace = Duration::from_millis(50);
+    let (lost, _, mut a, mut b) = missing(a, b, pace, async || {
         host.ovs.kill_db().unwrap();
         let error = host.datapath.read().await.unwrap_err();
         assert!(error.to_string().contains("db.sock"), "{error}");
