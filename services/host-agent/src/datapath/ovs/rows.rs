@@ -187,20 +187,19 @@ impl<'v, 'a> Draft<'v, 'a> {
         let Some(row) = self.view.row(table, uuid) else {
             return;
         };
-        let name = row_name(table, row, uuid);
         let may = self.scope.holds(place);
         let mut values = Row::default();
         for (column, want) in wants {
             let found = row.get(column);
-            let mut found_text = found.map_or_else(|| "nothing".to_owned(), ToString::to_string);
-            let wanted = match want {
+            let found_text = || found.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+            let (wanted, found) = match want {
                 Want::Is(wanted) => {
                     if found == Some(&wanted) {
                         continue;
                     }
                     let text = wanted.to_string();
                     values.set(column, wanted);
-                    text
+                    (text, found_text())
                 }
                 Want::Ours(ids) => {
                     let there = ours(row, column);
@@ -228,8 +227,7 @@ impl<'v, 'a> Draft<'v, 'a> {
                         self.transaction
                             .mutate(table, uuid, column, Mutator::Insert, fresh);
                     }
-                    found_text = text(&there);
-                    text(&ids)
+                    (text(&ids), text(&there))
                 }
                 Want::Has(atoms) => {
                     let there = found.and_then(Datum::as_set);
@@ -244,15 +242,15 @@ impl<'v, 'a> Draft<'v, 'a> {
                         self.transaction
                             .mutate(table, uuid, column, Mutator::Insert, missing);
                     }
-                    text
+                    (text, found_text())
                 }
             };
             self.differences.push(Difference {
                 place: place.clone(),
-                row: name.clone(),
+                row: row_name(table, row, uuid),
                 column: Some(column),
                 wanted,
-                found: found_text,
+                found,
             });
         }
         if may && values.iter().next().is_some() {

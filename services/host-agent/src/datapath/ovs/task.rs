@@ -182,15 +182,11 @@ impl Task {
         loop {
             match self.next(&mut calls).await {
                 Happening::Call(None) => return,
-                // Nobody waits for an answer whose asker is gone.
-                Happening::Call(Some(Call::Read(answer))) => {
-                    drop(answer.send(self.read().await));
-                }
-                Happening::Call(Some(Call::Apply(steps, answer))) => {
-                    drop(answer.send(self.apply(&steps).await));
-                }
-                Happening::Call(Some(Call::Counters(ports, answer))) => {
-                    drop(answer.send(self.counters(ports).await));
+                Happening::Call(Some(call)) => {
+                    self.answer(call).await;
+                    // Whoever is woken by an answer waits for this thread: what
+                    // comes next must not keep it.
+                    tokio::task::yield_now().await;
                 }
                 Happening::Changed(Ok(changes)) => self.changed(changes).await,
                 // Whoever asks next is told what comes of connecting again.
@@ -205,6 +201,16 @@ impl Task {
                     self.reach().await;
                 }
             }
+        }
+    }
+
+    /// Does what is asked for.
+    async fn answer(&mut self, call: Call) {
+        // Nobody waits for an answer whose asker is gone.
+        match call {
+            Call::Read(answer) => drop(answer.send(self.read().await)),
+            Call::Apply(steps, answer) => drop(answer.send(self.apply(&steps).await)),
+            Call::Counters(ports, answer) => drop(answer.send(self.counters(ports).await)),
         }
     }
 

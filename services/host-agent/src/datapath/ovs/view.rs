@@ -2,6 +2,7 @@
 //! The database as far as the datapath looks at it: which tables and columns,
 //! and what stands in them.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use dvs_ovsdb::{Cache, Row, Wanted};
@@ -86,46 +87,50 @@ pub(super) fn wanted() -> Wanted {
         .table(QUEUE, ["other_config", "external_ids"])
 }
 
-/// The database, with rows found by name.
+/// The database, with rows found by name. What they are found by is made when
+/// it is first asked for: few look for all of it.
 #[derive(Debug, Clone)]
 pub(super) struct View<'a> {
     cache: &'a Cache,
-    root: Option<Uuid>,
-    bridges: BTreeMap<&'a str, Uuid>,
-    ports: BTreeMap<&'a str, Uuid>,
-    interfaces: BTreeMap<&'a str, Uuid>,
+    bridges: OnceCell<Named<'a>>,
+    ports: OnceCell<Named<'a>>,
+    interfaces: OnceCell<Named<'a>>,
     /// The bridge of each port.
-    bridge_of: BTreeMap<Uuid, Uuid>,
+    bridge_of: OnceCell<Owners>,
     /// The port of each interface.
-    port_of: BTreeMap<Uuid, Uuid>,
+    port_of: OnceCell<Owners>,
 }
+
+type Named<'a> = BTreeMap<&'a str, Uuid>;
+type Owners = BTreeMap<Uuid, Uuid>;
 
 impl<'a> View<'a> {
     pub(super) fn new(cache: &'a Cache) -> Self {
-        let named = |table| -> BTreeMap<&'a str, Uuid> {
-            let rows = cache.table(table).iter();
-            rows.filter_map(|(uuid, row)| Some((row.str("name")?, *uuid)))
-                .collect()
-        };
-        let owners = |table, column| -> BTreeMap<Uuid, Uuid> {
-            let rows = cache.table(table).iter();
-            rows.flat_map(|(uuid, row)| row.uuids(column).map(|owned| (owned, *uuid)))
-                .collect()
-        };
         Self {
             cache,
-            root: cache.table(ROOT).keys().next().copied(),
-            bridges: named(BRIDGE),
-            ports: named(PORT),
-            interfaces: named(INTERFACE),
-            bridge_of: owners(BRIDGE, "ports"),
-            port_of: owners(PORT, "interfaces"),
+            bridges: OnceCell::new(),
+            ports: OnceCell::new(),
+            interfaces: OnceCell::new(),
+            bridge_of: OnceCell::new(),
+            port_of: OnceCell::new(),
         }
+    }
+
+    fn named(&self, table: &str) -> Named<'a> {
+        let rows = self.cache.table(table).iter();
+        rows.filter_map(|(uuid, row)| Some((row.str("name")?, *uuid)))
+            .collect()
+    }
+
+    fn owners(&self, table: &str, column: &str) -> Owners {
+        let rows = self.cache.table(table).iter();
+        rows.flat_map(|(uuid, row)| row.uuids(column).map(|owned| (owned, *uuid)))
+            .collect()
     }
 
     /// The row that all hangs on.
     pub(super) fn root(&self) -> Option<Uuid> {
-        self.root
+        self.cache.table(ROOT).keys().next().copied()
     }
 
     pub(super) fn table(&self, table: &str) -> &'a BTreeMap<Uuid, Row> {
@@ -137,21 +142,26 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn bridge(&self, name: &str) -> Option<Uuid> {
-        self.bridges.get(name).copied()
+        let named = self.bridges.get_or_init(|| self.named(BRIDGE));
+        named.get(name).copied()
     }
 
     pub(super) fn port(&self, name: &str) -> Option<Uuid> {
-        self.ports.get(name).copied()
+        let named = self.ports.get_or_init(|| self.named(PORT));
+        named.get(name).copied()
     }
 
     pub(super) fn interface(&self, name: &str) -> Option<Uuid> {
-        self.interfaces.get(name).copied()
+        let named = self.interfaces.get_or_init(|| self.named(INTERFACE));
+        named.get(name).copied()
     }
 
     /// The name of the bridge where an interface is.
     pub(super) fn bridge_with(&self, interface: Uuid) -> Option<&'a str> {
-        let port = self.port_of.get(&interface)?;
-        let bridge = self.bridge_of.get(port)?;
+        let port_of = || self.owners(PORT, "interfaces");
+        let bridge_of = || self.owners(BRIDGE, "ports");
+        let port = self.port_of.get_or_init(port_of).get(&interface)?;
+        let bridge = self.bridge_of.get_or_init(bridge_of).get(port)?;
         self.row(BRIDGE, *bridge)?.str("name")
     }
 
