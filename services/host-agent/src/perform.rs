@@ -20,7 +20,9 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::api::{Event, Wish};
 use crate::datapath::{Datapath, DatapathError, Done, Step, StepFailure};
-use crate::host::{Answer, Asker, Effect, HostEffect, HostEvent, LivePicture, RuntimeEvent};
+use crate::host::{
+    Answer, Asker, Effect, HostEffect, HostEvent, LivePicture, RuntimeEvent, WAITERS_MAX,
+};
 use crate::metrics::Counts;
 use crate::wire;
 
@@ -29,7 +31,9 @@ use crate::wire;
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// Answers per host that may wait for the connection. Askers wait for some
-/// seconds only, so what doesn't fit would be late anyway.
+/// seconds only, so what doesn't fit would be late anyway. A host whose
+/// datapath was slow answers all that wait for it at once: so many more may
+/// wait besides.
 const ANSWERS_PER_HOST: usize = 16;
 
 /// The most messages that leave between two looks at the queue.
@@ -73,7 +77,7 @@ impl Line {
         counts: Counts,
     ) -> (Self, Outbox, mpsc::UnboundedReceiver<Wish>) {
         let (wishes, heard) = mpsc::unbounded_channel();
-        let (outgoing, sent) = mpsc::channel(hosts.max(1) * ANSWERS_PER_HOST);
+        let (outgoing, sent) = mpsc::channel(hosts.max(1) * ANSWERS_PER_HOST + WAITERS_MAX);
         let outbox = Outbox {
             bus: bus.clone(),
             outgoing: sent,

@@ -391,6 +391,18 @@ async fn two_hundred_replicas_answer_one_message() {
     }
 }
 
+/// They wait for the datapath together, and are answered in one turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_who_waits_for_a_slow_datapath_is_answered() {
+    let (server, data) = (NatsServer::start().unwrap(), tempfile::tempdir().unwrap());
+    let mut manager = Manager::start(&server).await;
+    let args = ["--host", "h1", "--emulated-latency", "500ms"];
+    let _agent = Agent::start(&server.url(), data.path(), &args);
+    manager.greet(1).await;
+    let same = vec![host("h1").remove(0); 1_000];
+    assert_eq!(manager.send_full(&same).await.len(), 1_000);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_messages_are_answered_with_the_reason_and_change_nothing() {
     let (server, data) = (NatsServer::start().unwrap(), tempfile::tempdir().unwrap());

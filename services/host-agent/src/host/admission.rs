@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Askers that may wait on one host. A publisher sends a host one message per
 /// commit and waits a few seconds for it: beyond some hundred a second the
 /// datapath is the bottleneck, and saying so is better than queueing.
-const WAITERS_MAX: usize = 1_024;
+pub(crate) const WAITERS_MAX: usize = 1_024;
 
 impl HostCore {
     /// Final state came.

@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use crate::datapath::{Drift, Notice, Part, Picture};
 use crate::ledger::HeldSwitches;
+pub(crate) use admission::WAITERS_MAX;
 use cycle::Cycle;
 use greeting::Greeting;
 use plugging::{Ask, Plugging};
