@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Handing over to retry what hosts did not acknowledge. One request is under
 //! way at a time and is repeated until it is acknowledged; what comes meanwhile
-//! is merged by host and switch, so that a retry service that is away for long
-//! costs memory per host and not per change.
+//! is merged by host and switch, so that of a retry service that is away for long
+//! a change costs the number of its record and no more.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

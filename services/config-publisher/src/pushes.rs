@@ -396,6 +396,14 @@ impl Push {
         }
     }
 
+    /// Leaves to retry nothing of these hosts.
+    pub fn leave_out(&mut self, hosts: &BTreeSet<HostName>) {
+        self.repush.retain(|key, _| !hosts.contains(&key.host));
+        self.rip.retain(|key, _| !hosts.contains(&key.host));
+        self.settled
+            .retain(|settled| !hosts.contains(&settled.key.host));
+    }
+
     /// How it stands, host by host.
     #[must_use]
     pub fn summary(&self) -> PushSummary {

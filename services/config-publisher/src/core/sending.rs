@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use dvs_schemas::Timestamp;
 use dvs_schemas::v1::{PushSummary, PutReply};
+use dvs_schemas::{HostName, Timestamp};
 
 use super::{Out, Publisher, answer};
 use crate::events::{Effect, Outcome, ReplyToken};
@@ -21,6 +21,8 @@ pub(super) struct UnderWay {
     push: Push,
     /// The records that it is for.
     records: BTreeSet<PushId>,
+    /// Hosts that were forgotten since it began.
+    gone: BTreeSet<HostName>,
 }
 
 /// Whether a reply depends on how the push goes.
@@ -96,7 +98,18 @@ impl Publisher {
         let Begun { push, calls, away } = begin(self.view(), &owed, roster.as_ref(), now);
         self.away += away as u64;
         self.awaited += push.awaited();
-        self.pushes.insert(id, UnderWay { push, records });
+        for under_way in self.pushes.values_mut() {
+            under_way.gone.extend(push.forgotten.keys().cloned());
+        }
+        let gone = BTreeSet::new();
+        self.pushes.insert(
+            id,
+            UnderWay {
+                push,
+                records,
+                gone,
+            },
+        );
         if !calls.is_empty() {
             out.effect(Effect::Push {
                 push: id,
@@ -158,10 +171,13 @@ impl Publisher {
         }
         self.release(now, push, out);
         if let Some(UnderWay {
-            push: state,
+            push: mut state,
             records,
+            gone,
         }) = self.pushes.remove(&push)
         {
+            // Retry has been told to forget them, and would try for ever.
+            state.leave_out(&gone);
             let done = self.courier.take(records, &state);
             self.forget_records(done, out);
         }

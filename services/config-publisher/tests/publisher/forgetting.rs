@@ -5,10 +5,12 @@
 use std::time::Duration;
 
 use config_publisher::events::{Call, Reply, Request};
-use dvs_schemas::v1::{ClaimOutcome, ForgetReply, ForgetRequest, Forgotten, HostListRequest, V1};
+use dvs_schemas::v1::{
+    ApplyRequest, ClaimOutcome, ForgetReply, ForgetRequest, Forgotten, HostListRequest, V1,
+};
 use dvs_schemas::{Epoch, HostName, Problem, ProblemCode, Revision};
 
-use crate::desk::{Desk, SITE, name};
+use crate::desk::{Desk, Manner, SITE, name};
 use crate::plugging::claim;
 
 /// [`SITE`], where `web-1` is on h1, with three hosts, of which h1 has fallen
@@ -104,6 +106,26 @@ fn the_ports_of_a_forgotten_host_are_free_and_nothing_is_owed_to_it() {
     desk.apply(&crate::desk::web(200));
     assert_eq!(owed(&desk), 0);
     assert_eq!(hosts(&mut desk), [name("h2"), name("h3")]);
+}
+
+#[test]
+fn what_was_on_its_way_to_a_forgotten_host_is_not_left_to_retry() {
+    let mut desk = Desk::of(3);
+    desk.apply(SITE);
+    desk.manner("h1", Manner::Silent);
+    // Its end is heard only after h1 was forgotten.
+    let (_, request) = ApplyRequest::decode(crate::desk::web(200).as_bytes()).unwrap();
+    desk.send(Request::Apply(request));
+    let on_its_way: Vec<_> = desk.undone.drain(..).collect();
+    silent(&mut desk, 600, &["h2", "h3"]);
+    forget(&mut desk, "h1").unwrap();
+    assert_eq!(told(&desk), [word("h1", 3)]);
+    desk.put.clear();
+    desk.undone.extend(on_its_way);
+    desk.work();
+    let left = desk.put.iter().flat_map(|put| &put.repush);
+    assert_eq!(left.count(), 0);
+    assert_eq!(desk.records(), 0);
 }
 
 /// Before the time is over after which a dead holder's port is taken over, and
