@@ -223,6 +223,19 @@ impl Fleet {
         Ok(command)
     }
 
+    /// The command line of `dvsctl`, as the operator uses it.
+    ///
+    /// # Errors
+    /// It was not built.
+    pub fn dvsctl(&self) -> Result<Command> {
+        let mut command = Command::new(crate::fleet::program("dvsctl")?);
+        command.env("NATS_URL", self.nats.url());
+        if !self.settings.open_bus {
+            command.env("NATS_NKEY", key_file(self.folder.path(), "operator"));
+        }
+        Ok(command)
+    }
+
     /// The command line of an agent for one host more, which has a ledger and a
     /// log of its own.
     ///

@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::Result;
 use dvs_schemas::subjects::{CONFIG_APPLY, CONFIG_DELETE};
 use dvs_tests::fleet::{Fleet, Program, Settings};
+use dvs_tests::operator::Operator;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -337,5 +340,58 @@ async fn roles_are_held_to_their_subjects() -> Result<()> {
         .await?
         .unwrap();
     assert_ne!(next.payload.as_ref(), b"{}", "{next:?}");
+    Ok(())
+}
+
+/// An agent of twenty hosts; gone with its handle.
+struct Rack(Child);
+
+impl Drop for Rack {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_site_is_true_on_all_of_its_hosts_as_it_stands() -> Result<()> {
+    // One host that neither switch names.
+    let fleet = fleet(1).await?;
+    let mut racks = Vec::new();
+    for rack in ["r1", "r2", "r3"] {
+        let mut agent = fleet.agent(rack)?;
+        racks.push(Rack(agent.args(["--replicas", "20"]).spawn()?));
+    }
+    let present = |hosts: &Vec<Value>| hosts.len() == 61;
+    let hosts = async |operator: &Operator| operator.hosts().await;
+    fleet.until("61 hosts", hosts, present).await?;
+    let site = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/examples/site.yaml");
+    let apply = |more: &[&str]| -> Result<String> {
+        let mut dvsctl = fleet.dvsctl()?;
+        let out = dvsctl
+            .args(["apply", "-f"])
+            .arg(&site)
+            .args(more)
+            .output()?;
+        assert!(out.status.success(), "{out:?}");
+        Ok(String::from_utf8(out.stderr)?)
+    };
+    let said = apply(&["--wait=60s"])?;
+    for line in ["revision 1: 1816 objects", "applied on 60 of 60 hosts"] {
+        assert!(said.lines().any(|told| told == line), "{said}");
+    }
+    fleet.in_sync().await?;
+    let kinds = fleet.operator().objects().await?;
+    let of = |kind: &str| {
+        kinds
+            .iter()
+            .filter(|object| object["document"]["kind"] == kind)
+            .count()
+    };
+    assert_eq!(
+        ["Switch", "PortGroup", "Port", "MirrorSession"].map(of),
+        [2, 12, 1_800, 2]
+    );
+    assert_eq!(apply(&[])?.trim(), "unchanged at revision 1");
     Ok(())
 }
