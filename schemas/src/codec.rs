@@ -234,6 +234,19 @@ mod tests {
         assert!(problem.message.contains("1 to 4094"), "{}", problem.message);
     }
 
+    /// A server that takes more brings it to the services.
+    #[test]
+    fn two_mebibytes_are_refused_unread_with_what_is_allowed() {
+        let refused = Problem::new(ProblemCode::TooLarge, "the request has 2097152 bytes")
+            .allow("1048576 bytes; send the documents in several requests");
+        for first in *b"{[\x81\xdc" {
+            let mut bytes = vec![b' '; 2 << 20];
+            bytes[0] = first;
+            assert_eq!(decode_tree(&bytes).unwrap_err(), refused);
+            assert_eq!(decode::<Policy>(&bytes).unwrap_err(), refused);
+        }
+    }
+
     #[test]
     fn what_comes_in_place_of_an_answer_says_why_there_is_none() {
         let answer = decode_answer::<Policy>(br#"{"vlan":{"access":5}}"#);
