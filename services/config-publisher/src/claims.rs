@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Claims that wait for another host to let go of a port. They are in memory
-//! only: hosts claim again after each hello.
+//! only: hosts repeat them, seldom while they wait and at once after a hello.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::changes::{Change, ChangeSet, Object};
 pub struct Waiting {
     /// What was asked.
     pub claim: ClaimRequest,
-    /// When.
+    /// Since when somebody waits for the port.
     pub since: Timestamp,
     /// When somebody placed the port on yet another host, if they did.
     pub passed_over: Option<Timestamp>,
@@ -36,17 +36,19 @@ pub struct Claims {
 
 impl Claims {
     /// Notes that a claim waits, in place of one that waits already. It is to be
-    /// looked at right away.
+    /// looked at right away. What the holder has let pass stays passed, or a
+    /// claim that is repeated would keep a dead holder alive.
     pub fn wait(&mut self, now: Timestamp, claim: ClaimRequest) {
         let port = claim.port.clone();
-        self.take(&port);
-        self.looks.insert((now, port.clone()));
+        let before = self.waiting.get(&port);
         let waiting = Waiting {
             claim,
-            since: now,
-            passed_over: None,
+            since: before.map_or(now, |before| before.since),
+            passed_over: before.and_then(|before| before.passed_over),
             look: now,
         };
+        self.take(&port);
+        self.looks.insert((now, port.clone()));
         self.waiting.insert(port, waiting);
     }
 

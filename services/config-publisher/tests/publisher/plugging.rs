@@ -366,6 +366,7 @@ fn what_ends_a_wait() {
         desk.ask(Request::Hello(hello("h2", 2))).unwrap();
     });
     assert_eq!(new_run, (None, None, 3));
+    // It is in memory only, so hosts repeat what waits.
     assert_eq!(with_a_wait(Desk::restart), (None, None, 3));
     let outside = with_a_wait(|desk| {
         desk.apply(r#"{"kind": "Switch", "name": "prod", "hosts": ["h1", "h3"]}"#);
@@ -389,6 +390,25 @@ fn what_ends_a_wait() {
         desk.apply(SITE);
     });
     assert_eq!(made_anew, (None, None, 5));
+}
+
+#[test]
+fn a_claim_that_is_repeated_after_a_restart_waits_as_before() {
+    let mut desk = desk();
+    for _ in 0..2 {
+        claims(&mut desk, claim("h2", "web-1"));
+    }
+    desk.restart();
+    let before = desk.tables();
+    for _ in 0..2 {
+        assert_eq!(claims(&mut desk, claim("h2", "web-1")), waits("h1", 1));
+    }
+    assert_eq!(desk.tables(), before);
+    releases(&mut desk, release("h1", "web-1", Some(1)));
+    assert_eq!(port(&desk, "web-1"), on("h2", 3));
+    // However often it was asked, it was one wait.
+    releases(&mut desk, release("h2", "web-1", Some(3)));
+    assert_eq!(port(&desk, "web-1"), (None, None, 4));
 }
 
 #[test]

@@ -13,10 +13,15 @@ use crate::backoff::Backoff;
 
 /// Between two claims, or releases, that were not answered, or were refused: a
 /// port may be made after its VM was started, and nobody tells this host then.
+/// A claim that waits is repeated at the slowest of it: a publisher that starts
+/// anew has forgotten who waits, and doesn't tell this host either.
 const UNANSWERED: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(60),
 };
+
+/// So many questions in a row have the longest wait after them.
+const SLOWEST: u32 = 32;
 
 /// How long a port that was unplugged is kept until the collector has what it
 /// came to. Nothing is lost after that, it is only told later: a collector that
@@ -41,7 +46,7 @@ enum Stage {
     Due(Timestamp),
     /// Asked for.
     Asked,
-    /// Answered: the port is the host's, or will be when its holder lets go.
+    /// Nothing is to be asked: the port is the host's, or will be at once.
     Answered,
 }
 
@@ -115,7 +120,7 @@ impl Plugging {
     }
 
     /// The publisher answered a hello: it may be another run, which has
-    /// forgotten who waits.
+    /// forgotten who waits. Nobody has to wait for the next turn then.
     pub(super) fn greeted(&mut self, now: Timestamp, held: impl Fn(&PortId) -> bool) {
         for (port, plug) in &mut self.plugs {
             let waits = match plug.stage {
@@ -176,13 +181,20 @@ impl Plugging {
                 Stage::Due(at) | Stage::Settling(at) if at <= now => {}
                 Stage::Due(_) | Stage::Settling(_) | Stage::Asked | Stage::Answered => continue,
             }
+            let held = epoch(port);
+            if let (Wish::Have(_), Some(_)) = (plug.wish, held) {
+                // It came without a further word, as to who waits.
+                plug.stage = Stage::Answered;
+                plug.attempt = 0;
+                continue;
+            }
             plug.stage = Stage::Asked;
             plug.attempt = plug.attempt.saturating_add(1);
             let (host, port) = (self.host.clone(), port.clone());
             asks.push(match plug.wish {
                 Wish::Have(mac) => Ask::Claim(ClaimRequest {
                     v: V1,
-                    epoch: epoch(&port),
+                    epoch: held,
                     host,
                     port,
                     vnic: None,
@@ -216,18 +228,20 @@ impl Plugging {
             return;
         }
         match outcome {
-            Ok(ClaimReply { outcome, .. }) => {
-                plug.stage = Stage::Answered;
-                plug.attempt = 0;
-                match outcome {
-                    ClaimOutcome::Granted { epoch, .. } => {
-                        tracing::info!(%host, %port, %epoch, "plugged in, and this host's");
-                    }
-                    ClaimOutcome::Waits { holder, .. } => {
+            Ok(ClaimReply { outcome, .. }) => match outcome {
+                ClaimOutcome::Granted { epoch, .. } => {
+                    plug.stage = Stage::Answered;
+                    plug.attempt = 0;
+                    tracing::info!(%host, %port, %epoch, "plugged in, and this host's");
+                }
+                ClaimOutcome::Waits { holder, .. } => {
+                    if plug.attempt < SLOWEST {
                         tracing::warn!(%host, %port, %holder, "plugged in, and held by another host");
                     }
+                    plug.attempt = SLOWEST;
+                    plug.stage = Stage::Due(now.after(UNANSWERED.wait(plug.attempt, chance)));
                 }
-            }
+            },
             Err(why) => {
                 if plug.attempt == 1 {
                     tracing::warn!(%host, %port, why, "plugged in, and not this host's; claimed again in a while");

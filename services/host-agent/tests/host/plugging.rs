@@ -8,12 +8,13 @@ use dvs_schemas::v1::{
     ClaimOutcome, ClaimReply, ClaimRequest, Counters, CountersOf, EventAck, HelloReply, Link,
     ReleaseOutcome, ReleaseReply, ReleaseRequest, V1,
 };
-use dvs_schemas::{Epoch, HostName, MacAddr, PortId, Revision};
+use dvs_schemas::{Epoch, MacAddr, Policy, PortId, Revision};
 use host_agent::datapath::Notice;
 use host_agent::host::{HostEvent, RuntimeEvent};
 
+use crate::history::Commit;
 use crate::rig::{Rig, id};
-use crate::versions::site;
+use crate::versions::{one, site};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -96,23 +97,56 @@ fn what_is_plugged_in_and_not_held_is_claimed_once() {
     assert_eq!(rig.claims.len(), 1);
 }
 
+fn waits() -> ClaimOutcome {
+    ClaimOutcome::Waits {
+        holder: id("h2"),
+        epoch: Epoch(3),
+    }
+}
+
 #[test]
-fn a_claim_that_waits_is_not_repeated() {
+fn a_claim_that_waits_is_repeated_but_seldom() {
     let mut rig = connected();
     plug(&mut rig, "p7", None);
-    let holder: HostName = id("h2");
-    let epoch = Epoch(3);
-    answer(&mut rig, "p7", ClaimOutcome::Waits { holder, epoch });
+    for asked in 1..=5 {
+        assert_eq!(rig.claims, vec![claim("p7", None); asked]);
+        answer(&mut rig, "p7", waits());
+        rig.pass(Duration::from_secs(29));
+        assert_eq!(rig.claims.len(), asked, "not soon");
+        rig.pass(Duration::from_secs(31));
+    }
+    answer(&mut rig, "p7", granted());
     rig.pass(Duration::from_secs(600));
-    assert_eq!(rig.claims.len(), 1);
-    // But after a hello: the publisher may have forgotten who waits.
+    assert_eq!(rig.claims.len(), 6);
+}
+
+#[test]
+fn a_claim_that_waits_is_repeated_after_a_hello() {
+    let mut rig = connected();
+    plug(&mut rig, "p7", None);
+    answer(&mut rig, "p7", waits());
     let switches = vec![id("prod")];
     rig.event(HostEvent::Disconnected);
     rig.event(HostEvent::Connected);
     rig.pass(SOON);
+    assert_eq!(rig.claims.len(), 1);
     rig.event(HostEvent::Greeted(Ok(HelloReply { v: V1, switches })));
     rig.wake();
-    assert_eq!(rig.claims.len(), 2);
+    assert_eq!(rig.claims, vec![claim("p7", None); 2]);
+}
+
+#[test]
+fn what_waited_and_came_is_not_asked_for_again() {
+    let (mut rig, mut publisher) = (Rig::new(), site());
+    rig.event(HostEvent::Connected);
+    rig.send(&publisher.full());
+    rig.pass(SOON);
+    plug(&mut rig, "p7", None);
+    answer(&mut rig, "p7", waits());
+    let port = Commit::Port(id("p7"), id("g1"), Policy::default());
+    rig.send(&one(publisher.commit(&port)));
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.claims, [claim("p7", None)]);
 }
 
 #[test]
