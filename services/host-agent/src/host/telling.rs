@@ -118,7 +118,8 @@ impl Telling {
         self.soon(now, chance);
     }
 
-    /// A port is no more on the host.
+    /// A placement of a port is over. If the port is here in a newer one, on
+    /// another switch, that is what there is to tell.
     pub(super) fn gone(
         &mut self,
         now: Timestamp,
@@ -128,6 +129,9 @@ impl Telling {
         chance: &mut fastrand::Rng,
     ) {
         self.busy.remove(&(switch.clone(), port.clone()));
+        if self.told.get(port).is_some_and(|told| told.epoch > epoch) {
+            return;
+        }
         self.pacing.forget(port);
         self.unsent.remove(port);
         self.told.remove(port);

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    Changed, Counters, CountersOf, Drift, EventAck, Link, PortGone, PortRuntime, Settled, V1,
+    Changed, Clobber, Counters, CountersOf, Drift, EventAck, Link, PortGone, PortRuntime, Settled,
+    V1,
 };
 use dvs_schemas::{Epoch, Format, Policy, Revision, codec};
 use host_agent::datapath::{self, Notice, Part};
@@ -298,6 +299,36 @@ fn a_new_epoch_begins_its_counters_anew_and_tells_those_of_the_old() {
         panic!("no live state");
     };
     assert_eq!(live.ports[0].epoch, Epoch(2));
+}
+
+#[test]
+fn a_port_that_is_on_another_switch_by_now_is_not_told_as_gone() {
+    let (mut rig, mut publisher) = told();
+    // All of it waits for an apply, and is planned at once, lab first.
+    rig.hold_datapath = true;
+    rig.send(&one(publisher.commit(&Commit::Group(id("g1"), access(20)))));
+    let Some(Message::Remove(remove)) = publisher.commit(&Commit::NoPort(id("p1"))).pop() else {
+        panic!("no removal");
+    };
+    rig.send_remove(&remove);
+    publisher.commit(&Commit::NoPort(id("p2")));
+    publisher.commit(&Commit::Port(id("p1"), id("g1"), Policy::default()));
+    rig.send(&Clobber {
+        switch: id("lab"),
+        ..publisher.full()
+    });
+    rig.hold_datapath = false;
+    rig.settle();
+    rig.pass(SOON);
+    let events = rig.told.iter().map(|event| changed(event));
+    let told: Vec<_> = events
+        .flat_map(|event| {
+            assert_eq!(event.gone, []);
+            event.ports.iter()
+        })
+        .map(|port| (port.port.as_str(), port.switch.as_str(), port.epoch))
+        .collect();
+    assert_eq!(told, [("p1", "lab", Epoch(2)), ("p2", "prod", Epoch(1))]);
 }
 
 #[test]
