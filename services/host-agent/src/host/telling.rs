@@ -153,9 +153,7 @@ impl Telling {
     /// Counters of a port began to move.
     pub(super) fn busy(&mut self, now: Timestamp, switch: SwitchName, port: PortId) {
         self.busy.entry((switch, port)).or_insert(None);
-        if self.look.is_none() {
-            self.look = Some(now.after(self.quiet));
-        }
+        self.look_again(now);
     }
 
     /// Counters were read: what did not move since the last look has settled,
@@ -188,7 +186,7 @@ impl Telling {
                 self.settled(now, of, chance);
             }
         }
-        self.look = (!self.busy.is_empty()).then(|| now.after(self.quiet));
+        self.look_again(now);
     }
 
     /// True while something of a port is not acknowledged yet.
@@ -219,7 +217,17 @@ impl Telling {
 
     /// Counters could not be read; look again later.
     pub(super) fn not_counted(&mut self, now: Timestamp) {
-        self.look = Some(now.after(self.quiet));
+        self.look_again(now);
+    }
+
+    /// A look that is due at some time comes then: counters of single ports are
+    /// read in between, as often as their links go down.
+    fn look_again(&mut self, now: Timestamp) {
+        self.look = match (self.look, self.busy.is_empty()) {
+            (Some(look), false) => Some(look),
+            (None, false) => Some(now.after(self.quiet)),
+            (Some(_) | None, true) => None,
+        };
     }
 
     fn soon(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {

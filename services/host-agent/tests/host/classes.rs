@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use dvs_schemas::v1::{Fetched, Link, SwitchState, V1};
-use dvs_schemas::{ProblemCode, RuntimeClass, RuntimeField, RuntimeSettings, TellMode};
+use dvs_schemas::v1::{Counters, CountersOf, Fetched, Link, SwitchState, V1};
+use dvs_schemas::{Epoch, ProblemCode, RuntimeClass, RuntimeField, RuntimeSettings, TellMode};
 use host_agent::host::{Answer, HostEvent, RuntimeEvent};
 
 use crate::history::{Commit, Publisher};
@@ -146,6 +146,35 @@ fn counters_that_count_as_rare_are_told_as_long_as_they_move_and_once_more_never
     assert_eq!(said, [1, 2, 3]);
     rig.pass(QUIET * 10);
     assert!(rig.told.is_empty(), "{:?}", rig.told);
+}
+
+#[test]
+fn counters_settle_however_often_another_link_goes_down() {
+    let (mut rig, _) = told();
+    traffic(&mut rig, "p2", 100);
+    for _ in 0..15 {
+        for link in [Link::Down, Link::Up] {
+            rig.datapath.link(&id("prod"), &id("p1"), link);
+            rig.notices();
+            pass(&mut rig, SOON);
+        }
+    }
+    let events = rig.told.iter().filter_map(|event| match &**event {
+        RuntimeEvent::Settled(event) => Some(event),
+        RuntimeEvent::Changed(_) | RuntimeEvent::Notice(_) => None,
+    });
+    let counters = events.flat_map(|event| event.counters.iter());
+    let of_p2: Vec<_> = counters.filter(|of| of.port == id("p2")).collect();
+    let expected = CountersOf {
+        port: id("p2"),
+        epoch: Epoch(1),
+        counters: Counters {
+            ingress_packets: 1,
+            ingress_bytes: 100,
+            ..Counters::default()
+        },
+    };
+    assert_eq!(of_p2, [&expected]);
 }
 
 #[test]
