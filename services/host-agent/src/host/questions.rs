@@ -88,7 +88,7 @@ impl HostCore {
         self.effect(HostEffect::Answer { asker, answer }, out);
     }
 
-    fn live(&self, now: Timestamp, question: &Live, live: LivePicture) -> Answer {
+    fn live(&mut self, now: Timestamp, question: &Live, live: LivePicture) -> Answer {
         let LivePicture { picture, counters } = live;
         let mut found: BTreeMap<PortId, Found> = BTreeMap::new();
         for (name, there) in &picture {
@@ -120,7 +120,11 @@ impl HostCore {
             let found = found.entry(of.port.clone()).or_default();
             found.counters.push(of);
         }
-        Answer::Live(self.page(now, found))
+        let page = self.page(now, found);
+        for state in &page.ports {
+            self.telling.shown(now, state, &mut self.chance);
+        }
+        Answer::Live(page)
     }
 
     /// The ports found, as far as one message has room for them.

@@ -41,6 +41,8 @@ pub(super) struct Telling {
     /// The newest state of each port, told or to be told.
     told: BTreeMap<PortId, PortRuntime>,
     unsent: BTreeSet<PortId>,
+    /// Ports that were shown otherwise than told, amid a change.
+    shown: BTreeSet<PortId>,
     gone: BTreeMap<PortId, Epoch>,
     settled: BTreeMap<(PortId, Epoch), Counters>,
     /// The event under way.
@@ -66,6 +68,7 @@ impl Telling {
             seq: 0,
             told: BTreeMap::new(),
             unsent: BTreeSet::new(),
+            shown: BTreeSet::new(),
             gone: BTreeMap::new(),
             settled: BTreeMap::new(),
             flight: None,
@@ -109,13 +112,34 @@ impl Telling {
     }
 
     fn tell(&mut self, now: Timestamp, state: PortRuntime, chance: &mut fastrand::Rng) {
-        if self.told.get(&state.port) == Some(&state) {
+        let shown = self.shown.remove(&state.port);
+        if self.told.get(&state.port) == Some(&state) && !shown {
             return;
         }
         self.gone.remove(&state.port);
         self.unsent.insert(state.port.clone());
         self.told.insert(state.port.clone(), state);
         self.soon(now, chance);
+    }
+
+    /// Somebody was shown this of a port, and may keep it. If it is not what was
+    /// told, what the port comes to is told even if that was told before.
+    pub(super) fn shown(
+        &mut self,
+        now: Timestamp,
+        state: &PortRuntime,
+        chance: &mut fastrand::Rng,
+    ) {
+        let port = &state.port;
+        if self.told.get(port).is_none_or(|told| told == state) {
+            return;
+        }
+        if self.pacing.holds(port) {
+            self.shown.insert(port.clone());
+        } else {
+            self.unsent.insert(port.clone());
+            self.soon(now, chance);
+        }
     }
 
     /// A placement of a port is over. If the port is here in a newer one, on
@@ -134,6 +158,7 @@ impl Telling {
         }
         self.pacing.forget(port);
         self.unsent.remove(port);
+        self.shown.remove(port);
         self.told.remove(port);
         self.gone.insert(port.clone(), epoch);
         self.soon(now, chance);

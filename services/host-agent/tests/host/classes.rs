@@ -104,6 +104,29 @@ fn a_user_makes_a_field_busy_and_rare_again_without_a_restart() {
 }
 
 #[test]
+fn a_live_read_within_a_change_does_not_outlive_it() {
+    let (mut rig, mut publisher) = told();
+    say(
+        &mut rig,
+        &mut publisher,
+        classes(RuntimeField::Link, RuntimeClass::Busy),
+    );
+    pass(&mut rig, SOON);
+    rig.told.clear();
+    rig.datapath.link(&id("prod"), &id("p1"), Link::Down);
+    rig.notices();
+    // The collector may store what it is shown here.
+    rig.ask_live(None);
+    rig.datapath.link(&id("prod"), &id("p1"), Link::Up);
+    rig.notices();
+    pass(&mut rig, QUIET + SOON);
+    assert_eq!(links(&mut rig), [Link::Up]);
+    flap(&mut rig, 2);
+    pass(&mut rig, QUIET + SOON);
+    assert_eq!(links(&mut rig), [], "to and fro is nothing");
+}
+
+#[test]
 fn a_link_that_flaps_on_is_found_to_be_busy() {
     let (mut rig, mut publisher) = told();
     say(

@@ -373,6 +373,26 @@ fn a_live_read_shows_what_is_there_now_and_refuses_unknown_ports() {
 }
 
 #[test]
+fn what_a_live_read_saw_and_no_notice_told_of_does_not_stay() {
+    let (mut rig, _) = told();
+    rig.datapath.link(&id("prod"), &id("p2"), Link::Down);
+    rig.ask_live(None);
+    rig.datapath.link(&id("prod"), &id("p2"), Link::Up);
+    rig.pass(SOON);
+    let event = changed(&rig.told[0]);
+    let links: Vec<_> = event
+        .ports
+        .iter()
+        .map(|port| (&port.port, port.link))
+        .collect();
+    assert_eq!(links, [(&id("p2"), Link::Up)]);
+    acknowledge(&mut rig);
+    rig.ask_live(None);
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.told.len(), 1, "what was told already is told no more");
+}
+
+#[test]
 fn a_new_run_tells_of_all_ports_once() {
     let (mut rig, _) = told();
     rig.restart();
