@@ -4,6 +4,7 @@
 use dvs_schemas::codec::{self, Format};
 use dvs_schemas::v1::{PortRuntime, RuntimeListReply, RuntimeListRequest, RuntimeRecord, V1};
 
+use crate::record::Record;
 use crate::store::Store;
 
 /// What a page has beside its records, in bytes; its `next` is one name.
@@ -18,7 +19,9 @@ pub(crate) fn page(request: &RuntimeListRequest, budget: usize, store: &Store) -
         next: None,
     };
     let wanted = store
-        .shown(request.host.as_ref(), request.after.as_ref())
+        .known(request.host.as_ref(), request.after.as_ref())
+        .filter(|(_, record)| stale(request, record))
+        .filter_map(|(port, record)| record.show(port))
         .filter(|record| wanted(request, record));
     for record in wanted {
         // JSON is never the shorter format. What can't be encoded here can't
@@ -36,15 +39,24 @@ pub(crate) fn page(request: &RuntimeListRequest, budget: usize, store: &Store) -
     reply
 }
 
-/// Whether all filters but the host's, which the store follows, let a record
-/// pass. A port that is gone is of no switch, no group and no link state.
+/// Whether a record is as old as is wanted, by the clock here: that of a host
+/// may be ahead, or behind.
+fn stale(request: &RuntimeListRequest, record: &Record) -> bool {
+    let heard = record.told_by().map(|by| by.heard);
+    request
+        .stale_since
+        .is_none_or(|since| heard.is_some_and(|heard| heard < since))
+}
+
+/// Whether all other filters but the host's, which the store follows, let a
+/// record pass. A port that is gone is of no switch, no group and no link state.
 fn wanted(request: &RuntimeListRequest, record: &RuntimeRecord) -> bool {
     let RuntimeListRequest {
         switch,
         group,
         host: _,
         link,
-        stale_since,
+        stale_since: _,
         after: _,
     } = request;
     let state = record.state.as_ref();
@@ -54,5 +66,5 @@ fn wanted(request: &RuntimeListRequest, record: &RuntimeRecord) -> bool {
             && link.is_none_or(|link| link == state.link)
     };
     let filtered = switch.is_some() || group.is_some() || link.is_some();
-    state.map_or(!filtered, passes) && stale_since.is_none_or(|since| record.updated < since)
+    state.map_or(!filtered, passes)
 }

@@ -26,7 +26,8 @@ pub(crate) struct Stamp {
     pub(crate) seq: u64,
     /// When the host saw it.
     pub(crate) at: Timestamp,
-    /// When it came here; decides nothing but how long a record is kept.
+    /// When it came here; decides nothing but how long a record is kept, and
+    /// whether it counts as stale.
     /// Ledgers from before this field have none, so that is long ago.
     #[serde(default)]
     pub(crate) heard: Timestamp,

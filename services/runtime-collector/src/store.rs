@@ -200,29 +200,25 @@ impl Store {
         self.records.get(port)?.show(port)
     }
 
-    /// What is shown of all ports after one, by name; only those that a host
+    /// What is known of all ports after one, by name; only of those that a host
     /// told last, if one is given.
-    pub(crate) fn shown<'a>(
+    pub(crate) fn known<'a>(
         &'a self,
         host: Option<&HostName>,
         after: Option<&'a PortId>,
-    ) -> Box<dyn Iterator<Item = RuntimeRecord> + 'a> {
+    ) -> Box<dyn Iterator<Item = (&'a PortId, &'a Record)> + 'a> {
         let from = (
             after.map_or(Bound::Unbounded, Bound::Excluded),
             Bound::Unbounded,
         );
         match host {
-            None => Box::new(
-                self.records
-                    .range::<PortId, _>(from)
-                    .filter_map(|(port, record)| record.show(port)),
-            ),
+            None => Box::new(self.records.range::<PortId, _>(from)),
             Some(host) => Box::new(
                 self.by_host
                     .get(host)
                     .into_iter()
                     .flat_map(move |ports| ports.range::<PortId, _>(from))
-                    .filter_map(|port| self.show(port)),
+                    .filter_map(|port| self.records.get_key_value(port)),
             ),
         }
     }

@@ -326,7 +326,7 @@ fn filters_and_pages_hold_every_match_once() {
     let all = world.list();
     assert_eq!(all.len(), 200);
     type Filter = fn(&RuntimeRecord) -> bool;
-    let cases: [(&str, Filter); 6] = [
+    let cases: [(&str, Filter); 7] = [
         ("{}", |_| true),
         (r#"{"switch":"lab"}"#, |r| {
             r.state.as_ref().is_some_and(|s| s.switch.as_str() == "lab")
@@ -336,9 +336,8 @@ fn filters_and_pages_hold_every_match_once() {
         }),
         (r#"{"group":"db"}"#, |_| false),
         (r#"{"host":"h9"}"#, |_| false),
-        (r#"{"stale_since":"1970-01-01T00:00:01.020Z"}"#, |r| {
-            r.updated < Timestamp(1_020)
-        }),
+        (r#"{"stale_since":"1970-01-01T00:00:09Z"}"#, |_| false),
+        (r#"{"stale_since":"1970-01-01T00:00:09.001Z"}"#, |_| true),
     ];
     for (text, filter) in cases {
         let (_, request) =
@@ -361,6 +360,28 @@ fn filters_and_pages_hold_every_match_once() {
             }
         }
         assert_eq!(seen, expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_stale_is_so_by_the_clock_here() {
+    let mut world = World::new();
+    world.changed(Changed {
+        at: Timestamp(1 << 40),
+        ..changed("h1", 1, 1, vec![state("web-1", 3, 7)])
+    });
+    world.pass(Duration::from_secs(10));
+    let since = world.now;
+    world.changed(changed("h2", 1, 1, vec![state("web-2", 3, 7)]));
+    for _ in 0..2 {
+        let request = RuntimeListRequest {
+            stale_since: Some(since),
+            ..RuntimeListRequest::default()
+        };
+        let page = world.page(request, 4_000);
+        let ports: Vec<_> = page.ports.into_iter().map(|record| record.port).collect();
+        assert_eq!(ports, [port("web-1")]);
+        world.crash();
     }
 }
 
