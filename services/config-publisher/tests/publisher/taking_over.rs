@@ -153,6 +153,25 @@ fn a_host_that_never_came_counts_from_the_claim_on() {
 }
 
 #[test]
+fn a_silent_host_that_a_port_is_placed_on_has_its_time_however_often_others_claim() {
+    let mut desk = desk();
+    live(&mut desk, &["h1", "h2"], 3_600);
+    claims(&mut desk, "h2");
+    desk.apply(
+        r#"{"kind": "Port", "name": "web-1", "switch": "prod", "group": "web", "host": "h3"}"#,
+    );
+    for _ in 0..TAKE_OVER.as_secs() / 10 {
+        let waits = ClaimOutcome::Waits {
+            holder: name("h3"),
+            epoch: Epoch(2),
+        };
+        assert_eq!(claims(&mut desk, "h2"), waits);
+        live(&mut desk, &["h1", "h2"], 10);
+    }
+    assert_eq!(holder(&desk), ("h2".to_owned(), Epoch(3)));
+}
+
+#[test]
 fn after_a_restart_a_silent_holder_is_waited_for_as_any_host_is() {
     let mut desk = desk();
     desk.restart();
