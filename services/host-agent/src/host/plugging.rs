@@ -21,7 +21,7 @@ const UNANSWERED: Backoff = Backoff {
 };
 
 /// So many questions in a row have the longest wait after them.
-const SLOWEST: u32 = 32;
+const SLOWEST: u32 = u32::MAX;
 
 /// How long a port that was unplugged is kept until the collector has what it
 /// came to. Nothing is lost after that, it is only told later: a collector that
@@ -56,6 +56,8 @@ struct Plug {
     stage: Stage,
     /// Questions in a row without success.
     attempt: u32,
+    /// True if the last answer was that the claim waits.
+    waits: bool,
 }
 
 /// All plugs of one host. As many as interfaces, and those that just went.
@@ -99,6 +101,7 @@ impl Plugging {
                 wish: Wish::Have(mac),
                 stage,
                 attempt: 0,
+                waits: false,
             },
         );
     }
@@ -115,6 +118,7 @@ impl Plugging {
                     None => Stage::Due(now),
                 },
                 attempt: 0,
+                waits: false,
             },
         );
     }
@@ -141,8 +145,8 @@ impl Plugging {
         if let Some(plug) = self.plugs.get_mut(port)
             && plug.stage == Stage::Answered
         {
-            plug.attempt = 1;
-            plug.stage = Stage::Due(now.after(UNANSWERED.wait(plug.attempt, chance)));
+            plug.attempt = 0;
+            plug.stage = Stage::Due(now.after(UNANSWERED.wait(1, chance)));
         }
     }
 
@@ -184,6 +188,7 @@ impl Plugging {
             let held = epoch(port);
             if let (Wish::Have(_), Some(_)) = (plug.wish, held) {
                 // It came without a further word, as to who waits.
+                plug.waits = false;
                 plug.stage = Stage::Answered;
                 plug.attempt = 0;
                 continue;
@@ -230,19 +235,22 @@ impl Plugging {
         match outcome {
             Ok(ClaimReply { outcome, .. }) => match outcome {
                 ClaimOutcome::Granted { epoch, .. } => {
+                    plug.waits = false;
                     plug.stage = Stage::Answered;
                     plug.attempt = 0;
                     tracing::info!(%host, %port, %epoch, "plugged in, and this host's");
                 }
                 ClaimOutcome::Waits { holder, .. } => {
-                    if plug.attempt < SLOWEST {
+                    if !plug.waits {
                         tracing::warn!(%host, %port, %holder, "plugged in, and held by another host");
                     }
-                    plug.attempt = SLOWEST;
-                    plug.stage = Stage::Due(now.after(UNANSWERED.wait(plug.attempt, chance)));
+                    plug.waits = true;
+                    plug.attempt = 0;
+                    plug.stage = Stage::Due(now.after(UNANSWERED.wait(SLOWEST, chance)));
                 }
             },
             Err(why) => {
+                plug.waits = false;
                 if plug.attempt == 1 {
                     tracing::warn!(%host, %port, why, "plugged in, and not this host's; claimed again in a while");
                 }
