@@ -196,8 +196,20 @@ impl Publisher {
                     .and_then(|changes| self.change(now, to, &changes, &options, out))
             }
             Request::Disconnect(request) => self.disconnect(now, &request, out),
-            Request::Claim(request) => self.claim(now, request, out),
-            Request::Release(request) => self.let_go(now, &request, out),
+            Request::Claim(request) => {
+                let (host, port) = (request.host.clone(), request.port.clone());
+                let claimed = self.claim(now, request, out);
+                claimed.inspect_err(
+                    |problem| tracing::info!(%host, %port, %problem, "a claim was refused"),
+                )
+            }
+            Request::Release(request) => {
+                let (host, port) = (&request.host, &request.port);
+                let released = self.let_go(now, &request, out);
+                released.inspect_err(
+                    |problem| tracing::info!(%host, %port, %problem, "a release was refused"),
+                )
+            }
             Request::Get(request) => query::objects(&self.config, &request, room)
                 .map(|reply| Some(Reply::Objects(reply))),
             Request::Forget(request) => self.forget_host(now, &request, out),
