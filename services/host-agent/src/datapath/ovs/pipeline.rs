@@ -111,7 +111,7 @@ pub(super) fn rules(layout: &Layout) -> BTreeSet<Rule> {
     for port in &ports {
         book.entry(port);
         book.source(port);
-        book.learning(port);
+        book.learning(port, &layout.private);
         book.delivery(port, &layout.private);
     }
     if let Some(uplink) = layout.uplink {
@@ -258,7 +258,7 @@ impl Book {
         self.rule(Table::Addresses, 110, when, Vec::new());
     }
 
-    fn learning(&mut self, port: &Wired) {
+    fn learning(&mut self, port: &Wired, private: &PrivateVlans) {
         let from = When::InPort(port.ofport);
         match port.must_receive_as() {
             None => self.rule(Table::Learn, 100, vec![from], onward(true)),
@@ -268,9 +268,22 @@ impl Book {
                 self.rule(Table::Learn, 100, vec![from], onward(false));
             }
         }
-        if let (Some(mac), Some(domain)) = (port.mac, port.domain()) {
-            let when = vec![When::Domain(domain), When::Destination(mac)];
-            self.rule(Table::Lookup, 200, when, vec![Then::SetOut(port.ofport)]);
+        let Some(mac) = port.mac else {
+            return;
+        };
+        let (to, then) = (When::Destination(mac), vec![Then::SetOut(port.ofport)]);
+        if let Some(domain) = port.domain() {
+            let when = vec![When::Domain(domain), to];
+            self.rule(Table::Lookup, 200, when, then);
+            return;
+        }
+        // A trunk is there in each VLAN that it carries, unless a port that is
+        // in that VLAN alone has the same address.
+        for (span, _) in vlans::receives(&port.policy.vlan, private) {
+            for masked in span.masks() {
+                let when = vec![When::Vlan(masked), to];
+                self.rule(Table::Lookup, 190, when, then.clone());
+            }
         }
     }
 
@@ -313,7 +326,8 @@ impl Book {
         everybody.extend(uplink.clone());
         self.list(Table::Flood, &everybody);
         self.list(Table::Copies, &of(&Wired::sees_everything));
-        // Who has a known address is not behind an unknown one.
+        // Who has a known address is found there, and is not behind an unknown
+        // one.
         let mut maybe = of(&|port| port.mac.is_none() && !port.sees_everything());
         maybe.extend(uplink);
         self.list(Table::Unknown, &maybe);

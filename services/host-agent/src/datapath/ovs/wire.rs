@@ -33,7 +33,8 @@ const LEARNT: u64 = 0x6476_7302_0000_0000;
 /// 802.1Q, table 8-6.
 const AGEING_SECONDS: u16 = 300;
 
-/// What is learnt counts less than configured addresses, which have 200.
+/// What is learnt counts less than configured addresses, which have 190 and
+/// more.
 const LEARNT_PRIORITY: u16 = 100;
 
 const ARP: u16 = 0x0806;

@@ -243,10 +243,16 @@ impl Judge<'_> {
         if keeps {
             self.learnt.insert((domain, frame.from), from);
         }
+        let is_in = |port: &Wired| match port.policy.vlan {
+            EffectiveVlan::Untagged | EffectiveVlan::Access(_) | EffectiveVlan::Private { .. } => {
+                port.domain() == Some(domain)
+            }
+            EffectiveVlan::Trunk(_) => self.receives(port.ofport, vid).is_some(),
+        };
         let known = self.layout.ports.iter().find(|port| {
             !port.policy.blocked
                 && port.mac.is_some_and(|mac| mac.octets() == frame.to)
-                && port.domain() == Some(domain)
+                && is_in(port)
         });
         let target = known
             .map(|port| port.ofport)
@@ -301,6 +307,24 @@ proptest! {
                 judge.outputs(from, frame),
                 "{:?} into port {}", frame, from
             );
+        }
+    }
+
+    /// Also of one that has not sent yet, and whatever VLANs it has.
+    #[test]
+    fn what_is_for_a_configured_address_comes_out_of_its_port(
+        layout in layout(),
+        (port, frame) in frame(),
+    ) {
+        let judge = Judge { layout: &layout, learnt: BTreeMap::new() };
+        let from = layout.ports[port % layout.ports.len()].ofport;
+        let heard = Switch::new(rules(&layout)).forward(from, frame);
+        let vid = judge.admits(from, frame);
+        for to in layout.ports.iter().filter(|to| to.ofport != from) {
+            let own = to.mac.is_some_and(|mac| mac.octets() == frame.to);
+            if let Some(tag) = vid.filter(|_| own).and_then(|vid| judge.receives(to.ofport, vid)) {
+                prop_assert!(heard.contains(&(to.ofport, tag)), "{frame:?} into port {from}");
+            }
         }
     }
 
