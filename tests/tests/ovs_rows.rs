@@ -478,3 +478,32 @@ async fn a_thousand_ports_are_one_transaction() {
         .unwrap();
     assert_eq!(tags.matches("tag").count(), 1_000);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_meter_is_no_obstacle_to_the_next_try() {
+    if skipped("a_refused_meter_is_no_obstacle_to_the_next_try") {
+        return;
+    }
+    let host = Host::start().await;
+    let a = host.vm(1, "a", access(10)).await;
+    let meters = || {
+        let dump = host.ovs.ofctl("dump-meters", &host.bridge(), &[]).unwrap();
+        dump.matches("meter=").count()
+    };
+    // The second of the two that the port is to have.
+    let ofport: u32 = column(&host, "Interface", a.interface(), "ofport")
+        .parse()
+        .unwrap();
+    let theirs = format!("meter={},kbps,band=type=drop,rate=1", 2 * ofport + 1);
+    host.ovs
+        .ofctl("add-meter", &host.bridge(), &[&theirs])
+        .unwrap();
+    let rate = json!({"average_kbps": 500, "peak_kbps": 900, "burst_kib": 8});
+    let limited = json!({"vlan": {"access": 10}, "shaping": {"ingress": rate}});
+    // The number is taken at the first try. The next one comes by itself, as
+    // the rules are given again once the rows are written.
+    host.port("a", limited, Some(a.mac())).await.unwrap();
+    assert_eq!(meters(), 2);
+    host.port("a", access(10), Some(a.mac())).await.unwrap();
+    assert_eq!(meters(), 0);
+}

@@ -44,8 +44,11 @@ pub(super) struct Forwarding {
     pub(super) limits: bool,
     /// What it forwards by, as far as we know.
     there: Programme,
-    /// What that was made of; none if it was found there.
+    /// What that was made of; none if it was found there, or if the last change
+    /// of it ended halfway.
     made_of: Option<Wanted>,
+    /// Ports that its flows name, which it may have learnt from.
+    ports: BTreeSet<OfPort>,
 }
 
 /// Why a bridge doesn't forward as it is to.
@@ -188,20 +191,14 @@ impl Forwarding {
         };
         let there = Programme {
             flows: flows.map(|flow| (flow.key(), flow)).collect(),
-            meters: meters
-                .into_iter()
-                .map(|held| match held {
-                    HeldMeter::Known(meter) => (meter.id, meter),
-                    // Of a kind that we don't make, so it differs from ours.
-                    HeldMeter::Foreign(id) => (id, foreign(id)),
-                })
-                .collect(),
+            meters: known(meters),
         };
         Ok(Self {
             session,
             limits,
             there,
             made_of: None,
+            ports: BTreeSet::new(),
         })
     }
 
@@ -218,23 +215,42 @@ impl Forwarding {
         let programme = Programme::new(&wanted)?;
         let (coming, mut flows, going) = programme.delta(&self.there);
         let stay: BTreeSet<OfPort> = wanted.ports().collect();
-        let were = self.made_of.iter().flat_map(Wanted::ports);
-        flows.extend(were.filter(|port| !stay.contains(port)).map(|port| {
+        flows.extend(self.ports.difference(&stay).map(|port| {
             // Frames would go on to where nobody is until that is forgotten.
-            FlowMod::DeleteAll(learnt_from(port))
+            FlowMod::DeleteAll(learnt_from(*port))
         }));
-        if !coming.is_empty() {
-            self.session.change_meters(&coming).await?;
-        }
+        // What is refused may end this after any of the steps.
+        self.made_of = None;
+        self.change_meters(&coming).await?;
         if !flows.is_empty() {
             self.session.apply(&flows).await?;
         }
-        if !going.is_empty() {
-            self.session.change_meters(&going).await?;
-        }
-        self.there = programme;
+        self.there.flows = programme.flows;
+        self.ports = stay;
+        self.change_meters(&going).await?;
         self.made_of = Some(wanted);
         Ok(!(coming.is_empty() && flows.is_empty() && going.is_empty()))
+    }
+
+    /// Changes meters. Of several that one is refused says nothing of the
+    /// others, so then the switch is asked.
+    async fn change_meters(&mut self, changes: &[MeterMod]) -> Result<(), ForwardingError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        if let Err(refused) = self.session.change_meters(changes).await {
+            self.there.meters = known(self.session.meters().await?);
+            return Err(refused.into());
+        }
+        for change in changes {
+            match change {
+                MeterMod::Add(meter) | MeterMod::Modify(meter) => {
+                    self.there.meters.insert(meter.id, *meter);
+                }
+                MeterMod::Delete(id) => drop(self.there.meters.remove(id)),
+            }
+        }
+        Ok(())
     }
 
     /// Changes nothing, and makes the switch look through what it keeps of its
@@ -289,6 +305,17 @@ fn learnt_from(port: OfPort) -> Selection {
         cookies: wire::learnt_from(port),
         ..Selection::default()
     }
+}
+
+/// The meters of a switch by their numbers.
+fn known(held: Vec<HeldMeter>) -> BTreeMap<MeterId, Meter> {
+    held.into_iter()
+        .map(|held| match held {
+            HeldMeter::Known(meter) => (meter.id, meter),
+            // Of a kind that we don't make, so it differs from ours.
+            HeldMeter::Foreign(id) => (id, foreign(id)),
+        })
+        .collect()
 }
 
 /// A meter that is none of ours.
