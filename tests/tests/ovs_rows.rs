@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
-use dvs_tests::lan::{Frame, Host, Mac, Vm, id, switch};
-use host_agent::datapath::{Datapath, Drift, DriftPolicy, Notice, Part, Step, Write};
+use dvs_tests::lan::{Frame, Host, Mac, Vm, id, run, switch};
+use host_agent::datapath::{
+    Datapath, Drift, DriftPolicy, Notice, Part, Picture, Step, Write,
+};
 use serde_json::{Value, json};
 
 fn access(vlan: u16) -> Value {
@@ -102,6 +104,67 @@ async fn what_others_wrote_stays() {
         "{owner=libvirt}"
     );
     assert_eq!(host.counts.drifts(), 0);
+}
+
+/// Limits what a port receives, as the agent does: not every kernel can, but
+/// the rows can stand everywhere. `more` is changed along with that.
+fn limit(host: &Host, interface: &str, port: &str, more: &[&str]) {
+    let port = format!("external_ids:dvs-port={port}");
+    let marks = ["external_ids:dvs-switch=prod", &port];
+    let queue = ["--id=@queue", "create", "Queue"];
+    let qos = ["--", "--id=@qos", "create", "QoS", "queues:0=@queue"];
+    let set = ["--", "set", "Port", interface, "qos=@qos"];
+    let parts: [&[&str]; 6] = [&queue, &marks, &qos, &marks, &set, more];
+    host.ovs.vsctl(&parts.concat()).unwrap();
+}
+
+fn limits(host: &Host) -> usize {
+    let rows = |table| host.ovs.vsctl(&["--columns=_uuid", "list", table]);
+    let rows = ["QoS", "Queue"].map(|table| rows(table).unwrap());
+    rows.concat().matches("_uuid").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_port_whose_device_is_gone_keeps_no_other_from_changing() {
+    if skipped("a_limited_port_whose_device_is_gone_keeps_no_other_from_changing") {
+        return;
+    }
+    let host = Host::start().await;
+    let b = host.vm(2, "b", access(10)).await;
+    host.port("a", access(10), None).await.unwrap();
+    let (bridge, name) = (host.bridge(), "nodevice0");
+    let add = ["--no-wait", "add-port", &bridge, name];
+    let id = "external_ids:iface-id=a";
+    let set = ["--", "set", "Interface", name, id];
+    host.ovs
+        .vsctl(&[add.as_slice(), set.as_slice()].concat())
+        .unwrap();
+    until("the device is missed", async || {
+        column(&host, "Interface", name, "ofport") == "-1"
+    })
+    .await;
+    limit(&host, name, "a", &[]);
+    host.port("b", access(20), Some(b.mac())).await.unwrap();
+    assert_eq!(column(&host, "Port", b.interface(), "tag"), "20");
+    assert_eq!(limits(&host), 2, "the port still names its limit");
+    host.ovs.vsctl(&["del-port", &host.bridge(), name]).unwrap();
+    until("the limit goes with its port", async || limits(&host) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_port_of_a_bridge_that_is_refused_keeps_nothing_from_being_read() {
+    if skipped("a_limited_port_of_a_bridge_that_is_refused_keeps_nothing_from_being_read") {
+        return;
+    }
+    let host = Host::start().await;
+    let a = host.vm(1, "a", access(10)).await;
+    let bridge = host.bridge();
+    let other = "external_ids:dvs-switch=other";
+    let taken = ["--", "set", "Bridge", &bridge, other];
+    limit(&host, a.interface(), "a", &taken);
+    let there = host.datapath.read().await.unwrap();
+    assert_eq!(there, Picture::new());
+    assert_eq!(limits(&host), 2, "the port still names its limit");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -168,6 +168,9 @@ struct Draft<'v, 'a> {
     refused: BTreeMap<Place, StepFailure>,
     /// Rows of ours that some switch needs; the others go.
     kept: BTreeSet<Uuid>,
+    /// Ports whose limits are seen to, or which go. The others stay with what
+    /// they name.
+    seen: BTreeSet<Uuid>,
 }
 
 impl<'v, 'a> Draft<'v, 'a> {
@@ -179,6 +182,7 @@ impl<'v, 'a> Draft<'v, 'a> {
             differences: Vec::new(),
             refused: BTreeMap::new(),
             kept: BTreeSet::new(),
+            seen: BTreeSet::new(),
         }
     }
 

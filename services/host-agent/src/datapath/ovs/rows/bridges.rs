@@ -273,6 +273,7 @@ impl Draft<'_, '_> {
                 self.leave_bridge(&place, *uuid, is_switch);
             }
         }
+        self.keep_limits();
         for table in [QOS, QUEUE] {
             for (uuid, row) in self.view.table(table) {
                 if let Some((switch, port)) = marks::queueing_of(&ours(row, "external_ids"))
@@ -281,6 +282,24 @@ impl Draft<'_, '_> {
                 {
                     self.delete(&(switch, Part::Port(port)), table, *uuid);
                 }
+            }
+        }
+    }
+
+    /// A row that another still names can't be deleted, and with it the whole
+    /// delta would be refused. A port whose device is gone is one that stays
+    /// as it is, and so is each of a bridge that can't be taken.
+    fn keep_limits(&mut self) {
+        for (port, row) in self.view.table(PORT) {
+            if self.seen.contains(port) {
+                continue;
+            }
+            for qos in row.uuids("qos") {
+                self.kept.insert(qos);
+                let queues = self.view.row(QOS, qos).and_then(|row| row.get("queues"));
+                let queues = queues.and_then(Datum::as_map).into_iter().flatten();
+                self.kept
+                    .extend(queues.filter_map(|(_, queue)| queue.as_uuid()));
             }
         }
     }
@@ -297,13 +316,14 @@ impl Draft<'_, '_> {
                 let patch = own.map(|own| format!("{own}-up"));
                 name != own && name != patch.as_deref()
             });
+        let ports: Vec<Uuid> = self.view.ports_of(bridge).map(|(uuid, _)| uuid).collect();
         if !foreign {
+            self.seen.extend(ports);
             if let Some(root) = self.view.root() {
                 self.detach(place, (ROOT, root, "bridges"), (BRIDGE, bridge));
             }
             return;
         }
-        let ports: Vec<Uuid> = self.view.ports_of(bridge).map(|(uuid, _)| uuid).collect();
         for port in ports {
             self.unmark_port(place, port);
         }

@@ -88,6 +88,7 @@ impl Draft<'_, '_> {
         let mut wants = vlan(&spec.policy.vlan);
         wants.push(("external_ids", Want::Ours(ids)));
         let queueing = self.queueing(port);
+        self.seen.insert(port);
         match (spec.policy.egress, queueing) {
             (ShapingLimit::Unlimited, None) => {}
             // Rows that nothing holds any more go with the leftovers.
@@ -167,6 +168,7 @@ impl Draft<'_, '_> {
         if ours(row, "external_ids").is_empty() {
             return;
         }
+        self.seen.insert(port);
         let mut wants = vlan(&EffectiveVlan::Untagged);
         if self.queueing(port).is_some() {
             wants.push(("qos", is(Datum::empty())));
