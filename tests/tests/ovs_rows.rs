@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
+use dvs_schemas::{Direction, MirrorDestination, MirrorPort};
 use dvs_tests::lan::{Frame, Host, Mac, Vm, id, run, switch};
 use host_agent::datapath::{
-    Datapath, Drift, DriftPolicy, Notice, Part, Picture, Step, Write,
+    Datapath, Drift, DriftPolicy, Mirror, Notice, Part, Picture, Step, Write,
 };
 use serde_json::{Value, json};
 
@@ -569,4 +570,42 @@ async fn a_refused_meter_is_no_obstacle_to_the_next_try() {
     assert_eq!(meters(), 2);
     host.port("a", access(10), Some(a.mac())).await.unwrap();
     assert_eq!(meters(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_open_vswitch_has_not_carried_out_is_not_said_to_be_done() {
+    if skipped("what_open_vswitch_has_not_carried_out_is_not_said_to_be_done") {
+        return;
+    }
+    let host = Host::with(|_, config, _| config.patience = Duration::from_secs(2)).await;
+    let _a = host.vm(1, "a", access(10)).await;
+    let pid = std::fs::read_to_string(host.ovs.run_dir().join("ovs-vswitchd.pid")).unwrap();
+    let signal = |signal| run("kill", &[signal, pid.trim()]);
+    let mirror = Mirror {
+        ports: vec![MirrorPort {
+            port: id("a"),
+            direction: Direction::Both,
+        }],
+        vlans: Vec::new(),
+        destination: MirrorDestination::Vlan(99.try_into().unwrap()),
+    };
+    let steps: Arc<[Step]> = Arc::new([Step {
+        switch: switch(),
+        write: Write::SetMirror {
+            mirror: "m".parse().unwrap(),
+            from: None,
+            to: Arc::new(mirror),
+        },
+    }]);
+    signal("-STOP");
+    for _again in 0..2 {
+        let error = host.datapath.apply(Arc::clone(&steps)).await.unwrap_err();
+        assert!(error.to_string().contains("carried out"), "{error}");
+    }
+    signal("-CONT");
+    until("it is carried out", async || {
+        let outcomes = host.datapath.apply(Arc::clone(&steps)).await;
+        outcomes.is_ok_and(|outcomes| outcomes.iter().all(Result::is_ok))
+    })
+    .await;
 }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::bridges::{Bridges, Hold};
+use self::commit::Sent;
 use self::judgement::KeptMtus;
 use super::Call;
 use super::config::{DriftPolicy, OvsConfig};
@@ -138,6 +139,8 @@ pub(super) struct Task {
     kept: BTreeMap<SwitchName, KeptMtus>,
     /// What was written into the database and may not have taken hold yet.
     written: Option<Hold>,
+    /// What was written there and not carried out in time.
+    sent: Option<Sent>,
     attempt: u32,
     /// When to reach again for what is away.
     retry: Option<Instant>,
@@ -173,6 +176,7 @@ impl Task {
             failures: BTreeMap::new(),
             kept: BTreeMap::new(),
             written: None,
+            sent: None,
             attempt: 0,
             retry: Some(Instant::now()),
         }
@@ -274,6 +278,7 @@ impl Task {
             self.connect().await.map_err(error)?;
         }
         self.catch_up().await.map_err(error)?;
+        self.catch_up_with_sent().await.map_err(error)?;
         self.settle().await.map_err(error)?;
         self.forward_all().await;
         match self.bridges.away() {

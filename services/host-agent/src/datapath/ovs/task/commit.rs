@@ -52,14 +52,69 @@ impl Task {
                 self.look();
                 Ok(())
             }
-            Ok(false) => Err(format!(
-                "ovs-vswitchd has not carried out the change within {} s; is it running?",
-                self.config.patience.as_secs()
-            )),
+            Ok(false) => {
+                let before = self.sent.and_then(|sent| sent.hold);
+                self.sent = self.database.as_ref().map(|database| Sent {
+                    number: number(database.cache(), root, "next_cfg"),
+                    hold: meets.hold().max(before),
+                });
+                Err(self.late())
+            }
             Err(TransactError::Session(error)) => Err(self.lost(&error)),
             Err(refused @ TransactError::Refused { .. }) => Err(chain(&refused)),
         }
     }
+
+    /// Waits until `ovs-vswitchd` has carried out what it had not in time. The
+    /// database has that already, so nothing of it is planned again.
+    pub(super) async fn catch_up_with_sent(&mut self) -> Result<(), String> {
+        let (Some(database), Some(sent)) = (&mut self.database, self.sent) else {
+            return Ok(());
+        };
+        let Some(root) = View::new(database.cache()).root() else {
+            return Ok(());
+        };
+        let deadline = Instant::now() + self.config.patience;
+        let done = |cache: &Cache| {
+            // A database that was made anew counts anew.
+            let wanted = sent.number.min(number(cache, root, "next_cfg"));
+            number(cache, root, "cur_cfg") >= wanted
+        };
+        match database.wait_until(deadline, done).await {
+            Ok(true) => {
+                self.sent = None;
+                self.written = self.written.max(sent.hold);
+                self.take_changes().await;
+                self.look();
+                Ok(())
+            }
+            Ok(false) => Err(self.late()),
+            Err(error) => Err(self.lost(&error)),
+        }
+    }
+
+    fn late(&self) -> String {
+        format!(
+            "ovs-vswitchd has not carried out the change within {} s; is it running?",
+            self.config.patience.as_secs()
+        )
+    }
+}
+
+/// A change that is in the database, and that `ovs-vswitchd` had not carried
+/// out in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// What `cur_cfg` says once it has.
+    number: i64,
+    /// What has to take hold of it then.
+    hold: Option<Hold>,
+}
+
+/// A counter of the database; 0 if it has none.
+fn number(cache: &Cache, root: Uuid, column: &str) -> i64 {
+    let row = cache.row(view::ROOT, root);
+    row.and_then(|row| row.integer(column)).unwrap_or(0)
 }
 
 /// Carries out a transaction, and waits until `ovs-vswitchd` has done so, too.
@@ -70,13 +125,9 @@ async fn carry_out(
     transaction: &Transaction,
     patience: Duration,
 ) -> Result<bool, TransactError> {
-    let number = |cache: &Cache, column| {
-        let row = cache.row(view::ROOT, root);
-        row.and_then(|row| row.integer(column)).unwrap_or(0)
-    };
     database.transact(transaction).await?;
-    let wanted = number(database.cache(), "next_cfg");
-    let done = |cache: &Cache| number(cache, "cur_cfg") >= wanted;
+    let wanted = number(database.cache(), root, "next_cfg");
+    let done = |cache: &Cache| number(cache, root, "cur_cfg") >= wanted;
     let deadline = Instant::now() + patience;
     Ok(database.wait_until(deadline, done).await?)
 }

@@ -206,6 +206,7 @@ impl Task {
 
     /// Writes the whole delta: somebody asked for it.
     pub(super) async fn write(&mut self, scope: &Scope) -> Result<(), String> {
+        self.catch_up_with_sent().await?;
         for _ in 0..ROUNDS {
             self.look();
             let Some(plan) = self.plan(scope) else {
