@@ -314,3 +314,28 @@ async fn an_mtu_that_an_interface_does_not_take_is_said() {
     let there = host.datapath.read().await.unwrap();
     assert_eq!(there.get(&switch()).unwrap().settings.mtu.get(), 9_000);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uplink_that_another_bridge_has_takes_none_of_the_others_away() {
+    if skipped("an_uplink_that_another_bridge_has_takes_none_of_the_others_away") {
+        return;
+    }
+    let wires = [Wire::new()];
+    let [mut left, right] = joined(Teaming::ActiveBackup, &wires).await;
+    let mut a = left.vm(1, "a", access(10)).await;
+    let mut b = right.vm(2, "b", access(10)).await;
+    assert!(speak(&mut a, &mut b));
+    let words = "add-br other -- set Bridge other datapath_type=netdev \
+                 -- add-port other taken -- set Interface taken type=dummy";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    left.ovs.vsctl(&words).unwrap();
+    let mut settings = left.settings();
+    settings.uplinks.push(uplink("taken"));
+    let failure = left.change(settings).await.unwrap_err();
+    let expected = StepFailure {
+        field: Some("uplinks".to_owned()),
+        message: "interface taken is on bridge other already".to_owned(),
+    };
+    assert_eq!(failure, expected);
+    assert!(speak(&mut a, &mut b));
+}

@@ -102,25 +102,21 @@ impl Draft<'_, '_> {
         if wish.settings.uplinks.is_empty() {
             return false;
         }
-        let interfaces: Vec<String> = wish
-            .settings
-            .uplinks
-            .iter()
-            .map(|uplink| config.uplink(switch, uplink))
-            .collect();
-        for interface in &interfaces {
-            let Some(with) = self
-                .view
-                .interface(interface)
-                .and_then(|uuid| self.view.bridge_with(uuid))
-            else {
-                continue;
-            };
-            if with != bridge {
-                let message = format!("interface {interface} is on bridge {with} already");
-                self.refuse(place.clone(), Some("uplinks"), message);
-                return false;
+        let mut interfaces = Vec::new();
+        for uplink in &wish.settings.uplinks {
+            let interface = config.uplink(switch, uplink);
+            let with = self.view.interface(&interface);
+            match with.and_then(|uuid| self.view.bridge_with(uuid)) {
+                Some(with) if with != bridge => {
+                    // The others go on without it.
+                    let message = format!("interface {interface} is on bridge {with} already");
+                    self.refuse(place.clone(), Some("uplinks"), message);
+                }
+                Some(_) | None => interfaces.push(interface),
             }
+        }
+        if interfaces.is_empty() {
+            return false;
         }
         let wants: Wants = vec![
             ("fail_mode", is("standalone")),
