@@ -71,7 +71,7 @@ pub struct HeldSwitch {
     pub ports: BTreeMap<PortId, Versioned<PortState>>,
     /// Objects that were removed one by one since the floor, and when. None of
     /// them is held, and each full state lets go of those it has seen, so they
-    /// don't pile up.
+    /// last until then.
     pub tombstones: BTreeMap<Object, Revision>,
 }
 
