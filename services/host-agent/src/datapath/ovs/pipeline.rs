@@ -84,11 +84,14 @@ impl Wired {
     }
 
     /// The VLAN in whose address table its configured address stands, if that
-    /// is one.
-    fn domain(&self) -> Option<Vid> {
+    /// is one. A port may be in a VLAN that others use as a private one.
+    fn domain(&self, private: &PrivateVlans) -> Option<Vid> {
         match &self.policy.vlan {
             EffectiveVlan::Untagged => Some(0),
-            EffectiveVlan::Access(vlan) => Some(vlan.get()),
+            EffectiveVlan::Access(vlan) => {
+                let primary = private.role_of(*vlan).map(|(_, primary)| primary);
+                Some(primary.unwrap_or(*vlan).get())
+            }
             EffectiveVlan::Private { primary, .. } => Some(primary.get()),
             EffectiveVlan::Trunk(_) => None,
         }
@@ -272,7 +275,7 @@ impl Book {
             return;
         };
         let (to, then) = (When::Destination(mac), vec![Then::SetOut(port.ofport)]);
-        if let Some(domain) = port.domain() {
+        if let Some(domain) = port.domain(private) {
             let when = vec![When::Domain(domain), to];
             self.rule(Table::Lookup, 200, when, then);
             return;

@@ -245,7 +245,7 @@ impl Judge<'_> {
         }
         let is_in = |port: &Wired| match port.policy.vlan {
             EffectiveVlan::Untagged | EffectiveVlan::Access(_) | EffectiveVlan::Private { .. } => {
-                port.domain() == Some(domain)
+                port.domain(&self.layout.private) == Some(domain)
             }
             EffectiveVlan::Trunk(_) => self.receives(port.ofport, vid).is_some(),
         };
