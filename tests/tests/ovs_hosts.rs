@@ -117,13 +117,11 @@ async fn a_port_that_moves_is_reached_on_its_new_host_and_gone_from_the_old() {
     left.unplug(&b);
     let from = counted.port.clone();
     let ended = left
-        .write(Write::RemovePort {
+        .end(Write::RemovePort {
             port: id("b"),
             from,
         })
-        .await
-        .unwrap();
-    let ended = ended.ended.unwrap();
+        .await;
     assert!(
         ended.counters.ingress_packets > 0 && ended.counters.egress_packets > 0,
         "{ended:?}"

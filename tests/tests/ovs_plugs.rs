@@ -84,8 +84,7 @@ async fn a_port_waits_for_its_vnic_and_outlives_it() {
     // Another placement begins at nothing, and ends this one.
     let mut spec: VirtualPort = host.spec(access(10), Some(a.mac()));
     spec.epoch = Epoch(2);
-    let done = host.write(host.set("a", spec)).await.unwrap();
-    let ended = done.ended.unwrap();
+    let ended = host.end(host.set("a", spec)).await;
     assert_eq!((ended.epoch, ended.counters), (Epoch(1), after));
     assert_eq!(counters().await.ingress_packets, 0);
 }

@@ -605,7 +605,7 @@ async fn what_open_vswitch_has_not_carried_out_is_not_said_to_be_done() {
     signal("-CONT");
     until("it is carried out", async || {
         let outcomes = host.datapath.apply(Arc::clone(&steps)).await;
-        outcomes.is_ok_and(|outcomes| outcomes.iter().all(Result::is_ok))
+        outcomes.is_ok_and(|outcomes| outcomes.steps.iter().all(Result::is_ok))
     })
     .await;
 }

@@ -5,7 +5,7 @@ use dvs_daemon::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-use crate::datapath::{DatapathError, Done, StepFailure};
+use crate::datapath::{Applied, DatapathError};
 
 type Outcome = [(&'static str, &'static str); 1];
 
@@ -43,13 +43,13 @@ impl Counts {
         counts
     }
 
-    pub(crate) fn applied(&self, outcome: &Result<Vec<Result<Done, StepFailure>>, DatapathError>) {
+    pub(crate) fn applied(&self, outcome: &Result<Applied, DatapathError>) {
         let name = match outcome {
             Err(_) => "unreachable",
-            Ok(results) => {
-                let done = results.iter().filter(|result| result.is_ok()).count();
+            Ok(Applied { steps, ended: _ }) => {
+                let done = steps.iter().filter(|result| result.is_ok()).count();
                 self.writes.inc_by(u64::try_from(done).unwrap_or(u64::MAX));
-                if done == results.len() {
+                if done == steps.len() {
                     "applied"
                 } else {
                     "failed"

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::api::{Event, Wish};
-use crate::datapath::{Datapath, DatapathError, Done, Step, StepFailure};
+use crate::datapath::{Datapath, Step};
 use crate::host::{
     Answer, Asker, Effect, HostEffect, HostEvent, LivePicture, RuntimeEvent, WAITERS_MAX,
 };
@@ -422,8 +422,7 @@ async fn apply<D: Datapath>(
     number: u64,
     steps: Arc<[Step]>,
 ) -> HostEvent {
-    let outcome: Result<Vec<Result<Done, StepFailure>>, DatapathError> =
-        datapath.apply(steps).await;
+    let outcome = datapath.apply(steps).await;
     counts.applied(&outcome);
     HostEvent::Applied { number, outcome }
 }

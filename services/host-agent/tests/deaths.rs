@@ -11,7 +11,7 @@ use dvs_schemas::v1::CountersOf;
 use dvs_schemas::{PortId, SwitchName};
 use dvs_transport::testing::NatsServer;
 use host_agent::datapath::{
-    Behaviour, Datapath, DatapathError, Done, Emulated, Notice, Picture, Step, StepFailure,
+    Applied, Behaviour, Datapath, DatapathError, Emulated, Notice, Picture, Step,
 };
 use host_agent::host::HostSettings;
 use host_agent::service::{Service, serve};
@@ -44,10 +44,7 @@ impl Datapath for Faulty {
         self.datapath.read().await
     }
 
-    async fn apply(
-        &self,
-        steps: Arc<[Step]>,
-    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
+    async fn apply(&self, steps: Arc<[Step]>) -> Result<Applied, DatapathError> {
         self.datapath.apply(steps).await
     }
 

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::Ovs as Process;
 use dvs_schemas::documents::Teaming;
-use dvs_schemas::v1::Link;
+use dvs_schemas::v1::{CountersOf, Link};
 use dvs_schemas::{Epoch, Mtu, Policy, PortId, PrivateVlans, SwitchName, UplinkName};
 use host_agent::datapath::{
-    BridgeName, BridgeSettings, Datapath, DatapathKind, Done, DriftPolicy, Mirror, Ovs, OvsConfig,
-    OvsCounts, PluggedPort, Step, StepFailure, VirtualPort, Write,
+    Applied, BridgeName, BridgeSettings, Datapath, DatapathKind, Done, DriftPolicy, Mirror, Ovs,
+    OvsConfig, OvsCounts, PluggedPort, Step, StepFailure, VirtualPort, Write,
 };
 use host_agent::merge::merge;
 use serde_json::Value;
@@ -110,6 +110,17 @@ impl Host {
 
     /// Applies several writes as one delta.
     pub async fn writes(&self, writes: impl IntoIterator<Item = Write>) -> Vec<Outcome> {
+        self.apply(writes).await.steps
+    }
+
+    /// Applies a write that ends a placement, and answers what that came to.
+    pub async fn end(&self, write: Write) -> CountersOf {
+        let Applied { steps, mut ended } = self.apply([write]).await;
+        assert!(steps.iter().all(Result::is_ok), "{steps:?}");
+        ended.pop().expect("a placement that ended")
+    }
+
+    async fn apply(&self, writes: impl IntoIterator<Item = Write>) -> Applied {
         let steps: Arc<[Step]> = writes
             .into_iter()
             .map(|write| Step {

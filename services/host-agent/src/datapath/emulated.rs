@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::notices::Notices;
 use super::{
-    Bridge, Datapath, DatapathError, Done, Notice, Picture, PluggedPort, Step, StepFailure,
-    VirtualPort, Write, add,
+    Applied, Bridge, Datapath, DatapathError, Done, Notice, Picture, PluggedPort, Step,
+    StepFailure, VirtualPort, Write, add,
 };
 use dvs_schemas::v1::{Counters, CountersOf, Link};
 use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName};
@@ -177,13 +177,15 @@ impl Emulated {
     ///
     /// # Errors
     /// As behaviour says.
-    pub fn apply_now(
-        &self,
-        steps: &[Step],
-    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
+    pub fn apply_now(&self, steps: &[Step]) -> Result<Applied, DatapathError> {
         let mut state = self.state();
         state.reachable("changed")?;
-        Ok(steps.iter().map(|step| state.carry_out(step)).collect())
+        let mut ended = Vec::new();
+        let results = steps.iter().map(|step| state.carry_out(step, &mut ended));
+        Ok(Applied {
+            steps: results.collect(),
+            ended,
+        })
     }
 
     /// [`Datapath::counters`] without its latency.
@@ -233,7 +235,12 @@ impl State {
         }
     }
 
-    fn carry_out(&mut self, Step { switch, write }: &Step) -> Result<Done, StepFailure> {
+    /// What placements came to that this ends is added to `ended`.
+    fn carry_out(
+        &mut self,
+        Step { switch, write }: &Step,
+        ended: &mut Vec<CountersOf>,
+    ) -> Result<Done, StepFailure> {
         let rate = self.behaviour.failure_rate;
         if rate > 0.0 && self.chance.f64() < rate {
             return Err(failed(
@@ -252,8 +259,8 @@ impl State {
                     });
                 Done::default()
             }
-            Write::SetPort { port, to, .. } => self.set_port(switch, port, to)?,
-            Write::RemovePort { port, .. } => self.remove_port(switch, port)?,
+            Write::SetPort { port, to, .. } => self.set_port(switch, port, to, ended)?,
+            Write::RemovePort { port, .. } => self.remove_port(switch, port, ended)?,
             Write::SetMirror { mirror, to, .. } => {
                 self.changeable(mirror)?;
                 self.bridge(switch)?
@@ -300,6 +307,7 @@ impl State {
         switch: &SwitchName,
         port: &PortId,
         to: &Arc<VirtualPort>,
+        ended: &mut Vec<CountersOf>,
     ) -> Result<Done, StepFailure> {
         self.supported(port)?;
         let bridge = self.bridge(switch)?;
@@ -314,25 +322,26 @@ impl State {
             port: to.clone(),
             link,
         };
-        let ended = bridge
-            .ports
-            .insert(port.clone(), plugged)
-            .map(|before| before.port.epoch)
-            .filter(|epoch| *epoch != to.epoch)
-            .map(|epoch| self.end(switch, port, epoch));
-        Ok(Done {
-            link: Some(link),
-            ended,
-        })
+        let before = bridge.ports.insert(port.clone(), plugged);
+        if let Some(before) = before
+            && before.port.epoch != to.epoch
+        {
+            ended.push(self.end(switch, port, before.port.epoch));
+        }
+        Ok(Done { link: Some(link) })
     }
 
-    fn remove_port(&mut self, switch: &SwitchName, port: &PortId) -> Result<Done, StepFailure> {
+    fn remove_port(
+        &mut self,
+        switch: &SwitchName,
+        port: &PortId,
+        ended: &mut Vec<CountersOf>,
+    ) -> Result<Done, StepFailure> {
         self.supported(port)?;
-        let before = self.bridge(switch)?.ports.remove(port);
-        Ok(Done {
-            link: None,
-            ended: before.map(|before| self.end(switch, port, before.port.epoch)),
-        })
+        if let Some(before) = self.bridge(switch)?.ports.remove(port) {
+            ended.push(self.end(switch, port, before.port.epoch));
+        }
+        Ok(Done::default())
     }
 
     fn remove_bridge(&mut self, switch: &SwitchName) -> Result<Done, StepFailure> {
@@ -369,10 +378,7 @@ impl Datapath for Emulated {
         self.read_now()
     }
 
-    async fn apply(
-        &self,
-        steps: Arc<[Step]>,
-    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
+    async fn apply(&self, steps: Arc<[Step]>) -> Result<Applied, DatapathError> {
         self.latency().await;
         self.apply_now(&steps)
     }

@@ -176,8 +176,17 @@ impl Write {
 pub struct Done {
     /// The link of a port that was set.
     pub link: Option<Link>,
-    /// Final counters, if the step ended an epoch of a port.
-    pub ended: Option<CountersOf>,
+}
+
+/// What came of an apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Of each step, in order.
+    pub steps: Vec<Result<Done, StepFailure>>,
+    /// What placements came to that ended, whether the step that ended them
+    /// came to its own end or not; those of an earlier call, too, if that
+    /// failed as a whole.
+    pub ended: Vec<CountersOf>,
 }
 
 /// A step that was not carried out.
@@ -307,12 +316,12 @@ pub trait Datapath: Send + Sync + 'static {
     fn read(&self) -> impl Future<Output = Result<Picture, DatapathError>> + Send;
 
     /// Carries out a whole delta, in order, as one transaction as far as the
-    /// datapath can; the answer has one result per step. A failed step doesn't
+    /// datapath can. A failed step doesn't
     /// keep the others from being carried out, unless they need it.
     fn apply(
         &self,
         steps: Arc<[Step]>,
-    ) -> impl Future<Output = Result<Vec<Result<Done, StepFailure>>, DatapathError>> + Send;
+    ) -> impl Future<Output = Result<Applied, DatapathError>> + Send;
 
     /// Reads counters now; ports that are not there are left out.
     fn counters(

@@ -17,7 +17,7 @@ use super::waiter::{Failures, Question, Stage, Verdict, Waiter};
 use super::{Effect, HostCore};
 use crate::backoff::Backoff;
 use crate::datapath::{
-    Bridge, DatapathError, Done, Part, Picture, PluggedPort, Step, StepFailure, Write,
+    Applied, Bridge, DatapathError, Done, Part, Picture, PluggedPort, Step, StepFailure, Write,
 };
 use crate::plan::{Parts, plan};
 
@@ -253,7 +253,7 @@ impl HostCore {
         &mut self,
         now: Timestamp,
         number: u64,
-        outcome: Result<Vec<Result<Done, StepFailure>>, DatapathError>,
+        outcome: Result<Applied, DatapathError>,
         out: &mut Decision<Effect>,
     ) {
         if number != self.cycle.number {
@@ -267,7 +267,15 @@ impl HostCore {
             }
         };
         let failures = match outcome {
-            Ok(results) => self.take_results(now, &steps, results, out),
+            Ok(Applied {
+                steps: results,
+                ended,
+            }) => {
+                for counters in ended {
+                    self.telling.settled(now, counters, &mut self.chance);
+                }
+                self.take_results(now, &steps, results, out)
+            }
             Err(error) => {
                 // Nobody knows which of the steps were carried out.
                 self.cycle.known = false;
@@ -350,12 +358,9 @@ impl HostCore {
         &mut self,
         now: Timestamp,
         Step { switch, write }: &Step,
-        Done { link, ended }: Done,
+        Done { link }: Done,
         out: &mut Decision<Effect>,
     ) {
-        if let Some(counters) = ended {
-            self.telling.settled(now, counters, &mut self.chance);
-        }
         if let Write::SetBridge { to, .. } = write {
             self.there
                 .entry(switch.clone())

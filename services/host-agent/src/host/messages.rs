@@ -11,7 +11,7 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Format, PortId, Problem, SwitchName};
 
-use crate::datapath::{DatapathError, Done, Notice, Picture, Step, StepFailure};
+use crate::datapath::{Applied, DatapathError, Notice, Picture, Step};
 
 /// Who asked, and how it wants to be answered: the last two tokens of a
 /// request's reply subject. The host puts its own name in front of them, so
@@ -78,7 +78,7 @@ pub enum HostEvent {
         /// Number of the apply.
         number: u64,
         /// A result per step.
-        outcome: Result<Vec<Result<Done, StepFailure>>, DatapathError>,
+        outcome: Result<Applied, DatapathError>,
     },
     /// Answer to [`HostEffect::Count`].
     Counted(Result<Vec<(SwitchName, CountersOf)>, DatapathError>),

@@ -167,7 +167,7 @@ proptest! {
         prop_assert_eq!(&first.stuck, &BTreeMap::new());
         let datapath = Emulated::standing(Behaviour::default(), 1, there);
         let results = datapath.apply_now(&first.steps).unwrap();
-        prop_assert!(results.iter().all(Result::is_ok), "{:?}", results);
+        prop_assert!(results.steps.iter().all(Result::is_ok), "{:?}", results);
         prop_assert_eq!(whole_plan(&held, &datapath.picture()), Default::default());
     }
 

@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::notices::Notices;
-use super::{Datapath, DatapathError, Done, Notice, Picture, Step, StepFailure};
+use super::{Applied, Datapath, DatapathError, Notice, Picture, Step};
 
 pub use config::{
     BadBridgeName, BadPattern, BridgeName, DatapathKind, DriftPolicy, OvsConfig, PlugPattern,
@@ -55,10 +55,7 @@ pub struct Ovs {
 #[derive(Debug)]
 enum Call {
     Read(oneshot::Sender<Result<Picture, DatapathError>>),
-    Apply(
-        Arc<[Step]>,
-        oneshot::Sender<Result<Vec<Result<Done, StepFailure>>, DatapathError>>,
-    ),
+    Apply(Arc<[Step]>, oneshot::Sender<Result<Applied, DatapathError>>),
     Counters(
         Vec<(SwitchName, PortId)>,
         oneshot::Sender<Result<Vec<(SwitchName, CountersOf)>, DatapathError>>,
@@ -97,10 +94,7 @@ impl Datapath for Ovs {
         self.ask("read", Call::Read).await
     }
 
-    async fn apply(
-        &self,
-        steps: Arc<[Step]>,
-    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
+    async fn apply(&self, steps: Arc<[Step]>) -> Result<Applied, DatapathError> {
         self.ask("changed", |answer| Call::Apply(steps, answer))
             .await
     }

@@ -32,7 +32,7 @@ use super::wiring::{Plug, Plugs};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
 use crate::datapath::{
-    Bridge, DatapathError, Done, Part, Picture, PluggedPort, Step, StepFailure, Write,
+    Applied, Bridge, DatapathError, Done, Part, Picture, PluggedPort, Step, StepFailure, Write,
 };
 
 /// Between tries to reach what is away. Short: while `ovs-vswitchd` starts no
@@ -122,6 +122,8 @@ pub(super) struct Task {
     /// True once a limit on what a port receives was seen to work.
     shapes: bool,
     tallies: Tallies,
+    /// What placements came to that ended, until that is handed over.
+    ended: Vec<CountersOf>,
     database: Option<dvs_ovsdb::Session>,
     bridges: Bridges,
     plugs: Plugs,
@@ -167,6 +169,7 @@ impl Task {
             abilities: Abilities::default(),
             shapes: false,
             tallies: Tallies::default(),
+            ended: Vec::new(),
             database: None,
             plugs: Plugs::new(),
             owners: BTreeMap::new(),
@@ -321,10 +324,7 @@ impl Task {
             .collect()
     }
 
-    async fn apply(
-        &mut self,
-        steps: &[Step],
-    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
+    async fn apply(&mut self, steps: &[Step]) -> Result<Applied, DatapathError> {
         let error = |reason| DatapathError {
             doing: "changed",
             reason,
@@ -370,7 +370,10 @@ impl Task {
                 done.link = Some(plug.map_or(Link::Down, |plug| plug.link));
             }
         }
-        Ok(results)
+        Ok(Applied {
+            steps: results,
+            ended: std::mem::take(&mut self.ended),
+        })
     }
 
     /// What may be written for some steps: where drift is only told, nothing
@@ -399,19 +402,19 @@ impl Task {
             | Write::RemovePort { .. } => {}
         }
         let taken = take(&mut self.intent, step, &self.abilities);
-        let ended = ends.map(|(key, epoch)| {
+        if let Some((key, epoch)) = ends {
             let counters = self.tallies.end(&key);
             let (switch, port) = key;
             if let Write::RemovePort { .. } = step.write {
                 self.tallies.forget(&(switch, port.clone()));
             }
-            CountersOf {
+            self.ended.push(CountersOf {
                 port,
                 epoch,
                 counters,
-            }
-        });
-        taken.map(|()| Done { link: None, ended })
+            });
+        }
+        taken.map(|()| Done::default())
     }
 
     /// What can be done turned out to be less than thought.
