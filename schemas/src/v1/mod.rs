@@ -5,6 +5,7 @@
 
 mod agent;
 mod config;
+mod counters;
 mod drift;
 mod hosts;
 mod ports;
@@ -23,6 +24,7 @@ pub use config::{
     HostVerdict, Item, ObjectRef, Operation, Options, PushSummary, RenderReply, RenderRequest,
     ResyncReply, ResyncRequest, Wait,
 };
+pub use counters::{Counters, CountersOf};
 pub use drift::Drift;
 pub use hosts::{
     ForgetReply, ForgetRequest, Heartbeat, Hello, HelloReply, HostListReply, HostListRequest,
@@ -37,10 +39,10 @@ pub use retry::{
     RetryListReply, RetryListRequest, RetryPut, RipEntry, RipKey, SelectionReply, Settlement,
 };
 pub use runtime::{
-    Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Fetched, Link, Live, LiveReply,
-    LiveRequest, PastEvent, PortGone, PortRuntime, Rollup, RollupBy, RollupKey, RuntimeGetRequest,
-    RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest,
-    RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling, ToldBy,
+    Changed, EventAck, EventNotice, Fetch, Fetched, Link, Live, LiveReply, LiveRequest, PastEvent,
+    PortGone, PortRuntime, Rollup, RollupBy, RollupKey, RuntimeGetRequest, RuntimeHistoryReply,
+    RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply,
+    RuntimeRollupRequest, Settled, Telling, ToldBy,
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::V1;
+use super::{Counters, CountersOf, V1};
 use crate::ids::{Epoch, HostName, MirrorName, PortGroupName, PortId, Revision, SwitchName};
 use crate::time::Timestamp;
 use crate::vlan::Vlan;
@@ -54,39 +54,6 @@ pub struct PortGone {
     pub port: PortId,
     /// The placement that ended.
     pub epoch: Epoch,
-}
-
-/// Counters of one epoch of a port: frames and bytes, seen from the switch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Counters {
-    /// Frames from the vNIC.
-    pub ingress_packets: u64,
-    /// Bytes from the vNIC.
-    pub ingress_bytes: u64,
-    /// Frames from the vNIC that were dropped.
-    pub ingress_drops: u64,
-    /// Frames from the vNIC that were damaged.
-    pub ingress_errors: u64,
-    /// Frames to the vNIC.
-    pub egress_packets: u64,
-    /// Bytes to the vNIC.
-    pub egress_bytes: u64,
-    /// Frames to the vNIC that were dropped.
-    pub egress_drops: u64,
-    /// Frames to the vNIC that were damaged.
-    pub egress_errors: u64,
-}
-
-/// The counters of a port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub struct CountersOf {
-    /// The port.
-    pub port: PortId,
-    /// The placement that they belong to.
-    pub epoch: Epoch,
-    /// The counters since the placement began.
-    pub counters: Counters,
 }
 
 /// Rare states that changed on a host. A request: the collector acknowledges

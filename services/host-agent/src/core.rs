@@ -41,7 +41,7 @@ impl Agent {
         settings: &HostSettings,
         seed: u64,
     ) -> Result<Self, LoadError> {
-        let mut held = ledger::load(ledger, hosts)?;
+        let mut kept = ledger::load(ledger, hosts)?;
         let mut seeds = fastrand::Rng::with_seed(seed);
         let mut agent = Self {
             hosts: Vec::new(),
@@ -49,8 +49,8 @@ impl Agent {
             timers: BTreeSet::new(),
         };
         for (place, host) in hosts.iter().enumerate() {
-            let held = held.remove(host).unwrap_or_default();
-            let core = HostCore::new(host.clone(), settings.clone(), seeds.u64(..), held);
+            let kept = kept.remove(host).unwrap_or_default();
+            let core = HostCore::new(host.clone(), settings.clone(), seeds.u64(..), kept);
             agent.hosts.push(Scheduled { core, due: None });
             agent.places.insert(host.clone(), place);
             agent.reschedule(place);

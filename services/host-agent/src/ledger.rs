@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The tables: the state held, an entry per object, so that a changed port
-//! group costs each host one small write. One ledger serves all hosts of the
-//! process; keys begin with the host: `host/switch/object`.
+//! group costs each host one small write; and what its ports have counted. One
+//! ledger serves all hosts of the process; keys begin with the host:
+//! `host/switch/object`, `host/port/epoch`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_ledger::{Ledger, LedgerSpec, Table, Writes};
-use dvs_schemas::v1::{MirrorState, PortGroupState, PortState, SwitchState, Versioned};
-use dvs_schemas::{HostName, Revision, StoreId, SwitchName};
+use dvs_schemas::v1::{CountersOf, MirrorState, PortGroupState, PortState, SwitchState, Versioned};
+use dvs_schemas::{Epoch, HostName, PortId, Revision, StoreId, SwitchName};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,12 +26,14 @@ const MIRRORS: Table = Table("mirrors");
 const PORTS: Table = Table("ports");
 /// Objects removed since the floor.
 const TOMBSTONES: Table = Table("tombstones");
+/// What placements have come to, as far as anybody was told.
+const COUNTERS: Table = Table("counters");
 
 /// The agent's ledger.
 pub const SPEC: LedgerSpec = LedgerSpec {
     service: "host-agent",
     version: 1,
-    tables: &[SWITCHES, GROUPS, MIRRORS, PORTS, TOMBSTONES],
+    tables: &[SWITCHES, GROUPS, MIRRORS, PORTS, TOMBSTONES, COUNTERS],
 };
 
 /// Names can't hold it, so keys are unambiguous.
@@ -38,6 +41,15 @@ const SEPARATOR: char = '/';
 
 /// What is held per switch.
 pub type HeldSwitches = BTreeMap<SwitchName, HeldSwitch>;
+
+/// What is kept of one host.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// What it holds.
+    pub switches: HeldSwitches,
+    /// What its placements have come to.
+    pub counters: Vec<(SwitchName, CountersOf)>,
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SwitchEntry {
@@ -76,15 +88,16 @@ pub enum LoadError {
     },
 }
 
-/// Loads what these hosts hold; entries of other hosts stay where they are.
+/// Loads what is kept of these hosts; entries of other hosts stay where they
+/// are.
 ///
 /// # Errors
 /// [`LoadError`].
 pub fn load(
     ledger: &Ledger,
     hosts: &BTreeSet<HostName>,
-) -> Result<BTreeMap<HostName, HeldSwitches>, LoadError> {
-    let mut all: BTreeMap<HostName, HeldSwitches> = BTreeMap::new();
+) -> Result<BTreeMap<HostName, Kept>, LoadError> {
+    let mut all: BTreeMap<HostName, Kept> = BTreeMap::new();
     for (key, entry) in ledger.load::<SwitchEntry>(SWITCHES)? {
         let (host, switch) = owner(SWITCHES, &key)?;
         let SwitchEntry {
@@ -98,7 +111,8 @@ pub fn load(
             ..HeldSwitch::blank(store)
         };
         if let Some(host) = hosts.get(host) {
-            all.entry(host.clone()).or_default().insert(switch, held);
+            let kept = all.entry(host.clone()).or_default();
+            kept.switches.insert(switch, held);
         }
     }
     let mut loading = Loading {
@@ -118,13 +132,19 @@ pub fn load(
     loading.objects(TOMBSTONES, |held, tombstone: Tombstone| {
         held.tombstones.insert(tombstone.object, tombstone.revision);
     })?;
+    for (key, counted) in ledger.load::<(SwitchName, CountersOf)>(COUNTERS)? {
+        if let Some(host) = hosts.get(host_of(COUNTERS, &key)?) {
+            let kept = all.entry(host.clone()).or_default();
+            kept.counters.push(counted);
+        }
+    }
     Ok(all)
 }
 
 struct Loading<'a> {
     ledger: &'a Ledger,
     hosts: &'a BTreeSet<HostName>,
-    all: &'a mut BTreeMap<HostName, HeldSwitches>,
+    all: &'a mut BTreeMap<HostName, Kept>,
 }
 
 impl Loading<'_> {
@@ -141,7 +161,7 @@ impl Loading<'_> {
             let held = self
                 .all
                 .get_mut(host)
-                .and_then(|switches| switches.get_mut(&switch));
+                .and_then(|kept| kept.switches.get_mut(&switch));
             match held {
                 Some(held) => insert(held, value),
                 None => {
@@ -162,10 +182,20 @@ fn owner(table: Table, key: &[u8]) -> Result<(&str, SwitchName), LoadError> {
         let mut parts = std::str::from_utf8(key).ok()?.split(SEPARATOR);
         Some((parts.next()?, parts.next()?.parse().ok()?))
     };
-    parse().ok_or_else(|| LoadError::Key {
+    parse().ok_or_else(|| foreign(table, key))
+}
+
+/// The host of an entry.
+fn host_of(table: Table, key: &[u8]) -> Result<&str, LoadError> {
+    let parse = || Some(std::str::from_utf8(key).ok()?.split_once(SEPARATOR)?.0);
+    parse().ok_or_else(|| foreign(table, key))
+}
+
+fn foreign(table: Table, key: &[u8]) -> LoadError {
+    LoadError::Key {
         table: table.0,
         key: String::from_utf8_lossy(key).into_owned(),
-    })
+    }
 }
 
 /// Writes what a message touched, as it is held now.
@@ -207,6 +237,18 @@ pub fn write(
         });
         put(writes, TOMBSTONES, key, tombstone.as_ref());
     }
+}
+
+/// Writes what a placement has come to, or that nobody needs it any more.
+pub(crate) fn write_counters(
+    host: &HostName,
+    port: &PortId,
+    epoch: Epoch,
+    counted: Option<&(SwitchName, CountersOf)>,
+    writes: &mut Writes,
+) {
+    let key = format!("{host}{SEPARATOR}{port}{SEPARATOR}{epoch}");
+    put(writes, COUNTERS, key, counted);
 }
 
 fn put<V: Serialize>(writes: &mut Writes, table: Table, key: String, value: Option<&V>) {

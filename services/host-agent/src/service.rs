@@ -98,6 +98,9 @@ pub async fn serve<D: Datapath>(daemon: Daemon, service: Service<D>) -> anyhow::
         let names: Arc<[HostName]> = hosts.iter().map(|(host, _)| host.clone()).collect();
         ears.push(Ears::new(line.clone(), names, inbox.events.clone(), wishes));
         for (host, datapath) in hosts {
+            if let Some(core) = core.host(host) {
+                datapath.resume(core.counters()).await;
+            }
             stations.push((host.clone(), datapath.clone(), line.clone()));
         }
     }

@@ -37,6 +37,10 @@ struct Faulty {
 }
 
 impl Datapath for Faulty {
+    async fn resume(&self, known: Vec<(SwitchName, CountersOf)>) {
+        self.datapath.resume(known).await;
+    }
+
     async fn read(&self) -> Result<Picture, DatapathError> {
         assert_ne!(self.fault, Fault::AtOnce, "as the test wants it");
         tokio::task::yield_now().await;

@@ -126,7 +126,7 @@ impl Record {
                 };
                 let merged = Told {
                     by,
-                    value: each(known.value, told.value, u64::max),
+                    value: known.value.most(&told.value),
                 };
                 if merged == *known {
                     return false;
@@ -171,7 +171,7 @@ impl Record {
         let others = self.counters.iter().filter(|(of, _)| **of != epoch);
         let others = others.map(|(_, told)| told.value);
         let known = self.counted(epoch).unwrap_or_default();
-        let this = (!late).then(|| each(known, counters, u64::max));
+        let this = (!late).then(|| known.most(&counters));
         sum(closed
             .map(|closed| closed.counters)
             .into_iter()
@@ -245,29 +245,10 @@ impl Record {
     }
 }
 
-/// Two added up.
-pub(crate) fn add(a: Counters, b: Counters) -> Counters {
-    each(a, b, u64::saturating_add)
-}
-
 /// The counters added up. They stay at the highest number instead of wrapping.
 fn sum(all: impl IntoIterator<Item = Counters>) -> Counters {
     let nothing = Counters::default();
-    all.into_iter().fold(nothing, add)
-}
-
-/// Each counter of two made into one.
-fn each(a: Counters, b: Counters, of: fn(u64, u64) -> u64) -> Counters {
-    Counters {
-        ingress_packets: of(a.ingress_packets, b.ingress_packets),
-        ingress_bytes: of(a.ingress_bytes, b.ingress_bytes),
-        ingress_drops: of(a.ingress_drops, b.ingress_drops),
-        ingress_errors: of(a.ingress_errors, b.ingress_errors),
-        egress_packets: of(a.egress_packets, b.egress_packets),
-        egress_bytes: of(a.egress_bytes, b.egress_bytes),
-        egress_drops: of(a.egress_drops, b.egress_drops),
-        egress_errors: of(a.egress_errors, b.egress_errors),
-    }
+    all.into_iter().fold(nothing, |sum, more| sum.plus(&more))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{HostName, Problem};
 
-use crate::record::{Record, add};
+use crate::record::Record;
 use crate::store::Store;
 
 /// What a page has beside its rows, in bytes; its `next` is two names.
@@ -106,7 +106,7 @@ fn wanted(request: &RuntimeRollupRequest, state: &PortRuntime, of: &HostName) ->
 }
 
 fn count(row: &mut Rollup, record: &Record, state: &PortRuntime) {
-    row.total = add(row.total, record.total().unwrap_or_default());
+    row.total = row.total.plus(&record.total().unwrap_or_default());
     row.ports += 1;
     match (state.link, state.blocked) {
         (Link::Up, false) => row.up += 1,

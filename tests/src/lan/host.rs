@@ -117,7 +117,7 @@ impl Host {
     pub async fn end(&self, write: Write) -> CountersOf {
         let Applied { steps, mut ended } = self.apply([write]).await;
         assert!(steps.iter().all(Result::is_ok), "{steps:?}");
-        ended.pop().expect("a placement that ended")
+        ended.pop().expect("a placement that ended").1
     }
 
     async fn apply(&self, writes: impl IntoIterator<Item = Write>) -> Applied {

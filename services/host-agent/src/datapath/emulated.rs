@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::notices::Notices;
 use super::{
     Applied, Bridge, Datapath, DatapathError, Done, Notice, Picture, PluggedPort, Step,
-    StepFailure, VirtualPort, Write, add,
+    StepFailure, VirtualPort, Write,
 };
 use dvs_schemas::v1::{Counters, CountersOf, Link};
 use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName};
@@ -42,6 +42,9 @@ struct State {
     picture: Picture,
     /// Of every port in the picture.
     counters: BTreeMap<(SwitchName, PortId), Counters>,
+    /// What placements had come to when the agent said so last, of ports that
+    /// are not in the picture yet.
+    known: BTreeMap<(SwitchName, PortId), CountersOf>,
     /// Ports whose counters moved since they were read.
     moved: BTreeSet<(SwitchName, PortId)>,
     behaviour: Behaviour,
@@ -63,6 +66,7 @@ impl Emulated {
             state: Mutex::new(State {
                 picture,
                 counters: BTreeMap::new(),
+                known: BTreeMap::new(),
                 moved: BTreeSet::new(),
                 behaviour,
                 chance: fastrand::Rng::with_seed(seed),
@@ -114,7 +118,8 @@ impl Emulated {
             return;
         }
         let key = (switch.clone(), port.clone());
-        add(state.counters.entry(key.clone()).or_default(), more);
+        let counters = state.counters.entry(key.clone()).or_default();
+        *counters = counters.plus(more);
         let first = state.moved.insert(key);
         drop(state);
         if first {
@@ -215,6 +220,28 @@ impl Emulated {
             .collect())
     }
 
+    /// The device of a port is made anew: it has counted nothing yet.
+    pub fn count_anew(&self, switch: &SwitchName, port: &PortId) {
+        let key = (switch.clone(), port.clone());
+        self.state().counters.remove(&key);
+    }
+
+    /// [`Datapath::resume`].
+    pub fn resume_now(&self, known: Vec<(SwitchName, CountersOf)>) {
+        let mut state = self.state();
+        for (switch, of) in known {
+            let bridge = state.picture.get(&switch);
+            let plugged = bridge.and_then(|bridge| bridge.ports.get(&of.port));
+            let epoch = plugged.map(|plugged| plugged.port.epoch);
+            let key = (switch, of.port.clone());
+            if epoch.is_none() {
+                state.known.insert(key, of);
+            } else if epoch == Some(of.epoch) {
+                go_on(state.counters.entry(key).or_default(), &of.counters);
+            }
+        }
+    }
+
     async fn latency(&self) {
         let latency = self.state().behaviour.latency;
         // Without latency a call is ready at once and needs no timer.
@@ -239,7 +266,7 @@ impl State {
     fn carry_out(
         &mut self,
         Step { switch, write }: &Step,
-        ended: &mut Vec<CountersOf>,
+        ended: &mut Vec<(SwitchName, CountersOf)>,
     ) -> Result<Done, StepFailure> {
         let rate = self.behaviour.failure_rate;
         if rate > 0.0 && self.chance.f64() < rate {
@@ -307,7 +334,7 @@ impl State {
         switch: &SwitchName,
         port: &PortId,
         to: &Arc<VirtualPort>,
-        ended: &mut Vec<CountersOf>,
+        ended: &mut Vec<(SwitchName, CountersOf)>,
     ) -> Result<Done, StepFailure> {
         self.supported(port)?;
         let bridge = self.bridge(switch)?;
@@ -328,6 +355,12 @@ impl State {
         {
             ended.push(self.end(switch, port, before.port.epoch));
         }
+        let key = (switch.clone(), port.clone());
+        if let Some(known) = self.known.remove(&key)
+            && known.epoch == to.epoch
+        {
+            go_on(self.counters.entry(key).or_default(), &known.counters);
+        }
         Ok(Done { link: Some(link) })
     }
 
@@ -335,7 +368,7 @@ impl State {
         &mut self,
         switch: &SwitchName,
         port: &PortId,
-        ended: &mut Vec<CountersOf>,
+        ended: &mut Vec<(SwitchName, CountersOf)>,
     ) -> Result<Done, StepFailure> {
         self.supported(port)?;
         if let Some(before) = self.bridge(switch)?.ports.remove(port) {
@@ -354,14 +387,28 @@ impl State {
     }
 
     /// An epoch of a port is over.
-    fn end(&mut self, switch: &SwitchName, port: &PortId, epoch: Epoch) -> CountersOf {
+    fn end(
+        &mut self,
+        switch: &SwitchName,
+        port: &PortId,
+        epoch: Epoch,
+    ) -> (SwitchName, CountersOf) {
         let key = (switch.clone(), port.clone());
         self.moved.remove(&key);
-        CountersOf {
+        let of = CountersOf {
             port: port.clone(),
             epoch,
             counters: self.counters.remove(&key).unwrap_or_default(),
-        }
+        };
+        (switch.clone(), of)
+    }
+}
+
+/// Makes counters go on from what they were known to be. Where they say less
+/// they have begun anew since.
+fn go_on(counters: &mut Counters, known: &Counters) {
+    if !counters.have_reached(known) {
+        *counters = counters.plus(known);
     }
 }
 
@@ -373,6 +420,10 @@ fn failed(message: impl Into<String>) -> StepFailure {
 }
 
 impl Datapath for Emulated {
+    async fn resume(&self, known: Vec<(SwitchName, CountersOf)>) {
+        self.resume_now(known);
+    }
+
     async fn read(&self) -> Result<Picture, DatapathError> {
         self.latency().await;
         self.read_now()

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use dvs_schemas::documents::Teaming;
-use dvs_schemas::v1::{Counters, CountersOf, Link};
+use dvs_schemas::v1::{CountersOf, Link};
 use dvs_schemas::{
     Epoch, MacAddr, MirrorDestination, MirrorName, MirrorPort, Mtu, PortId, PrivateVlans,
     SwitchName, UplinkName, VlanId, VnicId,
@@ -186,7 +186,7 @@ pub struct Applied {
     /// What placements came to that ended, whether the step that ended them
     /// came to its own end or not; those of an earlier call, too, if that
     /// failed as a whole.
-    pub ended: Vec<CountersOf>,
+    pub ended: Vec<(SwitchName, CountersOf)>,
 }
 
 /// A step that was not carried out.
@@ -312,6 +312,11 @@ impl Notice {
 /// error if need be: a host has one call to [`Datapath::apply`] under way at
 /// most, and waits for it.
 pub trait Datapath: Send + Sync + 'static {
+    /// Hands over what placements have come to as far as anybody was told,
+    /// before all else: what they count goes on from there, whatever their
+    /// interfaces have forgotten since.
+    fn resume(&self, known: Vec<(SwitchName, CountersOf)>) -> impl Future<Output = ()> + Send;
+
     /// Reads all that is ours. Never a part of it: half a picture is an error.
     fn read(&self) -> impl Future<Output = Result<Picture, DatapathError>> + Send;
 
@@ -331,30 +336,4 @@ pub trait Datapath: Send + Sync + 'static {
 
     /// Waits for the next thing to tell. Cancel-safe; one waits at a time.
     fn next_notice(&self) -> impl Future<Output = Notice> + Send;
-}
-
-/// Adds traffic to counters, staying at the highest number instead of wrapping.
-pub(crate) fn add(to: &mut Counters, more: &Counters) {
-    let Counters {
-        ingress_packets,
-        ingress_bytes,
-        ingress_drops,
-        ingress_errors,
-        egress_packets,
-        egress_bytes,
-        egress_drops,
-        egress_errors,
-    } = more;
-    for (to, more) in [
-        (&mut to.ingress_packets, ingress_packets),
-        (&mut to.ingress_bytes, ingress_bytes),
-        (&mut to.ingress_drops, ingress_drops),
-        (&mut to.ingress_errors, ingress_errors),
-        (&mut to.egress_packets, egress_packets),
-        (&mut to.egress_bytes, egress_bytes),
-        (&mut to.egress_drops, egress_drops),
-        (&mut to.egress_errors, egress_errors),
-    ] {
-        *to = to.saturating_add(*more);
-    }
 }

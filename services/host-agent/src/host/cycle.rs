@@ -180,6 +180,7 @@ impl HostCore {
                 self.cycle.retry = None;
                 self.cycle.stale = true;
                 self.greeting.looked(now, news);
+                self.tell_ended(now, None);
             }
         }
     }
@@ -271,8 +272,8 @@ impl HostCore {
                 steps: results,
                 ended,
             }) => {
-                for counters in ended {
-                    self.telling.settled(now, counters, &mut self.chance);
+                for (switch, of) in ended {
+                    self.telling.settled(now, &switch, of, &mut self.chance);
                 }
                 self.take_results(now, &steps, results, out)
             }
@@ -394,6 +395,7 @@ impl HostCore {
                 self.plugging.lost(now, port, &mut self.chance);
                 self.telling
                     .gone(now, switch, port, from.epoch, &mut self.chance);
+                self.tell_ended(now, Some(port));
             }
             Write::SetMirror { mirror, to, .. } => {
                 bridge.mirrors.insert(mirror.clone(), to.clone());

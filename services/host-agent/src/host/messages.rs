@@ -256,4 +256,13 @@ impl RuntimeEvent {
             Self::Notice(event) => event.ports.contains(port),
         }
     }
+
+    /// Counters that have settled, if it tells of such.
+    #[must_use]
+    pub fn counters(&self) -> &[CountersOf] {
+        match self {
+            Self::Settled(event) => &event.counters,
+            Self::Changed(_) | Self::Notice(_) => &[],
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //! heard, what is told, who is answered.
 
 mod admission;
+mod counting;
 mod cycle;
 mod greeting;
 mod messages;
@@ -23,12 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_ledger::Decision;
-use dvs_schemas::v1::{self, Heartbeat, Hello, Link, Observed, V1};
+use dvs_schemas::v1::{self, CountersOf, Heartbeat, Hello, Link, Observed, V1};
 use dvs_schemas::{Epoch, HostName, PortId, Revision, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
 
 use crate::datapath::{Drift, Notice, Part, Picture};
-use crate::ledger::HeldSwitches;
+use crate::ledger::Kept;
 pub(crate) use admission::WAITERS_MAX;
 use cycle::Cycle;
 use greeting::Greeting;
@@ -74,17 +75,18 @@ pub struct HostCore {
 impl HostCore {
     /// A host as its ledger has it; it wakes at once, to read the datapath.
     #[must_use]
-    pub fn new(host: HostName, settings: HostSettings, seed: u64, held: HeldSwitches) -> Self {
+    pub fn new(host: HostName, settings: HostSettings, seed: u64, kept: Kept) -> Self {
+        let Kept { switches, counters } = kept;
         Self {
             chance: fastrand::Rng::with_seed(seed),
-            switches: held
+            switches: switches
                 .into_iter()
                 .map(|(name, held)| (name, Switch::new(held)))
                 .collect(),
             there: Picture::new(),
             cycle: Cycle::new(),
             greeting: Greeting::new(settings.heartbeat),
-            telling: Telling::new(host.clone(), settings.session, settings.quiet),
+            telling: Telling::new(host.clone(), settings.session, settings.quiet, counters),
             plugging: Plugging::new(host.clone()),
             host,
             settings,
@@ -96,6 +98,13 @@ impl HostCore {
         self.switches
             .iter()
             .map(|(name, switch)| (name, &switch.held))
+    }
+
+    /// What its placements have come to, as far as anybody was told; the
+    /// datapath goes on from there.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(SwitchName, CountersOf)> {
+        self.telling.counters()
     }
 
     /// The datapath as the core sees it.
@@ -156,8 +165,10 @@ impl HostCore {
                     .released(now, &port, outcome, &mut self.chance);
             }
             HostEvent::Acknowledged { seq, outcome } => {
+                let (switches, there) = (&self.switches, &self.there);
+                let is_there = |port: &PortId, epoch| is_there(switches, there, port, epoch);
                 self.telling
-                    .answered(now, seq, outcome.ok(), &mut self.chance);
+                    .answered(now, seq, outcome.ok(), is_there, &mut self.chance);
                 self.plugging.told(now, |port| self.telling.owes(port));
                 if self.plugging.is_settling() {
                     self.telling.hurry(now, &mut self.chance);
@@ -165,6 +176,7 @@ impl HostCore {
             }
         }
         self.advance(now, out);
+        self.telling.write(&mut out.writes);
     }
 
     /// When [`Self::wake`] is wanted next.
@@ -338,8 +350,16 @@ impl HostCore {
         Some(held.value.epoch)
     }
 
+    /// Tells what placements of a port, or of all, came to that are over.
+    fn tell_ended(&mut self, now: Timestamp, port: Option<&PortId>) {
+        let (switches, there) = (&self.switches, &self.there);
+        let is_there = |port: &PortId, epoch| is_there(switches, there, port, epoch);
+        self.telling.ended(now, port, is_there, &mut self.chance);
+    }
+
     /// Tells the states of a port, if they are not what was told last.
     fn tell(&mut self, now: Timestamp, switch: &SwitchName, port: &PortId) {
+        self.tell_ended(now, Some(port));
         let held = self.switches.get(switch);
         let Some((held, there)) = held.zip(self.there.get(switch)) else {
             return;
@@ -402,6 +422,24 @@ impl HostCore {
             observed: self.observed(),
         }
     }
+}
+
+/// Whether a placement is the host's, or is still to be taken away.
+fn is_there(
+    switches: &BTreeMap<SwitchName, Switch>,
+    there: &Picture,
+    port: &PortId,
+    epoch: Epoch,
+) -> bool {
+    let held = switches.values().filter_map(|switch| {
+        let held = switch.held.ports.get(port)?;
+        Some(held.value.epoch)
+    });
+    let plugged = there.values().filter_map(|bridge| {
+        let plugged = bridge.ports.get(port)?;
+        Some(plugged.port.epoch)
+    });
+    held.chain(plugged).any(|of| of == epoch)
 }
 
 /// The epoch in which the host holds a port.

@@ -90,6 +90,7 @@ impl HostCore {
 
     fn live(&mut self, now: Timestamp, question: &Live, live: LivePicture) -> Answer {
         let LivePicture { picture, counters } = live;
+        self.telling.read(&counters);
         let mut found: BTreeMap<PortId, Found> = BTreeMap::new();
         for (name, there) in &picture {
             let Some(switch) = self.switches.get(name) else {
@@ -200,7 +201,7 @@ impl HostCore {
             })
         };
         self.telling
-            .counted(now, counted, down, class, &mut self.chance);
+            .looked(now, counted, down, class, &mut self.chance);
         if self.plugging.is_settling() {
             self.telling.hurry(now, &mut self.chance);
         }

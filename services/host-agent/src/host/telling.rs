@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dvs_ledger::Writes;
 use dvs_schemas::v1::{
     Changed, Counters, CountersOf, EventAck, PortGone, PortRuntime, Settled, V1,
 };
 use dvs_schemas::{Epoch, HostName, PortId, RuntimeClass, RuntimeSettings, SwitchName, Timestamp};
 use uuid::Uuid;
 
+use super::counting::Counting;
 use super::messages::RuntimeEvent;
 use super::pacing::Pacing;
 use super::room::Room;
@@ -45,6 +47,7 @@ pub(super) struct Telling {
     shown: BTreeSet<PortId>,
     gone: BTreeMap<PortId, Epoch>,
     settled: BTreeMap<(PortId, Epoch), Counters>,
+    counting: Counting,
     /// The event under way.
     flight: Option<Arc<RuntimeEvent>>,
     /// Unacknowledged sendings of it.
@@ -60,7 +63,12 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    pub(super) fn new(host: HostName, session: Uuid, quiet: Duration) -> Self {
+    pub(super) fn new(
+        host: HostName,
+        session: Uuid,
+        quiet: Duration,
+        counted: Vec<(SwitchName, CountersOf)>,
+    ) -> Self {
         Self {
             host,
             session,
@@ -71,6 +79,7 @@ impl Telling {
             shown: BTreeSet::new(),
             gone: BTreeMap::new(),
             settled: BTreeMap::new(),
+            counting: Counting::load(counted),
             flight: None,
             attempt: 0,
             due: None,
@@ -165,7 +174,60 @@ impl Telling {
     }
 
     /// Counters of a port stopped changing.
-    pub(super) fn settled(&mut self, now: Timestamp, of: CountersOf, chance: &mut fastrand::Rng) {
+    pub(super) fn settled(
+        &mut self,
+        now: Timestamp,
+        switch: &SwitchName,
+        of: CountersOf,
+        chance: &mut fastrand::Rng,
+    ) {
+        self.counting.told(switch, &of);
+        self.owe(now, of, chance);
+    }
+
+    /// Somebody read these counters.
+    pub(super) fn read(&mut self, counted: &[(SwitchName, CountersOf)]) {
+        for (switch, of) in counted {
+            self.counting.told(switch, of);
+        }
+    }
+
+    /// What placements have come to, as far as anybody was told.
+    pub(super) fn counters(&self) -> Vec<(SwitchName, CountersOf)> {
+        self.counting.known()
+    }
+
+    /// Tells what placements of a port, or of all ports, came to that are over
+    /// without a word: while the agent was not there, or before anything was
+    /// made of them.
+    pub(super) fn ended(
+        &mut self,
+        now: Timestamp,
+        port: Option<&PortId>,
+        is_there: impl Fn(&PortId, Epoch) -> bool,
+        chance: &mut fastrand::Rng,
+    ) {
+        for of in self.counting.of(port) {
+            let is_owed = self.settled.contains_key(&(of.port.clone(), of.epoch));
+            if !is_owed && !is_there(&of.port, of.epoch) && !self.is_told_of(&of) {
+                self.owe(now, of, chance);
+            }
+        }
+    }
+
+    /// Whether the event under way says it.
+    fn is_told_of(&self, of: &CountersOf) -> bool {
+        self.flight
+            .as_ref()
+            .is_some_and(|event| event.counters().contains(of))
+    }
+
+    /// Writes what was counted.
+    pub(super) fn write(&mut self, writes: &mut Writes) {
+        self.counting.write(&self.host, writes);
+    }
+
+    fn owe(&mut self, now: Timestamp, of: CountersOf, chance: &mut fastrand::Rng) {
         let CountersOf {
             port,
             epoch,
@@ -184,7 +246,7 @@ impl Telling {
     /// Counters were read: what did not move since the last look has settled,
     /// and so has a port without a link. Where counters count as rare, they are
     /// told at each look.
-    pub(super) fn counted(
+    pub(super) fn looked(
         &mut self,
         now: Timestamp,
         counted: Vec<(SwitchName, CountersOf)>,
@@ -198,7 +260,7 @@ impl Telling {
                 RuntimeClass::Rare => true,
                 RuntimeClass::Busy | RuntimeClass::Auto => false,
             };
-            let key = (switch, of.port.clone());
+            let key = (switch.clone(), of.port.clone());
             let before = self.busy.get(&key).copied().flatten();
             let stands = before == Some(of.counters);
             if is_down || stands {
@@ -208,7 +270,7 @@ impl Telling {
             }
             let told = at_each_look && stands;
             if (is_down || stands || at_each_look) && !told {
-                self.settled(now, of, chance);
+                self.settled(now, &switch, of, chance);
             }
         }
         self.look_again(now);
@@ -278,12 +340,19 @@ impl Telling {
         now: Timestamp,
         seq: u64,
         acknowledged: Option<EventAck>,
+        is_there: impl Fn(&PortId, Epoch) -> bool,
         chance: &mut fastrand::Rng,
     ) {
         let Some(flight) = self.flight.as_ref().filter(|event| event.seq() == seq) else {
             return;
         };
         if acknowledged.is_some_and(|ack| ack.seq == flight.seq()) {
+            for of in flight.clone().counters() {
+                let is_owed = self.settled.contains_key(&(of.port.clone(), of.epoch));
+                if !is_owed && !is_there(&of.port, of.epoch) {
+                    self.counting.end(&of.port, of.epoch);
+                }
+            }
             self.flight = None;
             self.attempt = 0;
             self.due = None;

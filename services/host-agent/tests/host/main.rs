@@ -6,6 +6,7 @@
 mod answers;
 mod classes;
 mod convergence;
+mod counting;
 mod history;
 mod knowing;
 mod plugging;

@@ -134,8 +134,15 @@ impl Rig {
         self.ledger = Ledger::on_backend(Disk::default(), SPEC).unwrap();
         self.ledger = Ledger::on_backend(self.disk.clone(), SPEC).unwrap();
         self.agent = load(&self.ledger, &self.host, self.runs);
+        self.datapath.resume_now(self.core().counters());
         self.subscribed.clear();
         self.wake();
+    }
+
+    /// The whole host goes and comes back, on the same disk.
+    pub(crate) fn reboot(&mut self) {
+        self.datapath = Arc::new(Emulated::new(Behaviour::default(), 1));
+        self.restart();
     }
 
     pub(crate) fn core(&self) -> &HostCore {

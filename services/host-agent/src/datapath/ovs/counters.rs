@@ -10,11 +10,10 @@ use dvs_openflow::PortStats;
 use dvs_schemas::v1::Counters;
 use dvs_schemas::{PortId, SwitchName};
 
-/// How many numbers counters have.
-const NUMBERS: usize = 8;
+const NUMBERS: usize = Counters::NUMBERS;
 
 /// What is added to an interface's counters to have those of the placement;
-/// stands in the order of [`numbers`].
+/// stands in the order of [`Counters::numbers`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Offset([i128; NUMBERS]);
 
@@ -25,7 +24,7 @@ pub(super) struct BadOffset;
 
 impl Offset {
     fn between(total: &Counters, raw: &Counters) -> Self {
-        let (total, raw) = (numbers(total), numbers(raw));
+        let (total, raw) = (total.numbers(), raw.numbers());
         let mut offset = [0; NUMBERS];
         for ((offset, total), raw) in offset.iter_mut().zip(total).zip(raw) {
             *offset = i128::from(total) - i128::from(raw);
@@ -33,13 +32,15 @@ impl Offset {
         Self(offset)
     }
 
-    fn add_to(&self, raw: &Counters) -> Counters {
-        let mut total = numbers(raw);
+    /// None if the interface has counted less than there is to take off, so it
+    /// can't be the one that this is the offset of.
+    fn add_to(&self, raw: &Counters) -> Option<Counters> {
+        let mut total = raw.numbers();
         for (number, offset) in total.iter_mut().zip(self.0) {
-            let sum = (i128::from(*number) + offset).clamp(0, i128::from(u64::MAX));
-            *number = u64::try_from(sum).unwrap_or(u64::MAX);
+            let sum = i128::from(*number) + offset;
+            *number = u64::try_from(sum.min(i128::from(u64::MAX))).ok()?;
         }
-        counters(total)
+        Some(Counters::of_numbers(total))
     }
 }
 
@@ -79,9 +80,23 @@ enum Tally {
         offset: Offset,
         /// What the interface said last.
         raw: Counters,
+        /// What the port has come to at least, whatever the interface says.
+        least: Counters,
     },
     /// There is none; this is what it came to.
     Resting(Counters),
+}
+
+impl Tally {
+    fn total(&self) -> Counters {
+        match self {
+            Self::Resting(total) => *total,
+            Self::Counting { offset, raw, least } => offset
+                .add_to(raw)
+                .filter(|total| total.have_reached(least))
+                .unwrap_or(*least),
+        }
+    }
 }
 
 /// All ports of the host.
@@ -95,21 +110,31 @@ pub(super) struct Tallies {
 impl Tallies {
     /// An interface is there for the port. Goes on from what the port has.
     pub(super) fn plugged(&mut self, key: (SwitchName, PortId), raw: Counters) {
-        let total = self.total(&key);
-        let offset = Offset::between(&total, &raw);
-        self.tallies.insert(key, Tally::Counting { offset, raw });
+        let least = self.total(&key);
+        let offset = Offset::between(&least, &raw);
+        let tally = Tally::Counting { offset, raw, least };
+        self.tallies.insert(key, tally);
     }
 
     /// An interface was there when the agent started, and counts so.
     pub(super) fn restored(&mut self, key: (SwitchName, PortId), offset: Offset, raw: Counters) {
-        self.tallies.insert(key, Tally::Counting { offset, raw });
+        let least = Counters::default();
+        let tally = Tally::Counting { offset, raw, least };
+        self.tallies.insert(key, tally);
+    }
+
+    /// The port has come to this at least: it was told before the agent started.
+    pub(super) fn resume(&mut self, key: (SwitchName, PortId), known: Counters) {
+        match self.tallies.entry(key).or_insert(Tally::Resting(known)) {
+            Tally::Counting { least, .. } => *least = least.most(&known),
+            Tally::Resting(total) => *total = total.most(&known),
+        }
     }
 
     /// The interface is there no more.
     pub(super) fn unplugged(&mut self, key: &(SwitchName, PortId)) {
-        let total = self.total(key);
         if let Some(tally) = self.tallies.get_mut(key) {
-            *tally = Tally::Resting(total);
+            *tally = Tally::Resting(tally.total());
         }
     }
 
@@ -117,16 +142,16 @@ impl Tallies {
         matches!(self.tallies.get(key), Some(Tally::Counting { .. }))
     }
 
-    /// The interface says this now. What runs backwards began anew: devices
-    /// are made again without a word.
+    /// The interface says this now. What runs backwards, or is less than was
+    /// known before the agent started, began anew: devices are made again
+    /// without a word, as when the host is started anew.
     pub(super) fn read(&mut self, key: &(SwitchName, PortId), now: &Counters) -> Counters {
         let before = self.total(key);
-        if let Some(Tally::Counting { offset, raw }) = self.tallies.get_mut(key) {
-            let backwards = numbers(now)
-                .iter()
-                .zip(numbers(raw))
-                .any(|(now, was)| *now < was);
-            if backwards {
+        if let Some(Tally::Counting { offset, raw, least }) = self.tallies.get_mut(key) {
+            let total = offset.add_to(now);
+            let goes_on =
+                now.have_reached(raw) && total.is_some_and(|total| total.have_reached(least));
+            if !goes_on {
                 *offset = Offset::between(&before, &Counters::default());
                 self.renewed.insert(key.clone());
             }
@@ -139,21 +164,13 @@ impl Tallies {
     /// may be more.
     pub(super) fn seen(&mut self, key: &(SwitchName, PortId), last: &Counters) {
         if let Some(Tally::Counting { raw, .. }) = self.tallies.get_mut(key) {
-            let (mut most, last) = (numbers(raw), numbers(last));
-            for (most, last) in most.iter_mut().zip(last) {
-                *most = last.max(*most);
-            }
-            *raw = counters(most);
+            *raw = raw.most(last);
         }
     }
 
     /// What the port came to, as far as anybody has read it.
     pub(super) fn total(&self, key: &(SwitchName, PortId)) -> Counters {
-        match self.tallies.get(key) {
-            None => Counters::default(),
-            Some(Tally::Resting(total)) => *total,
-            Some(Tally::Counting { offset, raw }) => offset.add_to(raw),
-        }
+        self.tallies.get(key).map(Tally::total).unwrap_or_default()
     }
 
     /// The placement is over, and this is what it came to; the next one, if
@@ -161,8 +178,9 @@ impl Tallies {
     pub(super) fn end(&mut self, key: &(SwitchName, PortId)) -> Counters {
         let total = self.total(key);
         match self.tallies.get_mut(key) {
-            Some(Tally::Counting { offset, raw }) => {
-                *offset = Offset::between(&Counters::default(), raw);
+            Some(Tally::Counting { offset, raw, least }) => {
+                *least = Counters::default();
+                *offset = Offset::between(least, raw);
             }
             Some(tally @ Tally::Resting(_)) => *tally = Tally::Resting(Counters::default()),
             None => {}
@@ -205,52 +223,6 @@ pub(super) fn of_stats(stats: &PortStats) -> Counters {
     }
 }
 
-fn numbers(of: &Counters) -> [u64; NUMBERS] {
-    let Counters {
-        ingress_packets,
-        ingress_bytes,
-        ingress_drops,
-        ingress_errors,
-        egress_packets,
-        egress_bytes,
-        egress_drops,
-        egress_errors,
-    } = *of;
-    [
-        ingress_packets,
-        ingress_bytes,
-        ingress_drops,
-        ingress_errors,
-        egress_packets,
-        egress_bytes,
-        egress_drops,
-        egress_errors,
-    ]
-}
-
-fn counters(numbers: [u64; NUMBERS]) -> Counters {
-    let [
-        ingress_packets,
-        ingress_bytes,
-        ingress_drops,
-        ingress_errors,
-        egress_packets,
-        egress_bytes,
-        egress_drops,
-        egress_errors,
-    ] = numbers;
-    Counters {
-        ingress_packets,
-        ingress_bytes,
-        ingress_drops,
-        ingress_errors,
-        egress_packets,
-        egress_bytes,
-        egress_drops,
-        egress_errors,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -271,8 +243,11 @@ mod tests {
         Plug(u64),
         /// The interface is made again.
         Reset,
-        /// The agent forgets all but what is marked.
-        Restart,
+        /// The agent forgets all but what is marked, and what it has told.
+        Restart {
+            /// Meanwhile the interface is made again.
+            anew: bool,
+        },
         NewPlacement,
     }
 
@@ -283,13 +258,13 @@ mod tests {
             1 => Just(Happening::Unplug),
             2 => (0..1_000_u64).prop_map(Happening::Plug),
             1 => Just(Happening::Reset),
-            1 => Just(Happening::Restart),
+            2 => any::<bool>().prop_map(|anew| Happening::Restart { anew }),
             1 => Just(Happening::NewPlacement),
         ]
     }
 
     fn of(number: u64) -> Counters {
-        counters([number; NUMBERS])
+        Counters::of_numbers([number; NUMBERS])
     }
 
     proptest! {
@@ -302,6 +277,8 @@ mod tests {
             let (mut raw, mut unread) = (None, 0_u64);
             // What the placement must have come to, at least.
             let mut sure = 0_u64;
+            // What of that was told.
+            let mut told = 0_u64;
             for happening in all {
                 match happening {
                     Happening::Traffic(more) => if let Some(raw) = raw.as_mut() {
@@ -311,6 +288,7 @@ mod tests {
                     Happening::Read => if let Some(raw) = raw {
                         prop_assert_eq!(tallies.read(&key, &of(raw)), of(sure + unread));
                         sure += std::mem::take(&mut unread);
+                        told = sure;
                     },
                     Happening::Unplug => if raw.take().is_some() {
                         tallies.unplugged(&key);
@@ -328,19 +306,33 @@ mod tests {
                         *raw = 0;
                         prop_assert_eq!(tallies.read(&key, &of(0)), of(sure));
                     },
-                    Happening::Restart => {
+                    Happening::Restart { anew } => {
                         let marked = tallies.offset(&key.0, &key.1);
                         tallies = Tallies::default();
-                        match raw {
+                        if let Some(raw) = raw.as_mut() {
+                            if anew {
+                                *raw = 0;
+                            }
+                            let offset: Option<Offset> =
+                                marked.map(|offset| offset.to_string().parse().unwrap());
+                            tallies.restored(key.clone(), offset.unwrap_or_default(), of(*raw));
+                        }
+                        tallies.resume(key.clone(), of(told));
+                        prop_assert!(tallies.total(&key).have_reached(&of(told)));
+                        let all = sure + std::mem::take(&mut unread);
+                        sure = match raw {
+                            Some(raw) if anew => {
+                                let total = tallies.read(&key, &of(raw)).ingress_packets;
+                                prop_assert!((told..=all).contains(&total));
+                                total
+                            }
                             Some(raw) => {
-                                let offset: Option<Offset> =
-                                    marked.map(|offset| offset.to_string().parse().unwrap());
-                                tallies.restored(key.clone(), offset.unwrap_or_default(), of(raw));
-                                sure += std::mem::take(&mut unread);
+                                prop_assert_eq!(tallies.read(&key, &of(raw)), of(all));
+                                all
                             }
                             // Nothing is marked where no interface is.
-                            None => sure = 0,
-                        }
+                            None => told,
+                        };
                     }
                     Happening::NewPlacement => {
                         if let Some(raw) = raw {
@@ -349,6 +341,7 @@ mod tests {
                         }
                         prop_assert_eq!(tallies.end(&key), of(sure));
                         sure = 0;
+                        told = 0;
                     }
                 }
                 prop_assert_eq!(tallies.total(&key), of(sure));

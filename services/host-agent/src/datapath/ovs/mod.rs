@@ -54,6 +54,7 @@ pub struct Ovs {
 /// What is asked of the task that owns the connections.
 #[derive(Debug)]
 enum Call {
+    Resume(Vec<(SwitchName, CountersOf)>),
     Read(oneshot::Sender<Result<Picture, DatapathError>>),
     Apply(Arc<[Step]>, oneshot::Sender<Result<Applied, DatapathError>>),
     Counters(
@@ -90,6 +91,11 @@ impl Ovs {
 }
 
 impl Datapath for Ovs {
+    async fn resume(&self, known: Vec<(SwitchName, CountersOf)>) {
+        // Without its task whoever asks next is told so.
+        drop(self.calls.send(Call::Resume(known)).await);
+    }
+
     async fn read(&self) -> Result<Picture, DatapathError> {
         self.ask("read", Call::Read).await
     }

@@ -122,8 +122,11 @@ pub(super) struct Task {
     /// True once a limit on what a port receives was seen to work.
     shapes: bool,
     tallies: Tallies,
+    /// What placements of ports had come to when the agent said so last, until
+    /// they are found or made here.
+    known: BTreeMap<(SwitchName, PortId), CountersOf>,
     /// What placements came to that ended, until that is handed over.
-    ended: Vec<CountersOf>,
+    ended: Vec<(SwitchName, CountersOf)>,
     database: Option<dvs_ovsdb::Session>,
     bridges: Bridges,
     plugs: Plugs,
@@ -169,6 +172,7 @@ impl Task {
             abilities: Abilities::default(),
             shapes: false,
             tallies: Tallies::default(),
+            known: BTreeMap::new(),
             ended: Vec::new(),
             database: None,
             plugs: Plugs::new(),
@@ -215,6 +219,7 @@ impl Task {
     async fn answer(&mut self, call: Call) {
         // Nobody waits for an answer whose asker is gone.
         match call {
+            Call::Resume(known) => self.resume(known),
             Call::Read(answer) => drop(answer.send(self.read().await)),
             Call::Apply(steps, answer) => drop(answer.send(self.apply(&steps).await)),
             Call::Counters(ports, answer) => drop(answer.send(self.counters(ports).await)),
@@ -406,13 +411,17 @@ impl Task {
             let counters = self.tallies.end(&key);
             let (switch, port) = key;
             if let Write::RemovePort { .. } = step.write {
-                self.tallies.forget(&(switch, port.clone()));
+                self.tallies.forget(&(switch.clone(), port.clone()));
             }
-            self.ended.push(CountersOf {
+            let of = CountersOf {
                 port,
                 epoch,
                 counters,
-            });
+            };
+            self.ended.push((switch, of));
+        }
+        if let Write::SetPort { port, .. } = &step.write {
+            self.go_on(&(step.switch.clone(), port.clone()));
         }
         taken.map(|()| Done::default())
     }

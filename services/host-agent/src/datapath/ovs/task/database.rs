@@ -79,6 +79,9 @@ impl Task {
                 }
             }
         }
+        for key in self.known.keys().cloned().collect::<Vec<_>>() {
+            self.go_on(&key);
+        }
         self.owned();
     }
 

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What placements have come to, as far as anybody was told. It is in the
+//! ledger: after a start the datapath goes on from there, and what a placement
+//! came to that is over is told until the collector has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dvs_ledger::Writes;
+use dvs_schemas::v1::{Counters, CountersOf};
+use dvs_schemas::{Epoch, HostName, PortId, SwitchName};
+
+use crate::ledger;
+
+/// Of one host: its ports, and placements of which the collector doesn't have
+/// the last word yet.
+#[derive(Debug, Default)]
+pub(super) struct Counting {
+    kept: BTreeMap<(PortId, Epoch), (SwitchName, Counters)>,
+    /// What the ledger has otherwise.
+    unwritten: BTreeSet<(PortId, Epoch)>,
+}
+
+impl Counting {
+    /// As the ledger has it.
+    pub(super) fn load(kept: Vec<(SwitchName, CountersOf)>) -> Self {
+        let kept = kept.into_iter().map(|(switch, of)| {
+            let CountersOf {
+                port,
+                epoch,
+                counters,
+            } = of;
+            ((port, epoch), (switch, counters))
+        });
+        Self {
+            kept: kept.collect(),
+            unwritten: BTreeSet::new(),
+        }
+    }
+
+    /// All of it.
+    pub(super) fn known(&self) -> Vec<(SwitchName, CountersOf)> {
+        let kept = self.kept.iter();
+        kept.map(|(key, (switch, counters))| (switch.clone(), of(key, *counters)))
+            .collect()
+    }
+
+    /// Somebody is told this. What never counted needs no keeping.
+    pub(super) fn told(&mut self, switch: &SwitchName, told: &CountersOf) {
+        let CountersOf {
+            port,
+            epoch,
+            counters,
+        } = told;
+        let key = (port.clone(), *epoch);
+        let known = self.kept.get(&key).map(|(_, counters)| *counters);
+        if known.unwrap_or_default() == *counters {
+            return;
+        }
+        self.kept.insert(key.clone(), (switch.clone(), *counters));
+        self.unwritten.insert(key);
+    }
+
+    /// The collector has the last word of a placement.
+    pub(super) fn end(&mut self, port: &PortId, epoch: Epoch) {
+        let key = (port.clone(), epoch);
+        if self.kept.remove(&key).is_some() {
+            self.unwritten.insert(key);
+        }
+    }
+
+    /// Of placements of one port, or of all.
+    pub(super) fn of(&self, port: Option<&PortId>) -> Vec<CountersOf> {
+        let kept: Box<dyn Iterator<Item = _>> = match port {
+            Some(port) => {
+                let (first, last) = (Epoch(u64::MIN), Epoch(u64::MAX));
+                Box::new(
+                    self.kept
+                        .range((port.clone(), first)..=(port.clone(), last)),
+                )
+            }
+            None => Box::new(self.kept.iter()),
+        };
+        kept.map(|(key, (_, counters))| of(key, *counters))
+            .collect()
+    }
+
+    /// Writes what the ledger has otherwise.
+    pub(super) fn write(&mut self, host: &HostName, writes: &mut Writes) {
+        for key in std::mem::take(&mut self.unwritten) {
+            let kept = self.kept.get(&key);
+            let kept = kept.map(|(switch, counters)| (switch.clone(), of(&key, *counters)));
+            ledger::write_counters(host, &key.0, key.1, kept.as_ref(), writes);
+        }
+    }
+}
+
+fn of((port, epoch): &(PortId, Epoch), counters: Counters) -> CountersOf {
+    CountersOf {
+        port: port.clone(),
+        epoch: *epoch,
+        counters,
+    }
+}
