@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
-use dvs_schemas::Epoch;
-use dvs_schemas::v1::Link;
+use dvs_schemas::v1::{CountersOf, Link};
+use dvs_schemas::{Epoch, SwitchName};
 use dvs_tests::lan::{Frame, Host, Mac, Vm, id, run, switch};
 use host_agent::datapath::{Datapath, Notice, VirtualPort};
 use serde_json::{Value, json};
@@ -29,6 +29,46 @@ fn reaches(from: &mut Vm, to: &mut Vm, number: u64) -> bool {
     let frame = Frame::number(from.mac(), to.mac(), number);
     from.send(&frame);
     to.until(|heard| *heard == frame).is_some()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_port_counts_goes_on_when_its_interface_is_made_anew_without_the_agent() {
+    if skipped("what_a_port_counts_goes_on_when_its_interface_is_made_anew_without_the_agent") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let mut a = Vm::start(Mac::numbered(1));
+    let mut b = host.vm(2, "b", access(10)).await;
+    host.plug(&a, "a");
+    // What it sends before it is a port is nobody's.
+    a.send(&Frame::number(a.mac(), Mac::ALL, 1));
+    assert_eq!(host.there("a").await, None);
+    let set = host.set("a", host.spec(access(10), Some(a.mac())));
+    host.write(set.clone()).await.unwrap();
+    host.linked("a", Link::Up).await;
+    assert!(reaches(&mut a, &mut b, 2) && reaches(&mut a, &mut b, 3));
+    let told = host
+        .datapath
+        .counters(vec![(switch(), id("a"))])
+        .await
+        .unwrap();
+    host.kill_agent().await;
+    host.unplug(&a);
+    host.plug(&a, "a");
+    host.start_agent();
+    host.datapath.resume(told.clone()).await;
+    // The agent has it in its ledger, and finds nothing of it here.
+    assert_eq!(host.there("a").await, None);
+    host.write(set).await.unwrap();
+    host.linked("a", Link::Up).await;
+    assert!(reaches(&mut a, &mut b, 4));
+    let now = host
+        .datapath
+        .counters(vec![(switch(), id("a"))])
+        .await
+        .unwrap();
+    let packets = |of: &[(SwitchName, CountersOf)]| of[0].1.counters.ingress_packets;
+    assert_eq!((packets(&told), packets(&now)), (2, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

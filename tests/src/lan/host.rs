@@ -96,8 +96,18 @@ impl Host {
     /// Another agent takes over, as after a kill: the old one is gone before, or
     /// the two would repair what the other wrote.
     pub async fn restart_agent(&mut self) {
+        self.kill_agent().await;
+        self.start_agent();
+    }
+
+    /// The agent is gone.
+    pub async fn kill_agent(&mut self) {
         self.task.abort();
         let _cancelled = (&mut self.task).await;
+    }
+
+    /// Another one comes.
+    pub fn start_agent(&mut self) {
         self.counts = OvsCounts::default();
         (self.datapath, self.task) = Ovs::start(self.config.clone(), self.counts.clone());
     }

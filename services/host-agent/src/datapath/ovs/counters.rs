@@ -42,6 +42,12 @@ impl Offset {
         }
         Some(Counters::of_numbers(total))
     }
+
+    /// The same, if it is as much as this at least.
+    fn beyond(&self, raw: &Counters, least: &Counters) -> Option<Counters> {
+        let total = self.add_to(raw)?;
+        total.have_reached(least).then_some(total)
+    }
 }
 
 impl fmt::Display for Offset {
@@ -80,7 +86,14 @@ enum Tally {
         offset: Offset,
         /// What the interface said last.
         raw: Counters,
-        /// What the port has come to at least, whatever the interface says.
+    },
+    /// By an interface that was there when the agent started, and that nobody
+    /// has asked since.
+    Restored {
+        offset: Offset,
+        /// What the database had of it.
+        raw: Counters,
+        /// What the port has come to at least: that was told.
         least: Counters,
     },
     /// There is none; this is what it came to.
@@ -91,11 +104,29 @@ impl Tally {
     fn total(&self) -> Counters {
         match self {
             Self::Resting(total) => *total,
-            Self::Counting { offset, raw, least } => offset
-                .add_to(raw)
-                .filter(|total| total.have_reached(least))
-                .unwrap_or(*least),
+            Self::Counting { offset, raw } => offset.add_to(raw).unwrap_or_default(),
+            Self::Restored { offset, raw, least } => offset.beyond(raw, least).unwrap_or(*least),
         }
+    }
+
+    /// The interface says this now. True if it counts by another offset from
+    /// now on.
+    fn read(&mut self, now: &Counters) -> bool {
+        let (offset, goes_on) = match self {
+            Self::Resting(_) => return false,
+            Self::Counting { offset, raw } => (*offset, now.have_reached(raw)),
+            Self::Restored { offset, raw, least } => (
+                *offset,
+                now.have_reached(raw) && offset.beyond(now, least).is_some(),
+            ),
+        };
+        let offset = if goes_on {
+            offset
+        } else {
+            Offset::between(&self.total(), &Counters::default())
+        };
+        *self = Self::Counting { offset, raw: *now };
+        !goes_on
     }
 }
 
@@ -110,24 +141,28 @@ pub(super) struct Tallies {
 impl Tallies {
     /// An interface is there for the port. Goes on from what the port has.
     pub(super) fn plugged(&mut self, key: (SwitchName, PortId), raw: Counters) {
-        let least = self.total(&key);
-        let offset = Offset::between(&least, &raw);
-        let tally = Tally::Counting { offset, raw, least };
-        self.tallies.insert(key, tally);
+        let offset = Offset::between(&self.total(&key), &raw);
+        self.tallies.insert(key, Tally::Counting { offset, raw });
     }
 
     /// An interface was there when the agent started, and counts so.
     pub(super) fn restored(&mut self, key: (SwitchName, PortId), offset: Offset, raw: Counters) {
         let least = Counters::default();
-        let tally = Tally::Counting { offset, raw, least };
+        let tally = Tally::Restored { offset, raw, least };
         self.tallies.insert(key, tally);
     }
 
-    /// The port has come to this at least: it was told before the agent started.
-    pub(super) fn resume(&mut self, key: (SwitchName, PortId), known: Counters) {
-        match self.tallies.entry(key).or_insert(Tally::Resting(known)) {
-            Tally::Counting { least, .. } => *least = least.most(&known),
-            Tally::Resting(total) => *total = total.most(&known),
+    /// The port's placement had come to this before the agent started: that was
+    /// told. What began to count since counts on top of it.
+    pub(super) fn resume(&mut self, key: (SwitchName, PortId), told: &Counters) {
+        let tally = self.tallies.entry(key);
+        match tally.or_insert(Tally::Resting(Counters::default())) {
+            Tally::Restored { least, .. } => *least = least.most(told),
+            Tally::Resting(total) => *total = total.plus(told),
+            Tally::Counting { offset, raw } => {
+                let total = offset.add_to(raw).unwrap_or_default();
+                *offset = Offset::between(&total.plus(told), raw);
+            }
         }
     }
 
@@ -139,32 +174,33 @@ impl Tallies {
     }
 
     pub(super) fn is_plugged(&self, key: &(SwitchName, PortId)) -> bool {
-        matches!(self.tallies.get(key), Some(Tally::Counting { .. }))
+        match self.tallies.get(key) {
+            Some(Tally::Counting { .. } | Tally::Restored { .. }) => true,
+            Some(Tally::Resting(_)) | None => false,
+        }
     }
 
     /// The interface says this now. What runs backwards, or is less than was
-    /// known before the agent started, began anew: devices are made again
+    /// told before the agent started, began anew: devices are made again
     /// without a word, as when the host is started anew.
     pub(super) fn read(&mut self, key: &(SwitchName, PortId), now: &Counters) -> Counters {
-        let before = self.total(key);
-        if let Some(Tally::Counting { offset, raw, least }) = self.tallies.get_mut(key) {
-            let total = offset.add_to(now);
-            let goes_on =
-                now.have_reached(raw) && total.is_some_and(|total| total.have_reached(least));
-            if !goes_on {
-                *offset = Offset::between(&before, &Counters::default());
-                self.renewed.insert(key.clone());
-            }
-            *raw = *now;
+        let Some(tally) = self.tallies.get_mut(key) else {
+            return Counters::default();
+        };
+        if tally.read(now) {
+            self.renewed.insert(key.clone());
         }
-        self.total(key)
+        tally.total()
     }
 
     /// The interface said at least this before it went. What was read since
     /// may be more.
     pub(super) fn seen(&mut self, key: &(SwitchName, PortId), last: &Counters) {
-        if let Some(Tally::Counting { raw, .. }) = self.tallies.get_mut(key) {
-            *raw = raw.most(last);
+        match self.tallies.get_mut(key) {
+            Some(Tally::Counting { raw, .. } | Tally::Restored { raw, .. }) => {
+                *raw = raw.most(last);
+            }
+            Some(Tally::Resting(_)) | None => {}
         }
     }
 
@@ -176,15 +212,17 @@ impl Tallies {
     /// The placement is over, and this is what it came to; the next one, if
     /// the port stays, begins at nothing.
     pub(super) fn end(&mut self, key: &(SwitchName, PortId)) -> Counters {
-        let total = self.total(key);
-        match self.tallies.get_mut(key) {
-            Some(Tally::Counting { offset, raw, least }) => {
-                *least = Counters::default();
-                *offset = Offset::between(least, raw);
-            }
-            Some(tally @ Tally::Resting(_)) => *tally = Tally::Resting(Counters::default()),
-            None => {}
-        }
+        let Some(tally) = self.tallies.get_mut(key) else {
+            return Counters::default();
+        };
+        let (total, nothing) = (tally.total(), Counters::default());
+        *tally = match *tally {
+            Tally::Counting { raw, .. } | Tally::Restored { raw, .. } => Tally::Counting {
+                offset: Offset::between(&nothing, &raw),
+                raw,
+            },
+            Tally::Resting(_) => Tally::Resting(nothing),
+        };
         total
     }
 
@@ -200,9 +238,11 @@ impl Tallies {
 
     /// What has to be known of a port after a restart, if that is not nothing.
     pub(super) fn offset(&self, switch: &SwitchName, port: &PortId) -> Option<Offset> {
-        match self.tallies.get(&(switch.clone(), port.clone())) {
-            Some(Tally::Counting { offset, .. }) if *offset != Offset::default() => Some(*offset),
-            Some(Tally::Counting { .. } | Tally::Resting(_)) | None => None,
+        match self.tallies.get(&(switch.clone(), port.clone()))? {
+            Tally::Counting { offset, .. } | Tally::Restored { offset, .. } => {
+                (*offset != Offset::default()).then_some(*offset)
+            }
+            Tally::Resting(_) => None,
         }
     }
 }
@@ -317,7 +357,7 @@ mod tests {
                                 marked.map(|offset| offset.to_string().parse().unwrap());
                             tallies.restored(key.clone(), offset.unwrap_or_default(), of(*raw));
                         }
-                        tallies.resume(key.clone(), of(told));
+                        tallies.resume(key.clone(), &of(told));
                         prop_assert!(tallies.total(&key).have_reached(&of(told)));
                         let all = sure + std::mem::take(&mut unread);
                         sure = match raw {

@@ -185,7 +185,9 @@ impl Task {
             written: None,
             sent: None,
             attempt: 0,
-            retry: Some(Instant::now()),
+            // Whoever asks first makes it connect, so that what the agent knows
+            // is known before.
+            retry: None,
         }
     }
 

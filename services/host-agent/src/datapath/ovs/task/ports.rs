@@ -118,7 +118,7 @@ impl Task {
         if let Some(known) = self.known.remove(key)
             && known.epoch == port.epoch
         {
-            self.tallies.resume(key.clone(), known.counters);
+            self.tallies.resume(key.clone(), &known.counters);
         }
     }
 
