@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::Queue;
-use dvs_tests::simulation::laws::{self, Rest};
+use dvs_tests::simulation::laws::{self, Rest, Totals};
 use dvs_tests::simulation::operators::Operators;
 use dvs_tests::simulation::weather::Weather;
 use dvs_tests::simulation::wishes::Wish;
@@ -38,6 +38,7 @@ struct Life {
     world: World,
     operators: Operators,
     rest: Rest,
+    totals: Totals,
 }
 
 impl Life {
@@ -57,6 +58,9 @@ impl Life {
             self.hold(laws::one_owner_per_epoch(world));
             self.hold(laws::nothing_missed_is_forgotten(world));
             self.hold(laws::what_is_settled_is_not_tried_again(world));
+            let totals = self.totals.hold(world);
+            self.hold(totals);
+            let (world, operators) = (&self.world, &self.operators);
             let rest = self.rest.lasts(world, operators);
             self.hold(rest);
         }
@@ -98,6 +102,7 @@ fn live(seed: u64) -> Told {
         world: World::new(seed, Weather::FAIR),
         operators: Operators::default(),
         rest: Rest::default(),
+        totals: Totals::default(),
     };
     life.run(Duration::from_secs(5));
     life.have(Wish::first());
@@ -121,6 +126,9 @@ fn live(seed: u64) -> Told {
             life.world.lose_store();
             life.operators.restore(&mut life.world);
         }
+        if random.u8(0..3) == 0 {
+            life.world.pass_frames();
+        }
         let pause = Duration::from_millis(random.u64(1..longest_pause));
         life.run(pause);
     }
@@ -130,6 +138,7 @@ fn live(seed: u64) -> Told {
     life.have(Wish::everything_now(Queue::Rip));
     life.run(HEALED);
     life.hold(laws::converged(&life.world, &life.operators));
+    life.hold(laws::every_frame_counts(&life.world));
     quiet_stays_quiet(&mut life);
     Told {
         history: life.world.history(),
@@ -147,7 +156,7 @@ fn quiet_stays_quiet(life: &mut Life) {
         machines.map(|machine| machine.datapath.writes()).collect()
     };
     let before = writes(&life.world);
-    for place in [Place::Publisher, Place::Retry]
+    for place in [Place::Publisher, Place::Retry, Place::Collector]
         .into_iter()
         .chain((0..HOSTS).map(Place::Host))
     {

@@ -8,7 +8,7 @@ mod harness;
 use std::time::Duration;
 
 use dvs_schemas::Revision;
-use dvs_schemas::v1::{Changed, PutReply, RipKey, V1};
+use dvs_schemas::v1::{Changed, PortRuntime, PutReply, RipKey, V1};
 use harness::{World, changed, gone, host, live_reply, port, question, state};
 use runtime_collector::{Answer, AskId};
 
@@ -102,9 +102,14 @@ fn what_the_host_said_meanwhile_ends_the_suspicion() {
 
 #[test]
 fn what_is_not_there_at_the_second_look_is_forgotten() {
+    let on_another_switch = PortRuntime {
+        switch: "lab".parse().unwrap(),
+        ..state("web-1", 3, 2)
+    };
     for answer in [
         Answer::Live(live_reply("h1", vec![], vec![])),
         Answer::Live(live_reply("h1", vec![state("web-1", 9, 2)], vec![])),
+        Answer::Live(live_reply("h1", vec![on_another_switch], vec![])),
         Answer::Refused("port web-1 is not on host h1".to_owned()),
     ] {
         let mut world = moved();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dvs_schemas::v1::{RepushKey, RipKey};
+use dvs_schemas::v1::{Counters, RepushKey, RipKey};
 use dvs_schemas::{Document, Epoch, HostName, PortId};
 use host_agent::datapath::Picture;
 use host_agent::host::HostCore;
@@ -228,6 +228,71 @@ impl Rest {
         }
         Ok(())
     }
+}
+
+/// Rule 7: what ports have counted over all their placements.
+#[derive(Debug, Default)]
+pub struct Totals {
+    shown: BTreeMap<PortId, Counters>,
+}
+
+impl Totals {
+    /// Looks at what the collector shows after a step: no total goes down, and
+    /// no frame counts twice. Epochs of two stores can't be compared.
+    ///
+    /// # Errors
+    /// Names the port.
+    pub fn hold(&mut self, world: &World) -> Result<(), String> {
+        let Some(collector) = world.collector.core() else {
+            return Ok(());
+        };
+        if !world.publisher.kept_disk() {
+            return Ok(());
+        }
+        for (port, passed) in world.traffic.passed() {
+            let total = collector.record(port).and_then(|record| record.total);
+            let total = total.unwrap_or_default();
+            let shown = self.shown.entry(port.clone()).or_default();
+            if !total.have_reached(shown) {
+                return Err(format!(
+                    "the total of {port} went from {shown:?} to {total:?}"
+                ));
+            }
+            if !passed.have_reached(&total) {
+                return Err(format!(
+                    "the total of {port} is {total:?}, and {passed:?} passed"
+                ));
+            }
+            *shown = total;
+        }
+        Ok(())
+    }
+}
+
+/// Rule 7, when everything has settled: every frame counts, but for those that
+/// a host died with before it could tell.
+///
+/// # Errors
+/// Names the port.
+pub fn every_frame_counts(world: &World) -> Result<(), String> {
+    let Some(collector) = world.collector.core() else {
+        return Err("the collector does not run".to_owned());
+    };
+    if !world.publisher.kept_disk() {
+        return Ok(());
+    }
+    for (port, passed) in world.traffic.passed() {
+        let total = collector.record(port).and_then(|record| record.total);
+        let total = total.unwrap_or_default();
+        let lost = world.traffic.lost_of(port);
+        if !total.plus(&lost).have_reached(passed) {
+            return Err(format!(
+                "{passed:?} passed through {port}, {lost:?} of it may be lost, and its total is \
+                 {total:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Every host's datapath is what the acknowledged documents say.

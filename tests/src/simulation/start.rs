@@ -12,6 +12,7 @@ use fastrand::Rng;
 use host_agent::core::Agent;
 use host_agent::host::HostSettings;
 use retry::Retry;
+use runtime_collector::Collector;
 use uuid::Uuid;
 
 use super::world::HOSTS;
@@ -56,6 +57,15 @@ pub(crate) fn retry(
         push_timeout: Duration::from_secs(1),
     };
     Retry::load(ledger, settings, Rng::with_seed(seed), now)
+}
+
+pub(crate) fn collector(ledger: &Ledger) -> Result<Collector, dvs_ledger::LoadError> {
+    let settings = runtime_collector::Settings {
+        // Less than a host is asked to take, so some answers are late.
+        live_timeout: Duration::from_millis(500),
+        ..Default::default()
+    };
+    Collector::load(ledger, settings)
 }
 
 pub(crate) fn agent(

@@ -164,7 +164,7 @@ impl Witness {
         self.caused();
         match place {
             Place::Publisher => self.acknowledged.clear(),
-            Place::Retry | Place::Host(_) => {}
+            Place::Retry | Place::Host(_) | Place::Collector => {}
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use dvs_ledger::{Core, Decision, Ledger, LoadError, Writes};
 use dvs_schemas::v1::{
     Heartbeat, Live, LiveReply, LiveRequest, PortGone, RuntimeGetRequest, RuntimeHistoryReply,
-    RuntimeHistoryRequest, V1,
+    RuntimeHistoryRequest, RuntimeRecord, V1,
 };
 use dvs_schemas::{HostName, PortId, Problem, Timestamp};
 use uuid::Uuid;
@@ -118,6 +118,12 @@ impl Collector {
             snapshots: 0,
             next_ask: 0,
         })
+    }
+
+    /// What is known of a port.
+    #[must_use]
+    pub fn record(&self, port: &PortId) -> Option<RuntimeRecord> {
+        self.store.show(port)
     }
 
     /// Ports that something is known of.

@@ -44,10 +44,11 @@ impl Collector {
             return; // the host has said meanwhile that it is gone
         };
         let there = match answer {
-            Answer::Live(reply) => reply
-                .ports
-                .into_iter()
-                .find(|state| state.port == port && state.epoch <= suspect.epoch),
+            Answer::Live(reply) => reply.ports.into_iter().find(|state| {
+                // It may be on another switch by now, and by right.
+                let same = state.port == port && state.switch == suspect.switch;
+                same && state.epoch <= suspect.epoch
+            }),
             // It has none.
             Answer::Refused(_) => None,
             Answer::Fetched(_)

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{
-    ApplyOutcome, Clobber, FinalState, RemoveOutcome, RemovedPort, RepushKey, RipKey,
+    ApplyOutcome, Clobber, FinalState, Live, RemoveOutcome, RemovedPort, RepushKey, RipKey,
 };
 use dvs_schemas::{Format, HostName, SwitchName};
 use host_agent::core::Agent;
-use host_agent::datapath::{Behaviour, Emulated};
-use host_agent::host::{Answer, Asker, HostCore, HostEffect, HostEvent};
+use host_agent::datapath::{Behaviour, DatapathError, Emulated};
+use host_agent::host::{Answer, Asker, HostCore, HostEffect, HostEvent, LivePicture};
 use retry::{Answer as RetryAnswer, Commit};
 use uuid::Uuid;
 
@@ -55,6 +55,24 @@ impl Machine {
             taken: Taken::default(),
             connected: true,
         }
+    }
+
+    /// The datapath goes on from what the agent knows that it has counted.
+    pub(super) fn resume(&self) {
+        let agent = self.agent.core();
+        if let Some(host) = agent.and_then(|agent| agent.host(&self.name)) {
+            self.datapath.resume_now(host.counters());
+        }
+    }
+
+    fn read_live(&self, question: &Live) -> Result<LivePicture, DatapathError> {
+        let picture = self.datapath.read_now()?;
+        let ports = picture.iter().flat_map(|(switch, bridge)| {
+            let ports = bridge.ports.keys().filter(|port| question.wants(port));
+            ports.map(|port| (switch.clone(), port.clone()))
+        });
+        let counters = self.datapath.counters_now(ports.collect())?;
+        Ok(LivePicture { picture, counters })
     }
 
     /// Whether a message that came was refused for lack of something that it
@@ -114,6 +132,8 @@ impl World {
                 message: Arc::new(*message),
                 asker,
             },
+            HostQuestion::Live(message) => HostEvent::Live { message, asker },
+            HostQuestion::Fetch(message) => HostEvent::Fetch { message, asker },
         };
         self.turn_host(host, Some(event));
         let machine = &mut self.hosts[host];
@@ -133,7 +153,7 @@ impl World {
                     machine.taken.remove(&message);
                 }
             }
-            HostQuestion::Plan(_) => {}
+            HostQuestion::Plan(_) | HostQuestion::Live(_) | HostQuestion::Fetch(_) => {}
         }
     }
 
@@ -186,10 +206,17 @@ impl World {
                 self.slots.remove(&token);
                 self.turn_retry(Some(retry::Event::Answered { flight, answer }));
             }
+            Waiter::Ask { ask, .. } => {
+                let ask = *ask;
+                self.slots.remove(&token);
+                let answer = collector_answer(answer);
+                self.turn_collector(Some(runtime_collector::Event::Answered { ask, answer }));
+            }
             Waiter::HandOver { .. }
             | Waiter::Render { .. }
             | Waiter::Hello { .. }
             | Waiter::Tell { .. }
+            | Waiter::Rip { .. }
             | Waiter::Operator => {}
         }
     }
@@ -262,7 +289,7 @@ impl World {
                 let seq = event.seq();
                 let token = self.open(Waiter::Tell { host, seq }, DEADLINE);
                 if self.hosts[host].connected {
-                    self.send(Item::Acknowledged { token });
+                    self.send(Item::ToCollector { event, token });
                 }
             }
         }
@@ -270,6 +297,7 @@ impl World {
 
     pub(super) fn datapath(&mut self, host: usize, life: u64, effect: HostEffect) {
         let machine = &self.hosts[host];
+        let mut ends = Vec::new();
         let event = match effect {
             HostEffect::Read => HostEvent::Read(machine.datapath.read_now()),
             // An apply whose agent died may still have reached the datapath.
@@ -277,16 +305,29 @@ impl World {
                 if machine.agent.life != life && self.random.bool() {
                     return;
                 }
-                HostEvent::Applied {
-                    number,
-                    outcome: machine.datapath.apply_now(&steps),
-                }
+                let outcome = machine.datapath.apply_now(&steps);
+                let ended = outcome.as_ref().map(|applied| applied.ended.clone());
+                ends = ended.unwrap_or_default();
+                HostEvent::Applied { number, outcome }
             }
             HostEffect::Count(ports) => HostEvent::Counted(machine.datapath.counters_now(ports)),
+            HostEffect::ReadLive { asker, question } => HostEvent::LiveRead {
+                asker,
+                outcome: machine.read_live(&question),
+                question,
+            },
             other => panic!("{other:?} is nothing for a datapath"),
         };
         if self.hosts[host].agent.life == life {
             self.turn_host(host, Some(event));
+        }
+        let machine = &self.hosts[host];
+        if machine.agent.life != life || !machine.agent.runs() {
+            // The agent died before it knew: that is lost, but for what it has
+            // told before.
+            for (_, of) in ends {
+                self.traffic.lost(&of);
+            }
         }
     }
 }
@@ -312,6 +353,19 @@ fn publisher_answer(answer: Option<Answer>) -> publisher::Answer {
         Some(Answer::Plan(plan)) => publisher::Answer::Planned(wire(&plan)),
         Some(Answer::Live(_) | Answer::Fetched(_)) => panic!("nobody asked for runtime state"),
         Some(Answer::Problem(problem)) => publisher::Answer::Unreadable(problem.to_string()),
+    }
+}
+
+fn collector_answer(answer: Option<Answer>) -> runtime_collector::Answer {
+    use runtime_collector::Answer as Known;
+    match answer {
+        None => Known::NoResponder,
+        Some(Answer::Live(live)) => Known::Live(wire(&live)),
+        Some(Answer::Fetched(fetched)) => Known::Fetched(wire(&fetched)),
+        Some(Answer::Problem(problem)) => Known::Refused(problem.to_string()),
+        Some(Answer::Apply(_) | Answer::Remove(_) | Answer::Plan(_)) => {
+            panic!("the collector asks for no such thing")
+        }
     }
 }
 

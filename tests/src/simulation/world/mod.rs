@@ -2,6 +2,8 @@
 //! Time, the bus and the power: what happens next is drawn from the seed, and
 //! everything that happens goes into the history.
 
+mod collecting;
+mod frames;
 mod machines;
 mod publishing;
 mod retrying;
@@ -15,12 +17,14 @@ use std::time::Duration;
 
 use config_publisher::core::Publisher;
 use config_publisher::events as publisher;
-use dvs_schemas::v1::{EntrySelection, EventAck, SelectionReply, V1};
+use dvs_schemas::v1::{EntrySelection, SelectionReply};
 use dvs_schemas::{Problem, Revision, Timestamp};
 use host_agent::datapath::Behaviour;
 use host_agent::host::HostEvent;
 use retry::{Action, Retry};
+use runtime_collector::Collector;
 
+pub use frames::Frames;
 pub use machines::Machine;
 use traffic::{DEADLINE, Item, RetryRequest, Slot, Waiter};
 
@@ -38,6 +42,8 @@ pub enum Place {
     Publisher,
     /// retry.
     Retry,
+    /// runtime-collector.
+    Collector,
     /// The host of this number.
     Host(usize),
 }
@@ -73,6 +79,8 @@ pub struct World {
     pub publisher: Node<Publisher>,
     /// The queues.
     pub retry: Node<Retry>,
+    /// What is known of the ports.
+    pub collector: Node<Collector>,
     /// The hosts.
     pub hosts: Vec<Machine>,
     /// What operators were told, by token.
@@ -81,6 +89,8 @@ pub struct World {
     pub asked: u64,
     /// Power cuts so far.
     pub cuts: u64,
+    /// What passed through the ports.
+    pub traffic: Frames,
     /// What laws need to know of the past.
     pub witness: Witness,
     /// The host that something happened to in the last step.
@@ -109,10 +119,12 @@ impl World {
             weather,
             publisher: Node::new(config_publisher::ledger::SPEC),
             retry: Node::new(retry::SPEC),
+            collector: Node::new(runtime_collector::SPEC),
             hosts,
             told: BTreeMap::new(),
             asked: 0,
             cuts: 0,
+            traffic: Frames::default(),
             witness: Witness::default(),
             turned: None,
             random,
@@ -124,7 +136,7 @@ impl World {
             history: DefaultHasher::new(),
             aloud: std::env::var_os("DVS_TRACE").is_some(),
         };
-        let places = [Place::Publisher, Place::Retry]
+        let places = [Place::Publisher, Place::Retry, Place::Collector]
             .into_iter()
             .chain((0..HOSTS).map(Place::Host));
         for place in places {
@@ -228,6 +240,7 @@ impl World {
         [
             (self.publisher.due(), Place::Publisher),
             (self.retry.due(), Place::Retry),
+            (self.collector.due(), Place::Collector),
         ]
         .into_iter()
         .chain(hosts.map(|(n, machine)| (machine.agent.due(), Place::Host(n))))
@@ -277,19 +290,18 @@ impl World {
             Item::ToRetry { request, token } => self.retry_is_asked(request, token),
             Item::FromRetry { token, result } => self.retry_answers(token, result),
             Item::Heartbeat(heartbeat) => {
+                let event = runtime_collector::Event::Heartbeat(heartbeat.clone());
+                self.turn_collector(Some(event));
                 let event = publisher::Event::Heartbeat(heartbeat);
                 self.turn_publisher(Some(event));
             }
             Item::Deadline { token } => self.deadline(token),
             Item::Datapath { host, life, effect } => self.datapath(host, life, effect),
-            Item::Acknowledged { token } => {
-                if let Some(Slot {
-                    waiter: Waiter::Tell { host, seq },
-                    ..
-                }) = self.slots.remove(&token)
-                {
-                    let outcome = Ok(EventAck { v: V1, seq });
-                    self.turn_host(host, Some(HostEvent::Acknowledged { seq, outcome }));
+            Item::ToCollector { event, token } => self.collector_is_told(&event, token),
+            Item::FromCollector { token, result } => self.collector_answers(token, result),
+            Item::Noticed { host, life, notice } => {
+                if self.hosts[host].agent.life == life {
+                    self.turn_host(host, Some(HostEvent::Noticed(notice)));
                 }
             }
             Item::Subscribed { host, life, switch } => {

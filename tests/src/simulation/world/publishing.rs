@@ -134,7 +134,9 @@ impl World {
             Waiter::Push { .. }
             | Waiter::HandOver { .. }
             | Waiter::Flight { .. }
-            | Waiter::Tell { .. } => {}
+            | Waiter::Tell { .. }
+            | Waiter::Ask { .. }
+            | Waiter::Rip { .. } => {}
         }
     }
 

@@ -93,6 +93,14 @@ impl World {
                 let event = publisher::Event::HandedOver { number, result };
                 self.turn_publisher(Some(event));
             }
+            Waiter::Rip { ask } => {
+                let answer = match result {
+                    Ok(ReplyBody::Put(reply)) => runtime_collector::Answer::Put(wire(&reply)),
+                    Ok(other) => panic!("a put was answered by {other:?}"),
+                    Err(problem) => runtime_collector::Answer::Refused(problem.to_string()),
+                };
+                self.turn_collector(Some(runtime_collector::Event::Answered { ask, answer }));
+            }
             Waiter::Operator => {
                 let result = result.map(|body| match body {
                     ReplyBody::Selection(reply) => wire(&reply),
@@ -104,7 +112,8 @@ impl World {
             | Waiter::Render { .. }
             | Waiter::Flight { .. }
             | Waiter::Hello { .. }
-            | Waiter::Tell { .. } => {}
+            | Waiter::Tell { .. }
+            | Waiter::Ask { .. } => {}
         }
     }
 }

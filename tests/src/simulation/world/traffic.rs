@@ -2,15 +2,19 @@
 //! What is on its way, and who waits for what of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{
-    Clobber, EntrySelection, FinalState, Heartbeat, Remove, RemovedPort, RenderRequest, RetryPut,
+    Clobber, EntrySelection, EventAck, Fetch, FinalState, Heartbeat, Live, Remove, RemovedPort,
+    RenderRequest, RetryPut,
 };
 use dvs_schemas::{Format, HostName, Problem, Revision, StoreId, SwitchName};
-use host_agent::host::{Answer, HostEffect, HostEvent};
+use host_agent::datapath::Notice;
+use host_agent::host::{Answer, HostEffect, HostEvent, RuntimeEvent};
 use retry::{Action, Answer as RetryAnswer, FlightId};
+use runtime_collector::AskId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -47,6 +51,13 @@ pub(super) enum Waiter {
         host: usize,
         seq: u64,
     },
+    Ask {
+        ask: AskId,
+        host: HostName,
+    },
+    Rip {
+        ask: AskId,
+    },
     Operator,
 }
 
@@ -56,6 +67,7 @@ impl Waiter {
             Self::Push { .. } | Self::HandOver { .. } => Some(Place::Publisher),
             Self::Render { .. } | Self::Flight { .. } => Some(Place::Retry),
             Self::Hello { host } | Self::Tell { host, .. } => Some(Place::Host(*host)),
+            Self::Ask { .. } | Self::Rip { .. } => Some(Place::Collector),
             Self::Operator => None,
         }
     }
@@ -74,6 +86,8 @@ pub(super) enum HostQuestion {
     Clobber(Box<Clobber>),
     Remove(Remove),
     Plan(Box<Clobber>),
+    Live(Live),
+    Fetch(Fetch),
 }
 
 /// What a host has once it has done what it is asked, for retry's sake.
@@ -99,7 +113,7 @@ impl HostQuestion {
             Self::Remove(remove) => {
                 Covers::Removals(remove.switch.clone(), remove.store, remove.ports.clone())
             }
-            Self::Plan(_) => Covers::Less,
+            Self::Plan(_) | Self::Live(_) | Self::Fetch(_) => Covers::Less,
         }
     }
 }
@@ -158,8 +172,22 @@ pub(super) enum Item {
         life: u64,
         effect: HostEffect,
     },
+    /// What a host tells the collector.
+    ToCollector {
+        event: Arc<RuntimeEvent>,
+        token: u64,
+    },
     /// The collector's acknowledgement.
-    Acknowledged { token: u64 },
+    FromCollector {
+        token: u64,
+        result: Result<EventAck, Problem>,
+    },
+    /// A datapath has something to tell.
+    Noticed {
+        host: usize,
+        life: u64,
+        notice: Notice,
+    },
     /// A switch's subject is heard from now on.
     Subscribed {
         host: usize,
@@ -205,7 +233,9 @@ impl Item {
             | Self::NoResponder { .. }
             | Self::Deadline { .. }
             | Self::Datapath { .. }
-            | Self::Acknowledged { .. }
+            | Self::ToCollector { .. }
+            | Self::FromCollector { .. }
+            | Self::Noticed { .. }
             | Self::Subscribed { .. }
             | Self::Start(_)
             | Self::Link { .. } => false,
@@ -317,6 +347,10 @@ impl World {
                     outcome: Err(silence),
                 }),
             ),
+            Waiter::Ask { ask, .. } | Waiter::Rip { ask } => {
+                let answer = runtime_collector::Answer::TimedOut;
+                self.turn_collector(Some(runtime_collector::Event::Answered { ask, answer }));
+            }
             Waiter::Operator => {
                 self.told.insert(token, Told::Silence);
             }

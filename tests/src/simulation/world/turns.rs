@@ -17,6 +17,7 @@ impl World {
         match place {
             Place::Publisher => self.publisher.cut(&mut self.random),
             Place::Retry => self.retry.cut(&mut self.random),
+            Place::Collector => self.collector.cut(&mut self.random),
             Place::Host(n) => self.hosts[n].agent.cut(&mut self.random),
         }
         self.fell(place);
@@ -39,6 +40,7 @@ impl World {
         match place {
             Place::Publisher => self.publisher.life,
             Place::Retry => self.retry.life,
+            Place::Collector => self.collector.life,
             Place::Host(n) => self.hosts[n].agent.life,
         }
     }
@@ -74,6 +76,10 @@ impl World {
                 self.retry.start(|ledger| start::retry(ledger, seed, now));
                 self.turn_retry(None);
             }
+            Place::Collector => {
+                self.collector.start(start::collector);
+                self.turn_collector(None);
+            }
             Place::Host(n) => {
                 let machine = &mut self.hosts[n];
                 machine.session = Uuid::from_u64_pair(seed, 0);
@@ -81,6 +87,7 @@ impl World {
                 machine
                     .agent
                     .start(|ledger| start::agent(ledger, name, session, seed));
+                machine.resume();
                 self.turn_host(n, None);
                 if self.hosts[n].connected {
                     self.turn_host(n, Some(HostEvent::Connected));
@@ -109,6 +116,16 @@ impl World {
         self.take_cut(Place::Retry, ran, cut);
     }
 
+    pub(super) fn turn_collector(&mut self, event: Option<runtime_collector::Event>) {
+        let (ran, cut) = (self.collector.runs(), self.draw_cut());
+        let effects = self.collector.turn(self.now, event, cut, &mut self.random);
+        for effect in effects {
+            self.note(&effect);
+            self.collector_wants(effect);
+        }
+        self.take_cut(Place::Collector, ran, cut);
+    }
+
     pub(super) fn turn_host(&mut self, host: usize, event: Option<HostEvent>) {
         self.turned = Some(host);
         let cut = self.draw_cut();
@@ -128,6 +145,7 @@ impl World {
         match place {
             Place::Publisher => self.turn_publisher(None),
             Place::Retry => self.turn_retry(None),
+            Place::Collector => self.turn_collector(None),
             Place::Host(host) => self.turn_host(host, None),
         }
     }
@@ -148,6 +166,7 @@ impl World {
         let runs = match place {
             Place::Publisher => self.publisher.runs(),
             Place::Retry => self.retry.runs(),
+            Place::Collector => self.collector.runs(),
             Place::Host(host) => self.hosts[host].agent.runs(),
         };
         if ran && !runs {

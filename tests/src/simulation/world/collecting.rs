@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The collector: what it is told and wants done, and what becomes of its
+//! answers.
+
+use dvs_schemas::Problem;
+use dvs_schemas::v1::EventAck;
+use host_agent::host::{HostEvent, RuntimeEvent};
+use runtime_collector::{Effect, Event, Question, ReplyBody, ReplyToken};
+
+use super::traffic::{DEADLINE, HostQuestion, Item, RetryRequest, Slot, Waiter, wire};
+use super::{Place, World};
+
+impl World {
+    pub(super) fn collector_is_told(&mut self, event: &RuntimeEvent, token: u64) {
+        self.tokens += 1;
+        let to = self.tokens;
+        self.replies.insert((Place::Collector, to), token);
+        let reply = ReplyToken(to);
+        let event = match event {
+            RuntimeEvent::Changed(event) => Event::Changed {
+                event: wire(event),
+                reply,
+            },
+            RuntimeEvent::Settled(event) => Event::Settled {
+                event: wire(event),
+                reply,
+            },
+            RuntimeEvent::Notice(notice) => Event::Notice {
+                notice: wire(notice),
+                reply,
+            },
+        };
+        self.turn_collector(Some(event));
+    }
+
+    pub(super) fn collector_wants(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply { to, result } => {
+                let Some(token) = self.replies.remove(&(Place::Collector, to.0)) else {
+                    return;
+                };
+                let result = result.map(|body| match body {
+                    ReplyBody::Ack(ack) => wire(&ack),
+                    other => panic!("an event was answered by {other:?}"),
+                });
+                self.send(Item::FromCollector { token, result });
+            }
+            Effect::Ask {
+                ask,
+                host,
+                request,
+                timeout,
+            } => {
+                let question = match request {
+                    Question::Live(live) => HostQuestion::Live(wire(&live)),
+                    Question::Fetch(fetch) => HostQuestion::Fetch(wire(&fetch)),
+                };
+                let number = self.host_named(&host);
+                let token = self.open(Waiter::Ask { ask, host }, timeout);
+                if let Some(host) = number {
+                    self.send(Item::ToHost {
+                        host,
+                        question,
+                        token,
+                        direct: true,
+                    });
+                }
+            }
+            Effect::Rip { ask, put } => {
+                // Epochs of two stores can't be compared, so what was right may
+                // look stale. Else nothing but what happens gives rise to it.
+                if !self.publisher.kept_disk() {
+                    self.witness.caused();
+                }
+                let token = self.open(Waiter::Rip { ask }, DEADLINE);
+                let request = RetryRequest::Put(wire(&put));
+                self.send(Item::ToRetry { request, token });
+            }
+        }
+    }
+
+    pub(super) fn collector_answers(&mut self, token: u64, result: Result<EventAck, Problem>) {
+        let Some(Slot { waiter, .. }) = self.slots.remove(&token) else {
+            return;
+        };
+        match waiter {
+            Waiter::Tell { host, seq } => {
+                let outcome = result.map_err(|problem| problem.to_string());
+                self.turn_host(host, Some(HostEvent::Acknowledged { seq, outcome }));
+            }
+            Waiter::Push { .. }
+            | Waiter::HandOver { .. }
+            | Waiter::Render { .. }
+            | Waiter::Flight { .. }
+            | Waiter::Hello { .. }
+            | Waiter::Ask { .. }
+            | Waiter::Rip { .. }
+            | Waiter::Operator => panic!("{waiter:?} was answered by the collector"),
+        }
+    }
+}
