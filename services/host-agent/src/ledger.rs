@@ -2,7 +2,7 @@
 //! The tables: the state held, an entry per object, so that a changed port
 //! group costs each host one small write; and what its ports have counted. One
 //! ledger serves all hosts of the process; keys begin with the host:
-//! `host/switch/object`, `host/port/epoch`.
+//! `host/switch/object`, `host/port/epoch`, `host/port`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,12 +28,16 @@ const PORTS: Table = Table("ports");
 const TOMBSTONES: Table = Table("tombstones");
 /// What placements have come to, as far as anybody was told.
 const COUNTERS: Table = Table("counters");
+/// Ports whose interfaces were there.
+const PLUGS: Table = Table("plugs");
 
 /// The agent's ledger.
 pub const SPEC: LedgerSpec = LedgerSpec {
     service: "host-agent",
     version: 1,
-    tables: &[SWITCHES, GROUPS, MIRRORS, PORTS, TOMBSTONES, COUNTERS],
+    tables: &[
+        SWITCHES, GROUPS, MIRRORS, PORTS, TOMBSTONES, COUNTERS, PLUGS,
+    ],
 };
 
 /// Names can't hold it, so keys are unambiguous.
@@ -49,6 +53,8 @@ pub struct Kept {
     pub switches: HeldSwitches,
     /// What its placements have come to.
     pub counters: Vec<(SwitchName, CountersOf)>,
+    /// Ports that were plugged in.
+    pub plugs: Vec<PortId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -136,6 +142,12 @@ pub fn load(
         if let Some(host) = hosts.get(host_of(COUNTERS, &key)?) {
             let kept = all.entry(host.clone()).or_default();
             kept.counters.push(counted);
+        }
+    }
+    for (key, port) in ledger.load::<PortId>(PLUGS)? {
+        if let Some(host) = hosts.get(host_of(PLUGS, &key)?) {
+            let kept = all.entry(host.clone()).or_default();
+            kept.plugs.push(port);
         }
     }
     Ok(all)
@@ -249,6 +261,12 @@ pub(crate) fn write_counters(
 ) {
     let key = format!("{host}{SEPARATOR}{port}{SEPARATOR}{epoch}");
     put(writes, COUNTERS, key, counted);
+}
+
+/// Writes that a port is plugged in, or is no more.
+pub(crate) fn write_plug(host: &HostName, port: &PortId, plugged: bool, writes: &mut Writes) {
+    let key = format!("{host}{SEPARATOR}{port}");
+    put(writes, PLUGS, key, plugged.then_some(port));
 }
 
 fn put<V: Serialize>(writes: &mut Writes, table: Table, key: String, value: Option<&V>) {

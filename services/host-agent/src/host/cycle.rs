@@ -181,6 +181,7 @@ impl HostCore {
                 self.cycle.stale = true;
                 self.greeting.looked(now, news);
                 self.tell_ended(now, None);
+                self.plugging.read(now);
             }
         }
     }

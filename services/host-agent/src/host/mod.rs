@@ -76,7 +76,11 @@ impl HostCore {
     /// A host as its ledger has it; it wakes at once, to read the datapath.
     #[must_use]
     pub fn new(host: HostName, settings: HostSettings, seed: u64, kept: Kept) -> Self {
-        let Kept { switches, counters } = kept;
+        let Kept {
+            switches,
+            counters,
+            plugs,
+        } = kept;
         Self {
             chance: fastrand::Rng::with_seed(seed),
             switches: switches
@@ -87,7 +91,7 @@ impl HostCore {
             cycle: Cycle::new(),
             greeting: Greeting::new(settings.heartbeat),
             telling: Telling::new(host.clone(), settings.session, settings.quiet, counters),
-            plugging: Plugging::new(host.clone()),
+            plugging: Plugging::new(host.clone(), plugs),
             host,
             settings,
         }
@@ -177,6 +181,7 @@ impl HostCore {
         }
         self.advance(now, out);
         self.telling.write(&mut out.writes);
+        self.plugging.write(&mut out.writes);
     }
 
     /// When [`Self::wake`] is wanted next.
@@ -212,6 +217,8 @@ impl HostCore {
             self.effect(HostEffect::Count(ports), out);
         }
         self.telling.over(now, &mut self.chance);
+        self.find_missing(now, out);
+        self.plugging.write(&mut out.writes);
         if !self.greeting.is_online() {
             return;
         }
@@ -295,20 +302,42 @@ impl HostCore {
                 let held = self.held_epoch(&switch, &port).is_some();
                 self.plugging.plugged(now, port, mac, held);
             }
-            Notice::Unplugged { switch, port } => {
-                let epoch = self.held_epoch(&switch, &port);
-                self.plugging.unplugged(now, port.clone(), epoch);
-                if epoch.is_some() {
-                    // What it came to is told before the port goes.
-                    self.telling.busy(now, switch.clone(), port.clone());
-                    self.effect(HostEffect::Count(vec![(switch, port)]), out);
-                }
-            }
+            Notice::Unplugged { switch, port } => self.unplugged(now, switch, port, out),
             Notice::Drift(drift) => self.drifted(now, drift, out),
             Notice::Disturbed => {
                 if self.cycle.disturbed() {
                     self.effect(HostEffect::Read, out);
                 }
+            }
+        }
+    }
+
+    /// An interface went.
+    fn unplugged(
+        &mut self,
+        now: Timestamp,
+        switch: SwitchName,
+        port: PortId,
+        out: &mut Decision<Effect>,
+    ) {
+        let epoch = self.held_epoch(&switch, &port);
+        self.plugging.unplugged(now, port.clone(), epoch);
+        if epoch.is_some() {
+            // What it came to is told before the port goes.
+            self.telling.busy(now, switch.clone(), port.clone());
+            self.effect(HostEffect::Count(vec![(switch, port)]), out);
+        }
+    }
+
+    /// Interfaces went while the agent was not there.
+    fn find_missing(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
+        for port in self.plugging.missing(now) {
+            let holds =
+                |(_, switch): &(&SwitchName, &Switch)| switch.held.ports.contains_key(&port);
+            let switch = self.switches.iter().find(holds);
+            match switch.map(|(name, _)| name.clone()) {
+                Some(switch) => self.unplugged(now, switch, port, out),
+                None => self.plugging.unplugged(now, port, None),
             }
         }
     }

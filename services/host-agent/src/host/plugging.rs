@@ -3,13 +3,15 @@
 //! that goes is released. What is held and plugged in needs no word: it is
 //! wired already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dvs_ledger::Writes;
 use dvs_schemas::v1::{ClaimOutcome, ClaimReply, ClaimRequest, ReleaseReply, ReleaseRequest, V1};
 use dvs_schemas::{Epoch, HostName, MacAddr, PortId, Timestamp};
 
 use crate::backoff::Backoff;
+use crate::ledger;
 
 /// Between two claims, or releases, that were not answered, or were refused: a
 /// port may be made after its VM was started, and nobody tells this host then.
@@ -22,6 +24,10 @@ const UNANSWERED: Backoff = Backoff {
 
 /// So many questions in a row have the longest wait after them.
 const SLOWEST: u32 = u32::MAX;
+
+/// How long it takes at most until a datapath that was read has told of all that
+/// is plugged in: the two come by different ways.
+const RECALLING: Duration = Duration::from_secs(2);
 
 /// How long a port that was unplugged is kept until the collector has what it
 /// came to. Nothing is lost after that, it is only told later: a collector that
@@ -40,6 +46,9 @@ enum Wish {
 /// How far that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// It was plugged in before the agent started. Whether it still is, the
+    /// datapath says by that time; there is none until it was read.
+    Recalled(Option<Timestamp>),
     /// To be asked for once what it came to is told, at that time at the latest.
     Settling(Timestamp),
     /// To be asked for at that time.
@@ -65,6 +74,9 @@ struct Plug {
 pub(super) struct Plugging {
     host: HostName,
     plugs: BTreeMap<PortId, Plug>,
+    /// Ports of which the ledger doesn't know yet that they are plugged in, or
+    /// are no more.
+    unwritten: BTreeSet<PortId>,
 }
 
 /// A question for the publisher.
@@ -75,10 +87,53 @@ pub(super) enum Ask {
 }
 
 impl Plugging {
-    pub(super) fn new(host: HostName) -> Self {
+    /// `plugged`: the ports that were plugged in when the ledger was written.
+    pub(super) fn new(host: HostName, plugged: Vec<PortId>) -> Self {
+        let recalled = |port| {
+            let plug = Plug {
+                wish: Wish::Have(None),
+                stage: Stage::Recalled(None),
+                attempt: 0,
+                waits: false,
+            };
+            (port, plug)
+        };
         Self {
             host,
-            plugs: BTreeMap::new(),
+            plugs: plugged.into_iter().map(recalled).collect(),
+            unwritten: BTreeSet::new(),
+        }
+    }
+
+    /// The datapath was read: it tells of what is plugged in.
+    pub(super) fn read(&mut self, now: Timestamp) {
+        for plug in self.plugs.values_mut() {
+            if plug.stage == Stage::Recalled(None) {
+                plug.stage = Stage::Recalled(Some(now.after(RECALLING)));
+            }
+        }
+    }
+
+    /// Ports that were unplugged while the agent was not there.
+    pub(super) fn missing(&self, now: Timestamp) -> Vec<PortId> {
+        let is_missing = |plug: &Plug| match plug.stage {
+            Stage::Recalled(Some(until)) => until <= now,
+            Stage::Recalled(None)
+            | Stage::Settling(_)
+            | Stage::Due(_)
+            | Stage::Asked
+            | Stage::Answered => false,
+        };
+        let missing = self.plugs.iter().filter(|(_, plug)| is_missing(plug));
+        missing.map(|(port, _)| port.clone()).collect()
+    }
+
+    /// Writes what the ledger doesn't know. An interface that went is known
+    /// until its port was given back.
+    pub(super) fn write(&mut self, writes: &mut Writes) {
+        for port in std::mem::take(&mut self.unwritten) {
+            let plugged = self.plugs.contains_key(&port);
+            ledger::write_plug(&self.host, &port, plugged, writes);
         }
     }
 
@@ -95,32 +150,30 @@ impl Plugging {
         } else {
             Stage::Due(now)
         };
-        self.plugs.insert(
-            port,
-            Plug {
-                wish: Wish::Have(mac),
-                stage,
-                attempt: 0,
-                waits: false,
-            },
-        );
+        let plug = Plug {
+            wish: Wish::Have(mac),
+            stage,
+            attempt: 0,
+            waits: false,
+        };
+        if self.plugs.insert(port.clone(), plug).is_none() {
+            self.unwritten.insert(port);
+        }
     }
 
     /// The interface is there no more; `epoch` is that of the port, if the host
     /// holds it.
     pub(super) fn unplugged(&mut self, now: Timestamp, port: PortId, epoch: Option<Epoch>) {
-        self.plugs.insert(
-            port,
-            Plug {
-                wish: Wish::GiveBack(epoch),
-                stage: match epoch {
-                    Some(_) => Stage::Settling(now.after(SETTLING)),
-                    None => Stage::Due(now),
-                },
-                attempt: 0,
-                waits: false,
+        let plug = Plug {
+            wish: Wish::GiveBack(epoch),
+            stage: match epoch {
+                Some(_) => Stage::Settling(now.after(SETTLING)),
+                None => Stage::Due(now),
             },
-        );
+            attempt: 0,
+            waits: false,
+        };
+        self.plugs.insert(port, plug);
     }
 
     /// The publisher answered a hello: it may be another run, which has
@@ -129,7 +182,7 @@ impl Plugging {
         for (port, plug) in &mut self.plugs {
             let waits = match plug.stage {
                 Stage::Due(_) | Stage::Answered => true,
-                Stage::Settling(_) | Stage::Asked => false,
+                Stage::Recalled(_) | Stage::Settling(_) | Stage::Asked => false,
             };
             if waits && !held(port) {
                 plug.stage = Stage::Due(now);
@@ -167,8 +220,8 @@ impl Plugging {
 
     pub(super) fn due(&self) -> Option<Timestamp> {
         let due = self.plugs.values().filter_map(|plug| match plug.stage {
-            Stage::Due(at) | Stage::Settling(at) => Some(at),
-            Stage::Asked | Stage::Answered => None,
+            Stage::Due(at) | Stage::Settling(at) | Stage::Recalled(Some(at)) => Some(at),
+            Stage::Recalled(None) | Stage::Asked | Stage::Answered => None,
         });
         due.min()
     }
@@ -183,7 +236,11 @@ impl Plugging {
         for (port, plug) in &mut self.plugs {
             match plug.stage {
                 Stage::Due(at) | Stage::Settling(at) if at <= now => {}
-                Stage::Due(_) | Stage::Settling(_) | Stage::Asked | Stage::Answered => continue,
+                Stage::Recalled(_)
+                | Stage::Due(_)
+                | Stage::Settling(_)
+                | Stage::Asked
+                | Stage::Answered => continue,
             }
             let held = epoch(port);
             if let (Wish::Have(_), Some(_)) = (plug.wish, held) {
@@ -274,7 +331,10 @@ impl Plugging {
             return;
         }
         match outcome {
-            Ok(_) => drop(self.plugs.remove(port)),
+            Ok(_) => {
+                self.plugs.remove(port);
+                self.unwritten.insert(port.clone());
+            }
             Err(why) => {
                 let host = &self.host;
                 tracing::debug!(%host, %port, why, "not released yet");

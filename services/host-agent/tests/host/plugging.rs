@@ -245,16 +245,8 @@ fn what_is_plugged_in_again_before_its_release_stays() {
     assert_eq!(rig.claims, []);
 }
 
-#[test]
-fn what_is_pulled_is_released_until_that_is_heard() {
-    let (mut rig, epoch) = plugged();
-    pull(&mut rig, "p1");
-    rig.pass(Duration::from_secs(2));
-    assert_eq!(rig.releases, [release("p1", Some(epoch))]);
-    let (port, outcome) = (id("p1"), Err("no answer".to_owned()));
-    rig.event(HostEvent::Released { port, outcome });
-    rig.pass(Duration::from_secs(2));
-    assert_eq!(rig.releases.len(), 2);
+/// The publisher has taken the release of p1.
+fn hear_released(rig: &mut Rig) {
     let outcome = ReleaseOutcome::Released {
         revision: Revision(20),
     };
@@ -266,6 +258,63 @@ fn what_is_pulled_is_released_until_that_is_heard() {
     };
     let (port, outcome) = (id("p1"), Ok(reply));
     rig.event(HostEvent::Released { port, outcome });
+}
+
+/// The agent starts again, and is connected for a while.
+fn restart(rig: &mut Rig, plugged: &[&str]) {
+    rig.restart();
+    rig.event(HostEvent::Connected);
+    for port in plugged {
+        plug(rig, port, None);
+    }
+    rig.pass(Duration::from_secs(10));
+}
+
+#[test]
+fn what_was_pulled_while_the_agent_was_away_is_released() {
+    let (mut rig, epoch) = plugged();
+    restart(&mut rig, &[]);
+    assert_eq!(rig.releases[0], release("p1", Some(epoch)));
+    // Nobody heard it, so it is said again, after a start, too.
+    rig.releases.clear();
+    restart(&mut rig, &[]);
+    assert_eq!(rig.releases[0], release("p1", Some(epoch)));
+    hear_released(&mut rig);
+    rig.releases.clear();
+    restart(&mut rig, &[]);
+    assert_eq!((&rig.releases, &rig.claims), (&Vec::new(), &Vec::new()));
+}
+
+#[test]
+fn what_is_still_plugged_in_after_a_start_or_never_was_is_not_released() {
+    let (mut rig, _) = plugged();
+    restart(&mut rig, &["p1"]);
+    assert_eq!((&rig.releases, &rig.claims), (&Vec::new(), &Vec::new()));
+}
+
+#[test]
+fn nothing_counts_as_pulled_before_the_datapath_was_read() {
+    let (mut rig, epoch) = plugged();
+    rig.hold_datapath = true;
+    restart(&mut rig, &[]);
+    assert_eq!(rig.releases, []);
+    rig.hold_datapath = false;
+    rig.settle();
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.releases[0], release("p1", Some(epoch)));
+}
+
+#[test]
+fn what_is_pulled_is_released_until_that_is_heard() {
+    let (mut rig, epoch) = plugged();
+    pull(&mut rig, "p1");
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.releases, [release("p1", Some(epoch))]);
+    let (port, outcome) = (id("p1"), Err("no answer".to_owned()));
+    rig.event(HostEvent::Released { port, outcome });
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.releases.len(), 2);
+    hear_released(&mut rig);
     rig.pass(Duration::from_secs(600));
     assert_eq!(rig.releases.len(), 2);
 }
