@@ -336,3 +336,37 @@ async fn states_are_told_once_counters_when_they_settle_and_both_follow_their_po
     assert_eq!(total(&record), total(&off) + of_this);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_goes_while_its_agent_is_dead_frees_its_port() -> Result<()> {
+    if skipped("a_machine_that_goes_while_its_agent_is_dead_frees_its_port") {
+        return Ok(());
+    }
+    let fleet = Fleet::start(Settings {
+        hosts: 1,
+        ..Settings::default()
+    })
+    .await?;
+    let mut left = AgentHost::start(&fleet, "left", None)?;
+    let port = |name: &str| json!({"kind": "Port", "name": name, "switch": "prod", "group": "web"});
+    let documents = json!([
+        {"kind": "Switch", "name": "prod", "hosts": ["left"]},
+        {"kind": "PortGroup", "name": "web", "switch": "prod"},
+        port("a"), port("b"),
+    ]);
+    fleet.operator().apply(&documents).await?;
+    let mut a = Vm::start(Mac::numbered(1));
+    let mut b = Vm::start(Mac::numbered(2));
+    left.plug(&a, "a");
+    left.plug(&b, "b");
+    assert!(reaches(&mut a, &mut b) && reaches(&mut b, &mut a));
+    host_of(&fleet, "a", Some("left")).await?;
+    host_of(&fleet, "b", Some("left")).await?;
+    left.kill_agent()?;
+    left.unplug(&a);
+    left.start_agent(&fleet)?;
+    host_of(&fleet, "a", None).await?;
+    // What is plugged in still stays.
+    host_of(&fleet, "b", Some("left")).await?;
+    Ok(())
+}

@@ -54,8 +54,25 @@ impl AgentHost {
     /// # Errors
     /// It does not start.
     pub fn restart_agent(&mut self, fleet: &Fleet) -> Result<()> {
+        self.kill_agent()?;
+        self.start_agent(fleet)
+    }
+
+    /// kill -9.
+    ///
+    /// # Errors
+    /// It can't be killed.
+    pub fn kill_agent(&mut self) -> Result<()> {
         self.agent.kill()?;
         self.agent.wait()?;
+        Ok(())
+    }
+
+    /// Another agent on the ledger of the one that was killed.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_agent(&mut self, fleet: &Fleet) -> Result<()> {
         let Self {
             ovs,
             bridge,
