@@ -28,6 +28,7 @@ fn weather(random: &mut fastrand::Rng) -> Weather {
         repeat: [0.0, 0.1, 0.5][random.usize(0..3)],
         delay: [5, 100, 900][random.usize(0..3)],
         cuts: [0.0, 0.005, 0.03][random.usize(0..3)],
+        reboots: [0.0, 0.5][random.usize(0..2)],
         refusals: [0.0, 0.1, 0.4][random.usize(0..3)],
     }
 }

@@ -99,6 +99,12 @@ impl Counters {
         self.each(more, u64::saturating_add)
     }
 
+    /// What is more than before; nothing where it is less.
+    #[must_use]
+    pub fn minus(&self, before: &Self) -> Self {
+        self.each(before, u64::saturating_sub)
+    }
+
     /// Of each number the larger one.
     #[must_use]
     pub fn most(&self, other: &Self) -> Self {

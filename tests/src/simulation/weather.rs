@@ -12,6 +12,8 @@ pub struct Weather {
     pub delay: u64,
     /// Chance per turn of a node that its power fails.
     pub cuts: f64,
+    /// Chance that a host whose power failed begins with an empty datapath.
+    pub reboots: f64,
     /// Chance that a datapath refuses a step.
     pub refusals: f64,
 }
@@ -23,6 +25,7 @@ impl Weather {
         repeat: 0.0,
         delay: 5,
         cuts: 0.0,
+        reboots: 0.0,
         refusals: 0.0,
     };
 }

@@ -87,6 +87,12 @@ impl Emulated {
         self.state().behaviour = behaviour;
     }
 
+    /// How it behaves.
+    #[must_use]
+    pub fn behaviour(&self) -> Behaviour {
+        self.state().behaviour.clone()
+    }
+
     /// Steps that were carried out since the beginning.
     #[must_use]
     pub fn writes(&self) -> u64 {

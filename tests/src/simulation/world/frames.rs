@@ -31,6 +31,19 @@ impl Frames {
         self.lost.get(port).copied().unwrap_or_default()
     }
 
+    /// A host died that had counted this, and had told that.
+    pub(super) fn died(&mut self, counted: &[CountersOf], told: &[CountersOf]) {
+        for of in counted {
+            let same = |told: &&CountersOf| (&told.port, told.epoch) == (&of.port, of.epoch);
+            let told = told.iter().find(same).map(|told| told.counters);
+            let counters = of.counters.minus(&told.unwrap_or_default());
+            self.lost(&CountersOf {
+                counters,
+                ..of.clone()
+            });
+        }
+    }
+
     pub(super) fn lost(&mut self, of: &CountersOf) {
         let lost = self.lost.entry(of.port.clone()).or_default();
         *lost = lost.plus(&of.counters);

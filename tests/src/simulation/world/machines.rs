@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{
-    ApplyOutcome, Clobber, FinalState, Live, RemoveOutcome, RemovedPort, RepushKey, RipKey,
+    ApplyOutcome, Clobber, CountersOf, FinalState, Live, RemoveOutcome, RemovedPort, RepushKey,
+    RipKey,
 };
 use dvs_schemas::{Format, HostName, SwitchName};
 use host_agent::core::Agent;
@@ -57,12 +58,27 @@ impl Machine {
         }
     }
 
+    /// The whole host goes: its datapath is empty. What that had counted.
+    pub(super) fn reboot(&mut self, random: &mut fastrand::Rng) -> Vec<CountersOf> {
+        let behaviour = self.datapath.behaviour();
+        let before = Emulated::new(behaviour, random.u64(..));
+        let before = std::mem::replace(&mut self.datapath, before);
+        let picture = before.picture();
+        let ports = picture.iter().flat_map(|(switch, bridge)| {
+            let ports = bridge.ports.keys();
+            ports.map(move |port| (switch.clone(), port.clone()))
+        });
+        let counted = before.counters_now(ports.collect()).unwrap_or_default();
+        counted.into_iter().map(|(_, of)| of).collect()
+    }
+
     /// The datapath goes on from what the agent knows that it has counted.
-    pub(super) fn resume(&self) {
+    pub(super) fn resume(&self) -> Vec<CountersOf> {
         let agent = self.agent.core();
-        if let Some(host) = agent.and_then(|agent| agent.host(&self.name)) {
-            self.datapath.resume_now(host.counters());
-        }
+        let host = agent.and_then(|agent| agent.host(&self.name));
+        let known = host.map(HostCore::counters).unwrap_or_default();
+        self.datapath.resume_now(known.clone());
+        known.into_iter().map(|(_, of)| of).collect()
     }
 
     fn read_live(&self, question: &Live) -> Result<LivePicture, DatapathError> {

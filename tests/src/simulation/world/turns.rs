@@ -81,13 +81,20 @@ impl World {
                 self.turn_collector(None);
             }
             Place::Host(n) => {
+                let reboots = self.random.f64() < self.weather.reboots;
                 let machine = &mut self.hosts[n];
+                let counted = if reboots {
+                    machine.reboot(&mut self.random)
+                } else {
+                    Vec::new()
+                };
                 machine.session = Uuid::from_u64_pair(seed, 0);
                 let (name, session) = (&machine.name, machine.session);
                 machine
                     .agent
                     .start(|ledger| start::agent(ledger, name, session, seed));
-                machine.resume();
+                let known = machine.resume();
+                self.traffic.died(&counted, &known);
                 self.turn_host(n, None);
                 if self.hosts[n].connected {
                     self.turn_host(n, Some(HostEvent::Connected));
