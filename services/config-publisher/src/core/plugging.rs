@@ -103,11 +103,16 @@ impl Publisher {
     /// Releases a port to the host whose claim waits; none if nothing waits
     /// that can be granted. The host may be absent by now: it may be back, and
     /// if not, whoever has the port plugged in takes it over in turn.
+    ///
+    /// A claim that can't be granted waits no more: its host repeats it for as
+    /// long as the port is plugged in there, and hears the reason then.
     fn hand_on(&mut self, now: Timestamp, request: &ReleaseRequest, out: &mut Out) -> Option<()> {
         let claim = self.claims.take(&request.port)?;
         let moved = admission::release(&self.config, &self.fleet, request, Some(&claim));
         let granted = moved.and_then(|changes| self.replace(now, &changes, out));
-        granted.ok()
+        granted
+            .map_err(|problem| not_granted(&claim, &problem))
+            .ok()
     }
 
     /// Gives ports to those whose claims wait: ports of dead holders, and those
@@ -152,8 +157,7 @@ impl Publisher {
             Err(problem) => Err(problem),
         };
         if let Err(problem) = granted {
-            let host = &claim.host;
-            tracing::warn!(%port, %host, %problem, "the claim that waited can't be granted");
+            not_granted(&claim, &problem);
         }
     }
 
@@ -208,6 +212,11 @@ impl Publisher {
             (entry.value.epoch, entry.revision)
         })
     }
+}
+
+fn not_granted(claim: &ClaimRequest, problem: &Problem) {
+    let ClaimRequest { host, port, .. } = claim;
+    tracing::warn!(%port, %host, %problem, "the claim that waited can't be granted");
 }
 
 /// How it stands with a port that is waited for.

@@ -9,6 +9,7 @@ mod dry_runs;
 mod forgetting;
 mod handovers;
 mod hosts;
+mod log;
 mod plugging;
 mod plugging_histories;
 mod properties;

@@ -11,6 +11,7 @@ use dvs_schemas::v1::{
 use dvs_schemas::{Epoch, HostName, PortDoc, PortId, Problem, ProblemCode, Revision};
 
 use crate::desk::{Desk, Manner, SITE, hello, name};
+use crate::log::logged;
 
 /// [`SITE`], which is revision 1, with three hosts; `web-2` is on no host, and
 /// `web-3` on h1 for one vNIC and one MAC address.
@@ -390,6 +391,31 @@ fn what_ends_a_wait() {
         desk.apply(SITE);
     });
     assert_eq!(made_anew, (None, None, 5));
+}
+
+#[test]
+fn a_wait_that_ends_without_a_grant_is_logged_with_who_waited_and_why_and_asked_again_is_refused() {
+    let mut desk = desk();
+    let claim = ClaimRequest {
+        mac: Some("52:54:00:00:00:02".parse().unwrap()),
+        ..claim("h2", "web-1")
+    };
+    assert_eq!(claims(&mut desk, claim.clone()), waits("h1", 1));
+    desk.apply(
+        r#"{"kind": "Port", "name": "web-1", "switch": "prod", "group": "web", "host": "h1",
+            "mac": "52:54:00:00:00:01"}"#,
+    );
+    let ended = logged(|| {
+        releases(&mut desk, release("h1", "web-1", Some(1)));
+    });
+    assert_eq!(port(&desk, "web-1"), (None, None, 4));
+    let problem = desk.ask(Request::Claim(claim)).unwrap_err();
+    let line = "WARN the claim that waited can't be granted port=web-1 host=h2 problem=";
+    let [logged] = ended.as_slice() else {
+        panic!("{ended:?}");
+    };
+    let why = logged.strip_prefix(line).expect(logged);
+    assert!(why.contains(&problem.message), "{why}");
 }
 
 #[test]
