@@ -185,6 +185,16 @@ impl Fleet {
         std::fs::read_to_string(self.log_file(program)).unwrap_or_default()
     }
 
+    /// What the agent of one host more logged so far.
+    #[must_use]
+    pub fn agent_log(&self, host: &str) -> String {
+        std::fs::read_to_string(self.agent_log_file(host)).unwrap_or_default()
+    }
+
+    fn agent_log_file(&self, host: &str) -> PathBuf {
+        self.folder.path().join(format!("host-agent-{host}.log"))
+    }
+
     fn log_file(&self, program: Program) -> PathBuf {
         self.folder.path().join(format!("{}.log", program.binary()))
     }
@@ -242,7 +252,7 @@ impl Fleet {
     /// # Errors
     /// It was not built.
     pub fn agent(&self, host: &str) -> Result<Command> {
-        let log = self.folder.path().join(format!("host-agent-{host}.log"));
+        let log = self.agent_log_file(host);
         let log = std::fs::File::options()
             .create(true)
             .append(true)

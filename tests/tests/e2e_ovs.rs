@@ -150,6 +150,86 @@ async fn ports_follow_their_machines_and_frames_their_ports() -> Result<()> {
     Ok(())
 }
 
+/// Waits until the agent of a host has logged a line with all of these words.
+async fn logged(fleet: &Fleet, host: &str, words: &[&str]) -> Result<()> {
+    let has = |log: &String| {
+        log.lines()
+            .any(|line| words.iter().all(|word| line.contains(word)))
+    };
+    let what = format!("{words:?} in the log of {host}");
+    fleet
+        .until(&what, async |_| Ok(fleet.agent_log(host)), has)
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_vnic_with_a_ports_name_is_refused_told_who_holds_it_and_passes_no_frame()
+-> Result<()> {
+    let name = "another_vnic_with_a_ports_name_is_refused_told_who_holds_it_and_passes_no_frame";
+    if skipped(name) {
+        return Ok(());
+    }
+    let fleet = Fleet::start(Settings {
+        hosts: 1,
+        ..Settings::default()
+    })
+    .await?;
+    let wire = Wire::new();
+    let left = AgentHost::start(&fleet, "left", Some((&wire, 0)))?;
+    let right = AgentHost::start(&fleet, "right", Some((&wire, 1)))?;
+    let port = |name: &str| json!({"kind": "Port", "name": name, "switch": "prod", "group": "web"});
+    let documents = json!([
+        {"kind": "Switch", "name": "prod", "hosts": ["left", "right"], "uplinks": ["uplink1"]},
+        {"kind": "PortGroup", "name": "web", "switch": "prod",
+         "policy": {"vlan": {"access": 10}}},
+        port("a"), port("b"),
+    ]);
+    fleet.operator().apply(&documents).await?;
+    fleet.in_sync().await?;
+    let mut a = Vm::start(Mac::numbered(1));
+    let mut b = Vm::start(Mac::numbered(2));
+    left.plug_as(&a, "a", "vm-1/eth0");
+    right.plug(&b, "b");
+    assert!(reaches(&mut a, &mut b) && reaches(&mut b, &mut a));
+    let silent = |stranger: &mut Vm, b: &mut Vm| {
+        b.drain();
+        stranger.send(&Frame::number(stranger.mac(), Mac::ALL, 7));
+        assert_eq!(b.next(Duration::from_millis(500)), None);
+    };
+
+    // Elsewhere, while the machine runs and when it is off.
+    let mut c = Vm::start(Mac::numbered(3));
+    right.plug_as(&c, "a", "vm-2/eth0");
+    let who = "vNIC vm-1/eth0 is connected to the port on host left";
+    logged(&fleet, "right", &["host=right", "port=a", who]).await?;
+    silent(&mut c, &mut b);
+    // Beside it, on its own host.
+    let mut d = Vm::start(Mac::numbered(4));
+    left.plug_as(&d, "a", "vm-3/eth0");
+    let who = "vNIC vm-1/eth0 is connected to port a";
+    let interface = format!("interface={:?}", d.interface());
+    logged(&fleet, "left", &["host=left", &interface, who]).await?;
+    silent(&mut d, &mut b);
+    assert!(reaches(&mut a, &mut b) && reaches(&mut b, &mut a));
+    left.unplug(&a);
+    host_of(&fleet, "a", None).await?;
+    logged(&fleet, "left", &["host=left", "port=a", "vNIC vm-1/eth0"]).await?;
+    silent(&mut c, &mut b);
+    silent(&mut d, &mut b);
+    host_of(&fleet, "a", None).await?;
+
+    // One that can't be read is nobody's.
+    let mut e = Vm::start(Mac::numbered(5));
+    left.plug_as(&e, "b", "vm 4");
+    let interface = format!("interface={:?}", e.interface());
+    let allowed = "1 to 128 printable ASCII characters without spaces";
+    logged(&fleet, "left", &["host=left", &interface, "vm 4", allowed]).await?;
+    silent(&mut e, &mut b);
+    host_of(&fleet, "b", Some("right")).await?;
+    Ok(())
+}
+
 /// Events of a kind that came since this was last asked.
 fn events(subscriber: &mut Subscriber, kind: &str) -> Vec<Value> {
     let mut events = Vec::new();

@@ -199,11 +199,16 @@ async fn an_interface_is_a_port_by_its_name() {
     let told = loop {
         match host.datapath.next_notice().await {
             Notice::Plugged { port, .. } if port == id("b") => {}
-            Notice::Plugged { switch, port, mac } => break (switch, port, mac),
+            Notice::Plugged {
+                switch,
+                port,
+                vnic,
+                mac,
+            } => break (switch, port, vnic, mac),
             _ => {}
         }
     };
-    assert_eq!(told, (switch(), id("vm-100-0"), None));
+    assert_eq!(told, (switch(), id("vm-100-0"), None, None));
     host.port("vm-100-0", access(10), Some(a.mac()))
         .await
         .unwrap();

@@ -111,7 +111,12 @@ impl AgentHost {
 
     /// Plugs a machine in as a port, as libvirt does.
     pub fn plug(&self, vm: &Vm, port: &str) {
-        plug(&self.ovs, &self.bridge, vm, port);
+        plug(&self.ovs, &self.bridge, vm, port, None);
+    }
+
+    /// The same, and says which vNIC it is.
+    pub fn plug_as(&self, vm: &Vm, port: &str, vnic: &str) {
+        plug(&self.ovs, &self.bridge, vm, port, Some(vnic));
     }
 
     /// Pulls its plug.

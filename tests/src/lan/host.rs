@@ -203,7 +203,7 @@ impl Host {
 
     /// Plugs a machine in as a port, as libvirt does.
     pub fn plug(&self, vm: &Vm, port: &str) {
-        plug(&self.ovs, &self.bridge(), vm, port);
+        plug(&self.ovs, &self.bridge(), vm, port, None);
     }
 
     /// Pulls its plug.
@@ -252,14 +252,17 @@ impl Host {
     }
 }
 
-/// Plugs a machine into a bridge as a port, as libvirt does.
-pub fn plug(ovs: &Process, bridge: &str, vm: &Vm, port: &str) {
+/// Plugs a machine into a bridge as a port, as libvirt does; `vnic` is which
+/// one it is, if that is to be said.
+pub fn plug(ovs: &Process, bridge: &str, vm: &Vm, port: &str, vnic: Option<&str>) {
     let interface = vm.interface();
     vm.wire_to(ovs.namespace());
     let id = format!("external_ids:iface-id={port}");
+    let vnic = vnic.map(|vnic| format!("external_ids:dvs-vnic={vnic:?}"));
     let set = ["--", "set", "Interface", interface, &id];
+    let set: Vec<&str> = set.into_iter().chain(vnic.as_deref()).collect();
     let add = ["--no-wait", "add-port", bridge, interface];
-    ovs.vsctl(&[add.as_slice(), &set].concat())
+    ovs.vsctl(&[add.as_slice(), set.as_slice()].concat())
         .expect("a port of its own");
 }
 

@@ -161,6 +161,7 @@ impl Emulated {
         self.notices.tell(Notice::Plugged {
             switch: switch.clone(),
             port: port.clone(),
+            vnic: None,
             mac: None,
         });
     }

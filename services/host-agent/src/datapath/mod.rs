@@ -235,8 +235,17 @@ pub enum Notice {
         switch: SwitchName,
         /// The port that it says.
         port: PortId,
+        /// Which vNIC it is, if whoever plugged it says so.
+        vnic: Option<VnicId>,
         /// Its address, if whoever plugged it says so.
         mac: Option<MacAddr>,
+    },
+    /// Such an interface is there and can't be a port's.
+    NotPlugged {
+        /// Its name.
+        interface: String,
+        /// Why, and what is allowed.
+        why: String,
     },
     /// Such an interface is there no more. Its counters were read as far as
     /// that was still possible.
@@ -291,6 +300,9 @@ impl Notice {
                 }
                 | Self::Unplugged { switch: s, port: p },
             ) => (switch, port) == (s, p),
+            (Self::NotPlugged { interface, .. }, Self::NotPlugged { interface: i, .. }) => {
+                interface == i
+            }
             (Self::Drift(drift), Self::Drift(other)) => {
                 (&drift.row, drift.column) == (&other.row, other.column)
             }
@@ -300,6 +312,7 @@ impl Notice {
                 | Self::Busy { .. }
                 | Self::Plugged { .. }
                 | Self::Unplugged { .. }
+                | Self::NotPlugged { .. }
                 | Self::Drift(_)
                 | Self::Disturbed,
                 _,

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_ledger::Decision;
-use dvs_schemas::v1::{self, CountersOf, Heartbeat, Hello, Link, Observed, V1};
+use dvs_schemas::v1::{self, CountersOf, Heartbeat, Hello, Link, Observed, PortState, V1};
 use dvs_schemas::{Epoch, HostName, PortId, Revision, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ use crate::ledger::Kept;
 pub(crate) use admission::WAITERS_MAX;
 use cycle::Cycle;
 use greeting::Greeting;
-use plugging::{Ask, Plugging};
+use plugging::{Ask, Plugged, Plugging};
 use switch::{Hearing, Switch};
 use telling::Telling;
 
@@ -156,7 +156,7 @@ impl HostCore {
             HostEvent::Greeted(answer) => {
                 if answer.is_ok() {
                     let switches = &self.switches;
-                    let held = |port: &PortId| epoch_of(switches, port).is_some();
+                    let held = |port: &PortId| held_port(switches, port).is_some();
                     self.plugging.greeted(now, held);
                 }
                 self.greeting.answered(now, answer.ok(), &mut self.chance);
@@ -230,7 +230,7 @@ impl HostCore {
             self.effect(HostEffect::Tell(event), out);
         }
         let switches = &self.switches;
-        for ask in self.plugging.wake(now, |port| epoch_of(switches, port)) {
+        for ask in self.plugging.wake(now, |port| held_port(switches, port)) {
             let effect = match ask {
                 Ask::Claim(claim) => HostEffect::Claim(claim),
                 Ask::Release(release) => HostEffect::Release(release),
@@ -298,9 +298,21 @@ impl HostCore {
                 }
             }
             Notice::Busy { switch, port } => self.telling.busy(now, switch, port),
-            Notice::Plugged { switch, port, mac } => {
-                let held = self.held_epoch(&switch, &port).is_some();
-                self.plugging.plugged(now, port, mac, held);
+            Notice::Plugged {
+                switch,
+                port,
+                vnic,
+                mac,
+            } => {
+                let plugged = Plugged { vnic, mac };
+                let held = self.switches.get(&switch);
+                let held = held.and_then(|switch| switch.held.ports.get(&port));
+                let wired = held.is_some_and(|held| plugged.is_of(&held.value));
+                self.plugging.plugged(now, port, plugged, wired);
+            }
+            Notice::NotPlugged { interface, why } => {
+                let host = &self.host;
+                tracing::warn!(%host, interface, why, "an interface that is no port's");
             }
             Notice::Unplugged { switch, port } => self.unplugged(now, switch, port, out),
             Notice::Drift(drift) => self.drifted(now, drift, out),
@@ -471,9 +483,12 @@ fn is_there(
     held.chain(plugged).any(|of| of == epoch)
 }
 
-/// The epoch in which the host holds a port.
-fn epoch_of(switches: &BTreeMap<SwitchName, Switch>, port: &PortId) -> Option<Epoch> {
+/// A port, if the host holds it.
+fn held_port<'a>(
+    switches: &'a BTreeMap<SwitchName, Switch>,
+    port: &PortId,
+) -> Option<&'a PortState> {
     let held = switches.values();
     let mut held = held.filter_map(|switch| switch.held.ports.get(port));
-    held.next().map(|held| held.value.epoch)
+    held.next().map(|held| &held.value)
 }

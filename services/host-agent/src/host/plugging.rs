@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dvs_ledger::Writes;
-use dvs_schemas::v1::{ClaimOutcome, ClaimReply, ClaimRequest, ReleaseReply, ReleaseRequest, V1};
-use dvs_schemas::{Epoch, HostName, MacAddr, PortId, Timestamp};
+use dvs_schemas::v1::{
+    ClaimOutcome, ClaimReply, ClaimRequest, PortState, ReleaseReply, ReleaseRequest, V1,
+};
+use dvs_schemas::{Epoch, HostName, MacAddr, PortId, Timestamp, VnicId};
 
 use crate::backoff::Backoff;
 use crate::ledger;
@@ -34,11 +36,26 @@ const RECALLING: Duration = Duration::from_secs(2);
 /// is away must not keep a machine from being plugged in elsewhere.
 const SETTLING: Duration = Duration::from_secs(2);
 
+/// What is plugged in, as far as whoever plugged it says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plugged {
+    pub(super) vnic: Option<VnicId>,
+    pub(super) mac: Option<MacAddr>,
+}
+
+impl Plugged {
+    /// True if a port that the host holds is this vNIC's, as far as anybody
+    /// knows.
+    pub(super) fn is_of(&self, held: &PortState) -> bool {
+        self.vnic.is_none() || self.vnic == held.vnic
+    }
+}
+
 /// What the host wants of a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Wish {
-    /// It is plugged in here, with this address.
-    Have(Option<MacAddr>),
+    /// This is plugged in here.
+    Have(Plugged),
     /// It was plugged in here, in this epoch; none if it was never the host's.
     GiveBack(Option<Epoch>),
 }
@@ -59,7 +76,7 @@ enum Stage {
     Answered,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Plug {
     wish: Wish,
     stage: Stage,
@@ -91,7 +108,10 @@ impl Plugging {
     pub(super) fn new(host: HostName, plugged: Vec<PortId>) -> Self {
         let recalled = |port| {
             let plug = Plug {
-                wish: Wish::Have(None),
+                wish: Wish::Have(Plugged {
+                    vnic: None,
+                    mac: None,
+                }),
                 stage: Stage::Recalled(None),
                 attempt: 0,
                 waits: false,
@@ -137,21 +157,16 @@ impl Plugging {
         }
     }
 
-    /// An interface of the port is there; `held`: so is the port.
-    pub(super) fn plugged(
-        &mut self,
-        now: Timestamp,
-        port: PortId,
-        mac: Option<MacAddr>,
-        held: bool,
-    ) {
-        let stage = if held {
+    /// An interface of the port is there; `wired`: the host holds the port, and
+    /// for this vNIC.
+    pub(super) fn plugged(&mut self, now: Timestamp, port: PortId, plugged: Plugged, wired: bool) {
+        let stage = if wired {
             Stage::Answered
         } else {
             Stage::Due(now)
         };
         let plug = Plug {
-            wish: Wish::Have(mac),
+            wish: Wish::Have(plugged),
             stage,
             attempt: 0,
             waits: false,
@@ -227,10 +242,10 @@ impl Plugging {
     }
 
     /// What is to be asked by now.
-    pub(super) fn wake(
+    pub(super) fn wake<'a>(
         &mut self,
         now: Timestamp,
-        epoch: impl Fn(&PortId) -> Option<Epoch>,
+        held: impl Fn(&PortId) -> Option<&'a PortState>,
     ) -> Vec<Ask> {
         let mut asks = Vec::new();
         for (port, plug) in &mut self.plugs {
@@ -242,8 +257,10 @@ impl Plugging {
                 | Stage::Asked
                 | Stage::Answered => continue,
             }
-            let held = epoch(port);
-            if let (Wish::Have(_), Some(_)) = (plug.wish, held) {
+            let held = held(port);
+            if let (Wish::Have(plugged), Some(held)) = (&plug.wish, held)
+                && plugged.is_of(held)
+            {
                 // It came without a further word, as to who waits.
                 plug.waits = false;
                 plug.stage = Stage::Answered;
@@ -253,13 +270,13 @@ impl Plugging {
             plug.stage = Stage::Asked;
             plug.attempt = plug.attempt.saturating_add(1);
             let (host, port) = (self.host.clone(), port.clone());
-            asks.push(match plug.wish {
-                Wish::Have(mac) => Ask::Claim(ClaimRequest {
+            asks.push(match plug.wish.clone() {
+                Wish::Have(Plugged { vnic, mac }) => Ask::Claim(ClaimRequest {
                     v: V1,
-                    epoch: held,
+                    epoch: held.map(|held| held.epoch),
                     host,
                     port,
-                    vnic: None,
+                    vnic,
                     mac,
                 }),
                 Wish::GiveBack(epoch) => Ask::Release(ReleaseRequest {

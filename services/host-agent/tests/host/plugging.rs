@@ -8,7 +8,7 @@ use dvs_schemas::v1::{
     ClaimOutcome, ClaimReply, ClaimRequest, Counters, CountersOf, EventAck, HelloReply, Link,
     ReleaseOutcome, ReleaseReply, ReleaseRequest, V1,
 };
-use dvs_schemas::{Epoch, MacAddr, Policy, PortId, Revision};
+use dvs_schemas::{Epoch, MacAddr, Policy, PortId, Revision, VnicId};
 use host_agent::datapath::Notice;
 use host_agent::host::{HostEvent, RuntimeEvent};
 
@@ -19,9 +19,14 @@ use crate::versions::{one, site};
 const SOON: Duration = Duration::from_secs(1);
 
 fn plug(rig: &mut Rig, port: &str, mac: Option<MacAddr>) {
+    plug_as(rig, port, None, mac);
+}
+
+fn plug_as(rig: &mut Rig, port: &str, vnic: Option<VnicId>, mac: Option<MacAddr>) {
     rig.event(HostEvent::Noticed(Notice::Plugged {
         switch: id("prod"),
         port: id(port),
+        vnic,
         mac,
     }));
     rig.wake();
@@ -93,6 +98,39 @@ fn what_is_plugged_in_and_not_held_is_claimed_once() {
     plug(&mut rig, "p7", Some(mac));
     assert_eq!(rig.claims, [claim("p7", Some(mac))]);
     answer(&mut rig, "p7", granted());
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.claims.len(), 1);
+}
+
+#[test]
+fn a_claim_says_which_vnic_is_plugged_in_and_again_when_it_is_another() {
+    let mut rig = connected();
+    let (one, two): (VnicId, VnicId) = (id("vm-1/eth0"), id("vm-2/eth0"));
+    let claim_as = |vnic: &VnicId| ClaimRequest {
+        vnic: Some(vnic.clone()),
+        ..claim("p7", None)
+    };
+    plug_as(&mut rig, "p7", Some(one.clone()), None);
+    assert_eq!(rig.claims, [claim_as(&one)]);
+    plug_as(&mut rig, "p7", Some(two.clone()), None);
+    assert_eq!(rig.claims, [claim_as(&one), claim_as(&two)]);
+}
+
+#[test]
+fn what_is_held_is_claimed_only_for_a_vnic_that_it_is_not_connected_to() {
+    let mut rig = connected();
+    let held = rig.held("prod").unwrap().ports[&id::<PortId>("p1")].clone();
+    plug_as(&mut rig, "p1", held.value.vnic, None);
+    assert_eq!(rig.claims, []);
+    let vnic = Some(id("vm-9/eth0"));
+    plug_as(&mut rig, "p1", vnic.clone(), None);
+    let claim = ClaimRequest {
+        vnic,
+        epoch: Some(held.value.epoch),
+        ..claim("p1", None)
+    };
+    assert_eq!(rig.claims, [claim]);
+    answer(&mut rig, "p1", granted());
     rig.pass(Duration::from_secs(600));
     assert_eq!(rig.claims.len(), 1);
 }

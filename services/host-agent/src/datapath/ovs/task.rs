@@ -130,6 +130,8 @@ pub(super) struct Task {
     database: Option<dvs_ovsdb::Session>,
     bridges: Bridges,
     plugs: Plugs,
+    /// Interfaces that can't be the ports' that they name, and why.
+    strangers: BTreeMap<String, String>,
     /// The port of each plugged interface.
     owners: BTreeMap<Uuid, (SwitchName, PortId)>,
     /// Ports whose counters moved since they were read.
@@ -176,6 +178,7 @@ impl Task {
             ended: Vec::new(),
             database: None,
             plugs: Plugs::new(),
+            strangers: BTreeMap::new(),
             owners: BTreeMap::new(),
             moved: BTreeSet::new(),
             unsettled: false,

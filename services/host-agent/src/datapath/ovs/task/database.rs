@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The database's side: what is written there, and what others write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_ovsdb::{Cache, RowChange, Session, SessionError};
 use dvs_schemas::v1::Link;
@@ -58,9 +58,10 @@ impl Task {
         let view = View::new(cache);
         self.intent = intent(&view);
         self.loaded = true;
-        let plugs = wiring::plugs(&self.intent, &self.config, &view, &self.plugs);
-        self.tell_of_plugs(&plugs);
-        self.plugs = plugs;
+        let found = wiring::find(&self.intent, &self.config, &view, &self.plugs);
+        self.tell_of_plugs(&found);
+        self.plugs = found.plugs;
+        self.strangers = found.strangers;
         for (switch, wish) in &self.intent {
             let plugs = self.plugs.get(switch).into_iter().flatten();
             for (port, plug) in plugs.filter(|(port, _)| wish.ports.contains_key(*port)) {
@@ -100,7 +101,8 @@ impl Task {
             return BTreeSet::new();
         };
         let view = View::new(database.cache());
-        let plugs = wiring::plugs(&self.intent, &self.config, &view, &self.plugs);
+        let found = wiring::find(&self.intent, &self.config, &view, &self.plugs);
+        let plugs = &found.plugs;
         let mut moved = BTreeSet::new();
         for (switch, wish) in &self.intent {
             let before = self.plugs.get(switch);
@@ -134,34 +136,50 @@ impl Task {
                 }
             }
         }
-        self.tell_of_plugs(&plugs);
-        self.plugs = plugs;
+        self.tell_of_plugs(&found);
+        self.plugs = found.plugs;
+        self.strangers = found.strangers;
         self.owned();
         moved
     }
 
     /// Tells which interfaces came and went, whether anybody wants them or not.
-    fn tell_of_plugs(&self, plugs: &wiring::Plugs) {
-        let all = |plugs: &wiring::Plugs| -> BTreeSet<Key> {
+    /// One that says now that it is another vNIC came anew.
+    fn tell_of_plugs(&self, found: &wiring::Found) {
+        fn all(plugs: &wiring::Plugs) -> BTreeMap<(&SwitchName, &PortId), &wiring::Plug> {
             let plugs = plugs.iter().flat_map(|(switch, plugs)| {
-                plugs.keys().map(|port| (switch.clone(), port.clone()))
+                let plugs = plugs.iter();
+                plugs.map(move |(port, plug)| ((switch, port), plug))
             });
             plugs.collect()
-        };
+        }
+        let wiring::Found { plugs, strangers } = found;
         let (before, after) = (all(&self.plugs), all(plugs));
-        for (switch, port) in after.difference(&before) {
-            let plug = plugs.get(switch).and_then(|plugs| plugs.get(port));
+        for ((switch, port), plug) in &after {
+            let known = before.get(&(*switch, *port));
+            if known.is_some_and(|known| known.vnic == plug.vnic) {
+                continue;
+            }
             self.notices.tell(Notice::Plugged {
-                switch: switch.clone(),
-                port: port.clone(),
-                mac: plug.and_then(|plug| plug.mac),
+                switch: (*switch).clone(),
+                port: (*port).clone(),
+                vnic: plug.vnic.clone(),
+                mac: plug.mac,
             });
         }
-        for (switch, port) in before.difference(&after) {
+        for (switch, port) in before.keys().filter(|key| !after.contains_key(*key)) {
             self.notices.tell(Notice::Unplugged {
-                switch: switch.clone(),
-                port: port.clone(),
+                switch: (*switch).clone(),
+                port: (*port).clone(),
             });
+        }
+        for (interface, why) in strangers {
+            if self.strangers.get(interface) != Some(why) {
+                self.notices.tell(Notice::NotPlugged {
+                    interface: interface.clone(),
+                    why: why.clone(),
+                });
+            }
         }
     }
 
