@@ -52,6 +52,8 @@ pub const RUNTIME_LIST: &str = "dvs.v1.runtime.list";
 pub const RUNTIME_HISTORY: &str = "dvs.v1.runtime.history";
 /// Sums over ports: [`crate::v1::RuntimeRollupRequest`].
 pub const RUNTIME_ROLLUP: &str = "dvs.v1.runtime.rollup";
+/// Hosts will never come back: [`crate::v1::RuntimeForgetRequest`].
+pub const RUNTIME_FORGET: &str = "dvs.v1.runtime.forget";
 /// Runtime state read from the host now: [`crate::v1::LiveRequest`].
 pub const RUNTIME_LIVE: &str = "dvs.v1.runtime.live";
 

@@ -355,6 +355,7 @@ async fn a_dead_hosts_port_is_taken_over_and_the_host_forgotten() -> Result<()> 
     dies.plug("h1", "vm-2")?;
     let first = on(&fleet, "vm-1", Some("h1")).await?;
     on(&fleet, "vm-2", Some("h1")).await?;
+    record(&fleet, "vm-2", |record| !record["state"].is_null()).await?;
     // While it lives it keeps what it holds.
     lives.plug("h2", "vm-1")?;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -395,6 +396,17 @@ async fn a_dead_hosts_port_is_taken_over_and_the_host_forgotten() -> Result<()> 
         .await?;
     assert_eq!(fleet.operator().out_of_sync().await?, Vec::<Value>::new());
     assert_eq!(fleet.operator().hosts().await?.len(), 1);
+    // The collector knows, too.
+    let last = record(&fleet, "vm-2", |record| record["state"].is_null()).await?;
+    assert_eq!(last["host"], "h1");
+    let sums = ask(&fleet, subjects::RUNTIME_ROLLUP, json!({"by": "host"})).await?;
+    let keys: Vec<&Value> = sums["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["key"])
+        .collect();
+    assert_eq!(keys, [&json!({"host": "h2"})]);
 
     // It comes back all the same, with what it had: that goes.
     let back = Machines::start(&fleet, &["h1"]).await?;

@@ -40,9 +40,10 @@ pub use retry::{
 };
 pub use runtime::{
     Changed, EventAck, EventNotice, Fetch, Fetched, Link, Live, LiveReply, LiveRequest, PastEvent,
-    PortGone, PortRuntime, Rollup, RollupBy, RollupKey, RuntimeGetRequest, RuntimeHistoryReply,
-    RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply,
-    RuntimeRollupRequest, Settled, Telling, ToldBy,
+    PortGone, PortRuntime, Rollup, RollupBy, RollupKey, RuntimeForgetReply, RuntimeForgetRequest,
+    RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply,
+    RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling,
+    ToldBy,
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

@@ -86,8 +86,8 @@ pub struct Settlement {
 pub struct Forgotten {
     /// The host.
     pub host: HostName,
-    /// The commit that forgot it. What is of this commit or a later one is
-    /// kept: it is of a host that came back all the same.
+    /// The commit that forgot it. What a queue has of this commit or a later
+    /// one is kept: it is of a host that came back all the same.
     pub revision: Revision,
 }
 

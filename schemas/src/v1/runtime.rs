@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Counters, CountersOf, V1};
+use super::{Counters, CountersOf, Forgotten, V1};
 use crate::ids::{Epoch, HostName, MirrorName, PortGroupName, PortId, Revision, SwitchName};
 use crate::time::Timestamp;
 use crate::vlan::Vlan;
@@ -261,6 +261,8 @@ pub enum ToldBy {
     Event,
     /// By a snapshot, as an event got lost or the agent was new.
     Snapshot,
+    /// By nobody: the host was forgotten, and will never tell it.
+    Forgotten,
 }
 
 /// What a host tells of a port.
@@ -352,6 +354,27 @@ pub struct RuntimeRollupReply {
     /// Ask again with `after` set to this; none on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<RollupKey>,
+}
+
+/// What the publisher tells the collector of hosts that will never come back:
+/// their virtual ports are gone. Again and again the same word has one effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuntimeForgetRequest {
+    /// Version of the message.
+    pub v: V1,
+    /// The hosts. Placements are numbered by the commits that made them, so
+    /// what is told of a later one than the commit here is of a host that came
+    /// back all the same, and is kept.
+    pub hosts: Vec<Forgotten>,
+}
+
+/// Reply to [`RuntimeForgetRequest`]: it is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuntimeForgetReply {
+    /// Version of the message.
+    pub v: V1,
+    /// Virtual ports that are gone by this word.
+    pub ports: u64,
 }
 
 /// Runtime state is wanted from a host now, past the store. One of the two

@@ -214,6 +214,13 @@ fn services() -> Vec<Subject> {
             "Ports summed up by switch, group or host.",
         ),
         asked(
+            subjects::RUNTIME_FORGET,
+            COLLECTOR,
+            "RuntimeForgetRequest",
+            &["RuntimeForgetReply"],
+            "Hosts will never come back: their virtual ports are gone.",
+        ),
+        asked(
             subjects::RUNTIME_LIVE,
             COLLECTOR,
             "LiveRequest",

@@ -60,6 +60,8 @@ macro_rules! for_each_message {
             told RuntimeHistoryReply runtime_history_reply;
             asked RuntimeRollupRequest runtime_rollup_request;
             told RuntimeRollupReply runtime_rollup_reply;
+            asked RuntimeForgetRequest runtime_forget_request;
+            told RuntimeForgetReply runtime_forget_reply;
             asked LiveRequest live_request;
             told ProblemBody problem_body;
         }

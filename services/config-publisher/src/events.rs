@@ -10,7 +10,7 @@ use dvs_schemas::v1::{
     DeleteRequest, DisconnectReply, DisconnectRequest, DryRunReply, ForgetReply, ForgetRequest,
     GetReply, GetRequest, Heartbeat, Hello, HelloReply, HostListReply, HostListRequest,
     MoveRequest, Plan, PutReply, ReleaseReply, ReleaseRequest, Remove, RemoveReport, RenderReply,
-    RenderRequest, ResyncReply, ResyncRequest, RetryPut,
+    RenderRequest, ResyncReply, ResyncRequest, RetryPut, RuntimeForgetReply, RuntimeForgetRequest,
 };
 use dvs_schemas::{HostName, Problem};
 pub use dvs_transport::endpoint::ReplyToken;
@@ -74,6 +74,13 @@ pub enum Event {
         number: u64,
         /// Retry's answer, or why there is none.
         result: Result<PutReply, String>,
+    },
+    /// The collector was told, or not.
+    CollectorTold {
+        /// Number of the request.
+        number: u64,
+        /// Its answer, or why there is none.
+        result: Result<RuntimeForgetReply, String>,
     },
     /// The bus is there, or there again.
     Connected {
@@ -201,5 +208,13 @@ pub enum Effect {
         number: u64,
         /// The entries.
         put: RetryPut,
+    },
+    /// Tell the collector of forgotten hosts; its answer comes back as
+    /// [`Event::CollectorTold`].
+    TellCollector {
+        /// Number of the request.
+        number: u64,
+        /// The hosts.
+        request: RuntimeForgetRequest,
     },
 }

@@ -5,7 +5,6 @@
 //! a change costs the number of its record and no more.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use dvs_schemas::v1::{Attempt, Forgotten, RepushKey, RetryPut, RipKey, Settlement, V1};
 use dvs_schemas::{HostName, Revision, StoreId, Timestamp};
@@ -13,16 +12,10 @@ use fastrand::Rng;
 
 use crate::pushes::Push;
 use crate::record::PushId;
-
-/// The first pause before a repetition, in ms; doubled each time.
-const PAUSE: u64 = 200;
-
-/// The longest pause, in ms: retry's absence delays the report of hosts that
-/// are out of sync by no more than this once it is back.
-const LONGEST_PAUSE: u64 = 10_000;
+use crate::tries::Tries;
 
 /// What the fields of one entry take beside their texts, in bytes.
-const ENTRY: usize = 80;
+pub(crate) const ENTRY: usize = 80;
 
 /// Why something has to be tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,14 +43,7 @@ struct Sending {
     /// that they have applied.
     settled: BTreeMap<RepushKey, Revision>,
     records: Vec<PushId>,
-    tries: u32,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    UnderWay(u64),
-    NotBefore(Timestamp),
+    tries: Tries,
 }
 
 /// Hands over to retry.
@@ -139,24 +125,22 @@ impl Courier {
             self.sending = Some(load.sent(self.store, max_payload, now));
         }
         let sending = self.sending.as_mut()?;
-        let put = match sending.state {
-            State::NotBefore(time) if time <= now => sending.puts.front()?.clone(),
-            State::NotBefore(_) | State::UnderWay(_) => return None,
-        };
         let number = self.next_number;
+        if !sending.tries.begin(number, now) {
+            return None;
+        }
         self.next_number += 1;
-        sending.state = State::UnderWay(number);
-        Some((number, put))
+        Some((number, sending.puts.front()?.clone()))
     }
 
     /// Takes retry's acknowledgement; returns the records that are done.
     pub fn acknowledged(&mut self, number: u64, now: Timestamp) -> Vec<PushId> {
-        let Some(sending) = self.sending.as_mut().filter(|s| s.is_under_way(number)) else {
+        let under_way = self.sending.as_mut();
+        let Some(sending) = under_way.filter(|sending| sending.tries.is_under_way(number)) else {
             return Vec::new();
         };
         sending.puts.pop_front();
-        sending.tries = 0;
-        sending.state = State::NotBefore(now);
+        sending.tries = Tries::not_before(now);
         if !sending.puts.is_empty() {
             return Vec::new();
         }
@@ -180,37 +164,30 @@ impl Courier {
 
     /// Notes that retry did not acknowledge.
     pub fn failed(&mut self, number: u64, now: Timestamp, rng: &mut Rng) {
-        if let Some(sending) = self.sending.as_mut().filter(|s| s.is_under_way(number)) {
-            let longest = PAUSE.saturating_mul(1 << sending.tries.min(16));
-            let pause = rng.u64(1..=longest.min(LONGEST_PAUSE));
-            sending.tries += 1;
-            sending.state = State::NotBefore(now.after(Duration::from_millis(pause)));
+        if let Some(sending) = &mut self.sending {
+            sending.tries.failed(number, now, rng);
         }
     }
 
     /// The bus is back, and retry may be: no need to wait any longer.
     pub fn hurry(&mut self, now: Timestamp) {
-        if let Some(sending) = &mut self.sending
-            && let State::NotBefore(_) = sending.state
-        {
-            sending.tries = 0;
-            sending.state = State::NotBefore(now);
+        if let Some(sending) = &mut self.sending {
+            sending.tries.hurry(now);
         }
     }
 
     /// When [`Self::next`] has something, if that is known.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
-        match self.sending.as_ref()?.state {
-            State::NotBefore(time) => Some(time),
-            State::UnderWay(_) => None,
-        }
+        self.sending.as_ref()?.tries.due()
     }
-}
 
-impl Sending {
-    fn is_under_way(&self, number: u64) -> bool {
-        self.state == State::UnderWay(number)
+    /// Whether a record waits for retry.
+    #[must_use]
+    pub fn holds(&self, record: PushId) -> bool {
+        let sending = self.sending.iter().flat_map(|sending| &sending.records);
+        let mut records = self.queued.records.iter().chain(sending);
+        records.any(|waits| *waits == record)
     }
 }
 
@@ -325,8 +302,7 @@ impl Load {
             puts: packing.puts,
             settled: clean,
             records,
-            tries: 0,
-            state: State::NotBefore(now),
+            tries: Tries::not_before(now),
         }
     }
 }

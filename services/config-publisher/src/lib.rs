@@ -4,7 +4,8 @@
 //!
 //! Reading order: [`config`] (what there is), [`admission`] (what may change),
 //! [`claims`] (who waits for a port), [`record`], [`outbox`] and [`pushes`] (what a change owes the hosts, when it
-//! goes and how), [`handover`] (what becomes of hosts that did not acknowledge), [`core`]
+//! goes and how), [`handover`] (what becomes of hosts that did not acknowledge), [`farewell`]
+//! (who is to know of forgotten hosts), [`core`]
 //! (all of it as one state). None of these does IO; [`api`] turns subjects into
 //! events, [`perform`] effects into messages.
 
@@ -16,6 +17,7 @@ pub mod config;
 pub mod core;
 pub mod dryrun;
 pub mod events;
+pub mod farewell;
 pub mod fleet;
 pub mod handover;
 pub mod ledger;
@@ -28,3 +30,4 @@ pub mod query;
 pub mod record;
 pub mod render;
 pub mod replies;
+mod tries;

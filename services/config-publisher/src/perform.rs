@@ -11,19 +11,20 @@ use dvs_schemas::codec::{self, Format};
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::{
     ClaimOutcome, ClaimReply, Clobber, PutReply, ReleaseOutcome, ReleaseReply, RepushKey, RetryPut,
-    RipKey,
+    RipKey, RuntimeForgetReply, RuntimeForgetRequest,
 };
 use dvs_schemas::{HostName, Problem};
 use dvs_transport::{Batch, Bus, CallResult, Transport};
 use futures_util::FutureExt;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::api::{Waiting, abandoned};
 use crate::events::{Answer, Call, Effect, Event, Outcome, PushId, Reply};
 use crate::metrics::Pushes;
 
-/// How long retry may take to make entries durable. That is one commit; what
+/// How long another service may take to make durable what it is told. That is one commit; what
 /// takes longer is a service that waits for its disk or the bus.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -64,6 +65,9 @@ impl Performer {
                     }
                     Effect::HandOver { number, put } => {
                         tokio::spawn(self.clone().hand_over(number, put));
+                    }
+                    Effect::TellCollector { number, request } => {
+                        tokio::spawn(self.clone().tell_collector(number, request));
                     }
                 }
             }
@@ -155,10 +159,37 @@ impl Performer {
     /// Gives entries to retry. Whatever happens comes back, or nothing would
     /// ever be handed over again.
     async fn hand_over(self, number: u64, put: RetryPut) {
-        let result = caught(put_to_retry(&self.bus, &put)).await;
+        let result = caught(ask(&self.bus, subjects::RETRY_PUT, "retry", &put)).await;
         log_hand_over(&put, &result);
         // As above.
         let _ = self.inbox.send(Event::HandedOver { number, result }).await;
+    }
+
+    /// Tells the collector of forgotten hosts. As above.
+    async fn tell_collector(self, number: u64, request: RuntimeForgetRequest) {
+        let asked = ask(
+            &self.bus,
+            subjects::RUNTIME_FORGET,
+            "the collector",
+            &request,
+        );
+        let result: Result<RuntimeForgetReply, String> = caught(asked).await;
+        let hosts = request.hosts.len();
+        match &result {
+            Ok(reply) => {
+                let ports = reply.ports;
+                tracing::info!(hosts, ports, "told the collector which hosts are forgotten");
+            }
+            Err(error) => {
+                tracing::warn!(
+                    hosts,
+                    error,
+                    "the collector doesn't know yet which hosts are forgotten"
+                );
+            }
+        }
+        let event = Event::CollectorTold { number, result };
+        let _ = self.inbox.send(event).await;
     }
 }
 
@@ -307,13 +338,20 @@ fn answer(kind: Option<&Kind>, payload: &[u8]) -> Answer {
     read.unwrap_or_else(|problem| Answer::Unreadable(problem.to_string()))
 }
 
-async fn put_to_retry(bus: &Bus, put: &RetryPut) -> Result<PutReply, String> {
-    let payload = codec::encode(Format::MessagePack, put).map_err(|error| error.to_string())?;
+/// Asks another service, named `who`.
+async fn ask<T: DeserializeOwned>(
+    bus: &Bus,
+    subject: &'static str,
+    who: &str,
+    question: &impl Serialize,
+) -> Result<T, String> {
+    let payload = codec::encode(Format::MessagePack, question);
+    let payload = payload.map_err(|error| error.to_string())?;
     let reply = bus
-        .request(subjects::RETRY_PUT, payload, HAND_OVER_TIMEOUT)
+        .request(subject, payload, HAND_OVER_TIMEOUT)
         .await
         .map_err(|error| error.to_string())?;
-    codec::decode_answer(&reply.payload).map_err(|problem| format!("retry: {problem}"))
+    codec::decode_answer(&reply.payload).map_err(|problem| format!("{who}: {problem}"))
 }
 
 #[cfg(test)]

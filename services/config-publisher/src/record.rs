@@ -33,7 +33,7 @@ pub struct Record {
     /// By switch.
     pub switches: BTreeMap<SwitchName, Owed>,
     /// Hosts that were forgotten, with the commit that did it. They are owed
-    /// nothing, and retry is to know.
+    /// nothing, and retry and the collector are to know.
     #[serde(default)]
     pub forgotten: BTreeMap<HostName, Revision>,
 }

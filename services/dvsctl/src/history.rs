@@ -58,6 +58,7 @@ fn row(event: &PastEvent, now: Timestamp) -> Vec<String> {
         match by {
             ToldBy::Event => "event",
             ToldBy::Snapshot => "snapshot",
+            ToldBy::Forgotten => "forgotten",
         }
         .to_owned(),
         if *news { "yes" } else { "no" }.to_owned(),

@@ -34,9 +34,11 @@ pub enum Endpoint {
     Rollup,
     /// The state on the host.
     Live,
+    /// Hosts that will never come back.
+    Forget,
 }
 
-const ENDPOINTS: [(Endpoint, &str, &str); 5] = [
+const ENDPOINTS: [(Endpoint, &str, &str); 6] = [
     (
         Endpoint::Get,
         subjects::RUNTIME_GET,
@@ -61,6 +63,11 @@ const ENDPOINTS: [(Endpoint, &str, &str); 5] = [
         Endpoint::Live,
         subjects::RUNTIME_LIVE,
         "Ports' states read from their host now",
+    ),
+    (
+        Endpoint::Forget,
+        subjects::RUNTIME_FORGET,
+        "Ends what hosts told that will never come back",
     ),
 ];
 
@@ -153,6 +160,10 @@ fn read_request(
             reply,
         },
         Endpoint::Live => Event::Live {
+            request: codec::decode(payload)?.1,
+            reply,
+        },
+        Endpoint::Forget => Event::Forget {
             request: codec::decode(payload)?.1,
             reply,
         },

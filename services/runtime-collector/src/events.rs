@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use dvs_schemas::v1::{
     Changed, EventAck, EventNotice, Fetch, Fetched, Heartbeat, Live, LiveReply, LiveRequest,
-    PutReply, RetryPut, RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest,
-    RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest,
-    Settled,
+    PutReply, RetryPut, RuntimeForgetReply, RuntimeForgetRequest, RuntimeGetRequest,
+    RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest,
+    RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled,
 };
 use dvs_schemas::{HostName, Problem};
 pub use dvs_transport::endpoint::ReplyToken;
@@ -80,6 +80,13 @@ pub enum Event {
     Live {
         /// The request.
         request: LiveRequest,
+        /// Where the reply goes.
+        reply: ReplyToken,
+    },
+    /// Hosts will never come back.
+    Forget {
+        /// The request.
+        request: RuntimeForgetRequest,
         /// Where the reply goes.
         reply: ReplyToken,
     },
@@ -166,4 +173,6 @@ pub enum ReplyBody {
     Rollup(RuntimeRollupReply),
     /// To a live request.
     Live(LiveReply),
+    /// To a word that hosts will never come back: it is durable.
+    Forgotten(RuntimeForgetReply),
 }

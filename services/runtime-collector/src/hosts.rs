@@ -170,6 +170,11 @@ impl Host {
         self.gap = Gap::Asked;
     }
 
+    /// Whether a snapshot is on its way: the host is there.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.gap == Gap::Asked
+    }
+
     /// No snapshot came; the next heartbeat may ask again.
     pub(crate) fn not_answered(&mut self) {
         self.gap = Gap::None;

@@ -219,6 +219,12 @@ impl Record {
         }
     }
 
+    /// Whether it was told that the virtual port is no more.
+    pub(crate) fn is_gone(&self) -> bool {
+        let standing = self.standing.as_ref().map(|told| &told.value);
+        standing == Some(&Standing::Gone)
+    }
+
     /// When the record ends, if nothing more is heard: `keep` after the virtual
     /// port has gone. Not while it is there, however long that is.
     pub(crate) fn end(&self, keep: Duration) -> Option<Timestamp> {

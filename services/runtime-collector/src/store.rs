@@ -12,7 +12,7 @@ use dvs_schemas::{Epoch, HostName, PortId, SwitchName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::PORTS;
-use crate::record::{Record, Standing, Told};
+use crate::record::{Record, Stamp, Standing, Told};
 
 /// The records of all ports.
 #[derive(Debug)]
@@ -163,6 +163,23 @@ impl Store {
                 Some((port.clone(), record.epoch()))
             })
             .collect()
+    }
+
+    /// The ports that a host told last of, with the newest placement of each and
+    /// its last word.
+    pub(crate) fn told_by(&self, host: &HostName) -> Vec<(PortId, Epoch, Stamp)> {
+        let ports = self.by_host.get(host).into_iter().flatten();
+        ports
+            .filter_map(|port| {
+                let record = self.records.get(port)?;
+                Some((port.clone(), record.epoch(), record.told_by()?.clone()))
+            })
+            .collect()
+    }
+
+    /// Whether it was told that the virtual port is no more.
+    pub(crate) fn is_gone(&self, port: &PortId) -> bool {
+        self.records.get(port).is_some_and(Record::is_gone)
     }
 
     /// Counters over all placements, had these been told; nothing is stored.

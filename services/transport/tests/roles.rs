@@ -185,6 +185,8 @@ async fn roles_are_held_to_their_subjects() {
         ("dvs.v1.event.h1.notice", "collector", &["agent"]),
         ("dvs.v1.reply.h1.pub7.0", "publisher", &["agent"]),
         ("dvs.v1.runtime.get", "collector", &["operator"]),
+        ("dvs.v1.runtime.live", "collector", &["operator"]),
+        ("dvs.v1.runtime.forget", "collector", &["publisher"]),
         ("dvs.v1.retry.put", "retry", &["collector", "publisher"]),
         ("dvs.v1.retry.cancel", "retry", &["operator"]),
     ];

@@ -5,13 +5,15 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::retry::forgotten;
 use super::{few, v1};
 use crate::arbitrary::{epoch, name, record, revision, timestamp, uuid, vlan};
 use crate::v1::{
     Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Fetched, Link, Live, LiveReply,
-    LiveRequest, PastEvent, PortGone, PortRuntime, Rollup, RollupBy, RollupKey, RuntimeGetRequest,
-    RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest,
-    RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling, ToldBy,
+    LiveRequest, PastEvent, PortGone, PortRuntime, Rollup, RollupBy, RollupKey, RuntimeForgetReply,
+    RuntimeForgetRequest, RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest,
+    RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest,
+    Settled, Telling, ToldBy,
 };
 
 record!(
@@ -170,7 +172,7 @@ record!(
         at: timestamp(),
         host: name(),
         epoch: epoch(),
-        by: select(vec![ToldBy::Event, ToldBy::Snapshot]),
+        by: select(vec![ToldBy::Event, ToldBy::Snapshot, ToldBy::Forgotten]),
         news: any::<bool>(),
         told: telling(),
     }
@@ -220,6 +222,20 @@ record!(
         v: v1(),
         rows: few(rollup()),
         next: option::of(rollup_key()),
+    }
+);
+record!(
+    /// Any word that hosts will never come back.
+    runtime_forget_request: RuntimeForgetRequest {
+        v: v1(),
+        hosts: few(forgotten()),
+    }
+);
+record!(
+    /// Any answer to it.
+    runtime_forget_reply: RuntimeForgetReply {
+        v: v1(),
+        ports: any::<u64>(),
     }
 );
 record!(

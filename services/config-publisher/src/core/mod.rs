@@ -21,6 +21,7 @@ use crate::admission;
 use crate::claims::Claims;
 use crate::config::Config;
 use crate::events::{Effect, Event, Reply, ReplyToken, Request};
+use crate::farewell::Farewell;
 use crate::fleet::Fleet;
 use crate::handover::Courier;
 use crate::load::{LoadError, Loaded, load};
@@ -83,6 +84,7 @@ pub struct Publisher {
     awaited: usize,
     next_push: PushId,
     courier: Courier,
+    farewell: Farewell,
     waits: Waits,
     rng: Rng,
     away: u64,
@@ -114,6 +116,7 @@ impl Publisher {
             pushes: BTreeMap::new(),
             next_push,
             courier: Courier::new(ledger.id()),
+            farewell: Farewell::new(),
             waits: Waits::default(),
             rng,
             away: 0,
@@ -235,6 +238,7 @@ impl Publisher {
         self.fleet.listen(now);
         self.launch(now, out);
         self.courier.hurry(now);
+        self.farewell.hurry(now);
         self.hand_over(now, out);
     }
 }
@@ -262,6 +266,9 @@ impl Core for Publisher {
             Event::Heartbeat(heartbeat) => self.heartbeat(now, &heartbeat, out),
             Event::Outcomes { push, outcomes } => self.outcomes(now, push, outcomes, out),
             Event::HandedOver { number, result } => self.handed_over(now, number, &result, out),
+            Event::CollectorTold { number, result } => {
+                self.collector_told(now, number, &result, out);
+            }
             Event::Connected { max_payload } => self.connected(now, max_payload, out),
             Event::Disconnected => self.fleet.stop_listening(now),
         }
@@ -269,7 +276,12 @@ impl Core for Publisher {
     }
 
     fn due(&self) -> Option<Timestamp> {
-        let bounds = [self.waits.due(), self.courier.due(), self.claims.due()];
+        let bounds = [
+            self.waits.due(),
+            self.courier.due(),
+            self.farewell.due(),
+            self.claims.due(),
+        ];
         bounds.into_iter().flatten().min()
     }
 

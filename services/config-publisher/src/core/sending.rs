@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use dvs_schemas::v1::{PushSummary, PutReply};
+use dvs_schemas::v1::{PushSummary, PutReply, RuntimeForgetReply};
 use dvs_schemas::{HostName, Timestamp};
 
 use super::{Out, Publisher, answer};
@@ -178,6 +178,7 @@ impl Publisher {
         {
             // Retry has been told to forget them, and would try for ever.
             state.leave_out(&gone);
+            self.farewell.take(&records, &state.forgotten);
             let done = self.courier.take(records, &state);
             self.forget_records(done, out);
         }
@@ -214,6 +215,9 @@ impl Publisher {
         if let Some((number, put)) = self.courier.next(now, self.settings.max_payload) {
             out.effect(Effect::HandOver { number, put });
         }
+        if let Some((number, request)) = self.farewell.next(now, self.settings.max_payload) {
+            out.effect(Effect::TellCollector { number, request });
+        }
     }
 
     pub(super) fn handed_over(
@@ -225,10 +229,29 @@ impl Publisher {
     ) {
         match result {
             Ok(_) => {
-                let done = self.courier.acknowledged(number, now);
+                let mut done = self.courier.acknowledged(number, now);
+                done.retain(|record| !self.farewell.holds(*record));
                 self.forget_records(done, out);
             }
             Err(_) => self.courier.failed(number, now, &mut self.rng),
+        }
+        self.hand_over(now, out);
+    }
+
+    pub(super) fn collector_told(
+        &mut self,
+        now: Timestamp,
+        number: u64,
+        result: &Result<RuntimeForgetReply, String>,
+        out: &mut Out,
+    ) {
+        match result {
+            Ok(_) => {
+                let mut done = self.farewell.acknowledged(number, now);
+                done.retain(|record| !self.courier.holds(*record));
+                self.forget_records(done, out);
+            }
+            Err(_) => self.farewell.failed(number, now, &mut self.rng),
         }
         self.hand_over(now, out);
     }

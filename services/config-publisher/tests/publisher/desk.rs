@@ -11,8 +11,9 @@ use config_publisher::events::{
 use config_publisher::ledger::SPEC;
 use dvs_ledger::{Core, InMemoryBackend, Ledger, turn};
 use dvs_schemas::v1::{
-    ApplyOutcome, ApplyReply, ApplyReport, ApplyRequest, DeleteRequest, Heartbeat, Hello,
-    HelloReply, Plan, PlanOutcome, PutReply, RemoveOutcome, RemoveReport, RetryPut, V1,
+    ApplyOutcome, ApplyReply, ApplyReport, ApplyRequest, DeleteRequest, Forgotten, Heartbeat,
+    Hello, HelloReply, Plan, PlanOutcome, PutReply, RemoveOutcome, RemoveReport, RetryPut,
+    RuntimeForgetReply, V1,
 };
 use dvs_schemas::{HostName, Problem, Revision, SwitchName, Timestamp};
 use serde_json::Value;
@@ -44,6 +45,10 @@ pub(crate) struct Desk {
     pub(crate) retry: bool,
     /// What retry was given and acknowledged.
     pub(crate) put: Vec<RetryPut>,
+    /// Whether the collector answers.
+    pub(crate) collector: bool,
+    /// Hosts that the collector was told of, and acknowledged.
+    pub(crate) farewells: Vec<Forgotten>,
     /// Every call that left.
     pub(crate) calls: Vec<Call>,
     settings: Settings,
@@ -75,6 +80,8 @@ impl Desk {
             manners: BTreeMap::new(),
             retry: true,
             put: Vec::new(),
+            collector: true,
+            farewells: Vec::new(),
             calls: Vec::new(),
             settings,
             tokens: 0,
@@ -126,7 +133,9 @@ impl Desk {
                     let twice = self.replies.insert(to, *result);
                     assert!(twice.is_none(), "{to:?} is answered twice");
                 }
-                Effect::Push { .. } | Effect::HandOver { .. } => self.undone.push_back(effect),
+                Effect::Push { .. } | Effect::HandOver { .. } | Effect::TellCollector { .. } => {
+                    self.undone.push_back(effect);
+                }
             }
         }
     }
@@ -163,6 +172,15 @@ impl Desk {
                     if !self.retry {
                         return; // the rest is for when time passes
                     }
+                }
+                Effect::TellCollector { number, request } => {
+                    let result = if self.collector {
+                        self.farewells.extend(request.hosts);
+                        Ok(RuntimeForgetReply { v: V1, ports: 0 })
+                    } else {
+                        Err("nobody listens".to_owned())
+                    };
+                    self.hear(Event::CollectorTold { number, result });
                 }
                 Effect::Reply { .. } => {}
             }
@@ -358,7 +376,7 @@ pub(crate) fn pushes(effects: &VecDeque<Effect>) -> Vec<(PushId, &[Call])> {
     pushes
         .filter_map(|effect| match effect {
             Effect::Push { push, calls, .. } => Some((*push, calls.as_slice())),
-            Effect::Reply { .. } | Effect::HandOver { .. } => None,
+            Effect::Reply { .. } | Effect::HandOver { .. } | Effect::TellCollector { .. } => None,
         })
         .collect()
 }

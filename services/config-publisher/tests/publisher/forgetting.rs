@@ -169,6 +169,54 @@ fn retry_is_told_even_if_the_publisher_is_killed_before() {
 }
 
 #[test]
+fn the_record_stays_until_retry_and_the_collector_both_know() {
+    for (retry, collector) in [(true, false), (false, true), (false, false)] {
+        let mut desk = desk();
+        (desk.retry, desk.collector) = (retry, collector);
+        forget(&mut desk, "h1").unwrap();
+        let heard = |desk: &Desk| (told(desk), desk.farewells.clone());
+        let word = |knows: bool| if knows { vec![word("h1", 2)] } else { vec![] };
+        // The one that is away is asked again, and the other one isn't.
+        desk.pass(Duration::from_secs(60));
+        let before = (word(retry), word(collector));
+        assert_eq!((heard(&desk), desk.records()), (before.clone(), 1));
+        (desk.retry, desk.collector) = (true, true);
+        desk.pass(Duration::from_secs(60));
+        let both = (word(true), word(true));
+        assert_eq!((heard(&desk), desk.records()), (both, 0));
+    }
+}
+
+#[test]
+fn both_are_told_again_after_a_crash_before_either_has_acknowledged() {
+    let mut desk = desk();
+    (desk.retry, desk.collector) = (false, false);
+    forget(&mut desk, "h1").unwrap();
+    desk.restart();
+    (desk.retry, desk.collector) = (true, true);
+    desk.work();
+    assert_eq!(told(&desk), [word("h1", 2)]);
+    assert_eq!((desk.farewells.clone(), desk.records()), (told(&desk), 0));
+}
+
+#[test]
+fn forgotten_again_before_the_collector_answers_it_hears_of_the_later_commit_too() {
+    let mut desk = desk();
+    desk.collector = false;
+    forget(&mut desk, "h1").unwrap();
+    desk.hello("h1");
+    silent(&mut desk, 600, &["h2", "h3"]);
+    forget(&mut desk, "h1").unwrap();
+    assert_eq!(desk.records(), 2);
+    desk.collector = true;
+    desk.pass(Duration::from_secs(60));
+    assert_eq!(
+        (desk.farewells.clone(), desk.records()),
+        (vec![word("h1", 3)], 0)
+    );
+}
+
+#[test]
 fn a_host_without_ports_is_forgotten_by_a_commit_too() {
     let mut desk = desk();
     forget(&mut desk, "h1").unwrap();

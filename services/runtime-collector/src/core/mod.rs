@@ -4,6 +4,7 @@
 //!
 //! Every question comes back as exactly one [`Event::Answered`].
 
+mod forgetting;
 mod reaping;
 mod telling;
 
@@ -444,6 +445,10 @@ impl Core for Collector {
             } => {
                 let page = rollup::page(&request, budget, &self.store);
                 (reply, page.map(ReplyBody::Rollup))
+            }
+            Event::Forget { request, reply } => {
+                let forgotten = self.forget(now, request, &mut out.writes);
+                (reply, Ok(ReplyBody::Forgotten(forgotten)))
             }
             Event::Live { request, reply } => match self.live(request, reply, out) {
                 Ok(()) => return,

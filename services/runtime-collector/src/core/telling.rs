@@ -20,6 +20,8 @@ pub(super) enum How {
     /// By an event that came before, or after its run was over.
     Repeated,
     BySnapshot,
+    /// By the publisher, as the host was forgotten.
+    Forgotten,
 }
 
 impl Collector {
@@ -225,6 +227,7 @@ impl Collector {
             How::ByEvent => ToldBy::Event,
             How::Repeated if news => ToldBy::Event,
             How::BySnapshot if news => ToldBy::Snapshot,
+            How::Forgotten => ToldBy::Forgotten,
             How::Repeated | How::BySnapshot => return,
         };
         if !news {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use dvs_ledger::{Core, InMemoryBackend, Ledger, turn};
 use dvs_schemas::v1::{
-    Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Heartbeat, Link, Live, LiveReply,
-    LiveRequest, PastEvent, PortGone, PortRuntime, RetryPut, RuntimeGetRequest,
-    RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply,
-    RuntimeRollupRequest, Settled, Telling, ToldBy, V1,
+    Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Forgotten, Heartbeat, Link, Live,
+    LiveReply, LiveRequest, PastEvent, PortGone, PortRuntime, RetryPut, RuntimeForgetRequest,
+    RuntimeGetRequest, RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord,
+    RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling, ToldBy, V1,
 };
 use dvs_schemas::{Epoch, HostName, PortId, Problem, Revision, Timestamp, Vlan};
 use runtime_collector::{
@@ -344,6 +344,7 @@ impl World {
             let by = match event.by {
                 ToldBy::Event => "",
                 ToldBy::Snapshot => " (snapshot)",
+                ToldBy::Forgotten => " (forgotten)",
             };
             let news = if event.news { "" } else { ", no news" };
             format!(
@@ -352,6 +353,26 @@ impl World {
             )
         };
         Ok(reply.events.into_iter().map(short).collect())
+    }
+
+    /// A host will never come back, by that commit; how many ports are gone by
+    /// this word.
+    pub fn forget(&mut self, name: &str, revision: u64) -> u64 {
+        let forgotten = Forgotten {
+            host: host(name),
+            revision: Revision(revision),
+        };
+        let request = RuntimeForgetRequest {
+            v: V1,
+            hosts: vec![forgotten],
+        };
+        match self.one(Event::Forget {
+            request,
+            reply: REPLY,
+        }) {
+            Ok(ReplyBody::Forgotten(reply)) => reply.ports,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn rollup(

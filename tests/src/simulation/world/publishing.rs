@@ -37,6 +37,7 @@ impl World {
                 let request = RetryRequest::Put(wire(&put));
                 self.send(Item::ToRetry { request, token });
             }
+            publisher::Effect::TellCollector { .. } => panic!("nobody forgets a host here"),
         }
     }
 
