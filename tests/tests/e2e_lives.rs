@@ -421,6 +421,32 @@ async fn a_dead_hosts_port_is_taken_over_and_the_host_forgotten() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_waits_outlives_the_publisher_and_gets_the_port_with_the_release() -> Result<()>
+{
+    let mut fleet = services().await?;
+    let holder = Machines::start(&fleet, &["h1"]).await?;
+    let waiting = Machines::start(&fleet, &["h2"]).await?;
+    site(&fleet, 2, &["vm-1"]).await?;
+    holder.plug("h1", "vm-1")?;
+    let first = on(&fleet, "vm-1", Some("h1")).await?;
+    waiting.plug("h2", "vm-1")?;
+    tokio::time::sleep(SETTLE).await;
+    fleet.kill(Program::Publisher)?;
+    fleet.launch(Program::Publisher)?;
+    // The holder lives and keeps it.
+    assert_eq!(on(&fleet, "vm-1", Some("h1")).await?, first);
+    holder.unplug("h1", "vm-1")?;
+    // The claim is repeated within a minute.
+    let second = on(&fleet, "vm-1", Some("h2")).await?;
+    assert!(second > first);
+    waiting.traffic("h2", "vm-1", 3).await?;
+    fleet.in_sync().await?;
+    assert!(!holder.has("h1", "vm-1")?);
+    holder.stop().await?;
+    waiting.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn moving_back_before_the_removal_ran_cancels_it() -> Result<()> {
     let fleet = services().await?;
     let away = Machines::start(&fleet, &["h1"]).await?;
