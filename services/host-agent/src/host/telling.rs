@@ -32,6 +32,14 @@ const UNACKNOWLEDGED: Backoff = Backoff {
     cap: Duration::from_secs(60),
 };
 
+/// What goes first, if changes and settled counters both wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Changes,
+    /// They have waited for a change already.
+    Counters,
+}
+
 /// Runtime events of one host.
 #[derive(Debug)]
 pub(super) struct Telling {
@@ -48,6 +56,8 @@ pub(super) struct Telling {
     gone: BTreeMap<PortId, Epoch>,
     settled: BTreeMap<(PortId, Epoch), Counters>,
     counting: Counting,
+    /// What goes first, if both wait.
+    first: First,
     /// The event under way.
     flight: Option<Arc<RuntimeEvent>>,
     /// Unacknowledged sendings of it.
@@ -80,6 +90,7 @@ impl Telling {
             gone: BTreeMap::new(),
             settled: BTreeMap::new(),
             counting: Counting::load(counted),
+            first: First::Changes,
             flight: None,
             attempt: 0,
             due: None,
@@ -404,7 +415,10 @@ impl Telling {
         }
         self.seq += 1;
         let mut room = Room::new();
-        if self.unsent.is_empty() && self.gone.is_empty() {
+        let changes = !(self.unsent.is_empty() && self.gone.is_empty());
+        let counters = !self.settled.is_empty();
+        if counters && (!changes || self.first == First::Counters) {
+            self.first = First::Changes;
             return Some(RuntimeEvent::Settled(Settled {
                 v: V1,
                 host: self.host.clone(),
@@ -414,6 +428,12 @@ impl Telling {
                 counters: self.settled_within(&mut room),
             }));
         }
+        // A host that changes without a pause tells what it counted all the same.
+        self.first = if counters {
+            First::Counters
+        } else {
+            First::Changes
+        };
         Some(RuntimeEvent::Changed(Changed {
             v: V1,
             host: self.host.clone(),

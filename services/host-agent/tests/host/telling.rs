@@ -263,6 +263,25 @@ fn a_link_that_goes_down_is_told_and_settles_the_counters() {
 }
 
 #[test]
+fn counters_that_have_settled_wait_for_one_change_however_many_follow() {
+    let (mut rig, _) = told();
+    traffic(&mut rig, "p1", 100);
+    rig.datapath.link(&id("prod"), &id("p1"), Link::Down);
+    rig.notices();
+    rig.pass(SOON);
+    for link in [Link::Down, Link::Up, Link::Down] {
+        // The next change is there before the last one is acknowledged.
+        rig.datapath.link(&id("prod"), &id("p2"), link);
+        rig.notices();
+        acknowledge(&mut rig);
+        rig.pass(SOON);
+    }
+    assert_eq!(changed(&rig.told[0]).ports[0].port, id("p1"));
+    assert_eq!(settled(&rig.told[1]).counters[0].port, id("p1"));
+    assert_eq!(changed(&rig.told[2]).ports[0].port, id("p2"));
+}
+
+#[test]
 fn counters_are_told_when_they_stand_still_and_then_once() {
     let (mut rig, _) = told();
     for n in 0..20 {
