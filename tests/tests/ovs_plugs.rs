@@ -2,13 +2,15 @@
 //! Interfaces that come and go, and the ports that they are.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::v1::{CountersOf, Link};
 use dvs_schemas::{Epoch, SwitchName};
 use dvs_tests::lan::{Frame, Host, Mac, Vm, id, run, switch};
-use host_agent::datapath::{Datapath, Notice, VirtualPort};
+use host_agent::datapath::{Datapath, DriftPolicy, Notice, Part, Step, VirtualPort, Write};
 use serde_json::{Value, json};
 
 fn access(vlan: u16) -> Value {
@@ -130,28 +132,99 @@ async fn a_port_waits_for_its_vnic_and_outlives_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_interface_is_no_port() {
-    if skipped("a_broken_interface_is_no_port") {
+async fn a_port_that_fails_is_shown_as_failing_and_its_removal_takes_its_marks_away() {
+    if skipped("a_port_that_fails_is_shown_as_failing_and_its_removal_takes_its_marks_away") {
         return;
     }
-    let host = Host::start().await;
-    let add = ["--no-wait", "add-port", &host.bridge(), "nodevice0"];
-    let set = [
-        "--",
-        "set",
-        "Interface",
-        "nodevice0",
-        "external_ids:iface-id=a",
-    ];
-    host.ovs
-        .vsctl(&[add.as_slice(), set.as_slice()].concat())
-        .unwrap();
+    let mut host = Host::start().await;
+    let namespace = host.ovs.namespace().to_owned();
+    let ip = |words: &str| {
+        let namespace = ["-n", &namespace, "link"];
+        let words = namespace.into_iter().chain(words.split(' '));
+        run("ip", &words.collect::<Vec<_>>());
+    };
+    ip("add dev0 type veth peer name dev1");
+    let add = ["add-port", &host.bridge(), "dev0"];
+    let id_is = "external_ids:iface-id=a";
+    let set = ["--", "set", "Interface", "dev0", id_is];
+    host.ovs.vsctl(&[add.as_slice(), &set].concat()).unwrap();
+    host.port("a", access(10), None).await.unwrap();
+    let column = |host: &Host, column| {
+        let value = host.ovs.vsctl(&["get", "Port", "dev0", column]).unwrap();
+        value.trim().to_owned()
+    };
+    assert_eq!(column(&host, "external_ids:dvs-port"), "a");
+    ip("del dev0");
+    // In user space nobody notices before.
+    host.ovs.stop_vswitchd().unwrap();
+    host.ovs.start_vswitchd().unwrap();
+    let spec = || host.spec(access(10), None);
     let broken = async || {
-        let failed = host.port("a", access(10), None).await;
-        failed.is_err_and(|failure| failure.message.contains("nodevice0"))
+        let write = host.set("a", spec());
+        let step = [Step {
+            switch: switch(),
+            write,
+        }];
+        let applied = host.datapath.apply(Arc::new(step)).await;
+        applied.is_ok_and(|applied| match &applied.steps[..] {
+            [Err(failure)] => failure.message.contains("dev0"),
+            _ => false,
+        })
     };
     until("the port fails, and the device is named", broken).await;
+    let failing = async || {
+        let picture = host.datapath.read().await.unwrap();
+        picture[&switch()].failing.clone()
+    };
+    let a = Part::Port(id("a"));
+    assert_eq!(failing().await, BTreeSet::from([a]));
+    let from = host.there("a").await.unwrap().port;
+    host.write(Write::RemovePort {
+        port: id("a"),
+        from,
+    })
+    .await
+    .unwrap();
+    assert_eq!(failing().await, BTreeSet::new());
     assert_eq!(host.there("a").await, None);
+    let left = ["external_ids", "tag"].map(|of| column(&host, of));
+    assert_eq!(left, ["{}", "[]"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_was_not_carried_out_is_there_to_be_removed() {
+    if skipped("a_removal_that_was_not_carried_out_is_there_to_be_removed") {
+        return;
+    }
+    let host = Host::with(|_, config, _| {
+        config.patience = Duration::from_secs(2);
+        // Nothing is written but what is asked for.
+        config.drift = DriftPolicy::Report;
+    })
+    .await;
+    let a = host.vm(1, "a", access(10)).await;
+    let port = host.there("a").await.unwrap().port;
+    let removal = || Write::RemovePort {
+        port: id("a"),
+        from: port.clone(),
+    };
+    let pid = std::fs::read_to_string(host.ovs.run_dir().join("ovs-vswitchd.pid")).unwrap();
+    run("kill", &["-STOP", pid.trim()]);
+    let step = Step {
+        switch: switch(),
+        write: removal(),
+    };
+    let failed = host.datapath.apply(Arc::new([step])).await;
+    run("kill", &["-CONT", pid.trim()]);
+    failed.unwrap_err();
+    let picture = host.datapath.read().await.unwrap();
+    let bridge = &picture[&switch()];
+    assert_eq!(bridge.ports.get(&id("a")).map(|a| &a.port), Some(&port));
+    assert!(bridge.failing.contains(&Part::Port(id("a"))));
+    host.write(removal()).await.unwrap();
+    assert_eq!(host.there("a").await, None);
+    let tag = ["get", "Port", a.interface(), "tag"];
+    assert_eq!(host.ovs.vsctl(&tag).unwrap().trim(), "[]");
 }
 
 #[tokio::test(flavor = "multi_thread")]

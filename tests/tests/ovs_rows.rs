@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::{Direction, MirrorDestination, MirrorPort};
 use dvs_tests::lan::{Frame, Host, Mac, Vm, id, run, switch};
-use host_agent::datapath::{
-    Datapath, Drift, DriftPolicy, Mirror, Notice, Part, Picture, Step, Write,
-};
+use host_agent::datapath::{Datapath, Drift, DriftPolicy, Mirror, Notice, Part, Step, Write};
 use serde_json::{Value, json};
 
 fn access(vlan: u16) -> Value {
@@ -164,7 +162,8 @@ async fn a_limited_port_of_a_bridge_that_is_refused_keeps_nothing_from_being_rea
     let taken = ["--", "set", "Bridge", &bridge, other];
     limit(&host, a.interface(), "a", &taken);
     let there = host.datapath.read().await.unwrap();
-    assert_eq!(there, Picture::new());
+    let failing = [Part::Bridge, Part::Port(id("a"))];
+    assert_eq!(there[&switch()].failing, BTreeSet::from(failing));
     assert_eq!(limits(&host), 2, "the port still names its limit");
 }
 

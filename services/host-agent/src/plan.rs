@@ -249,7 +249,7 @@ impl Planner<'_> {
             private_vlans: settings.private_vlans.clone(),
         };
         let from = self.there.map(|bridge| &bridge.settings);
-        if from.is_some_and(|from| **from == to) {
+        if from.is_some_and(|from| **from == to) && self.is_whole(&Part::Bridge) {
             return None;
         }
         Some(Write::SetBridge {
@@ -273,7 +273,9 @@ impl Planner<'_> {
             .and_then(|bridge| bridge.ports.get(port))
             .map(|plugged| &plugged.port);
         Ok(match (wanted_port(self.held, port)?, from) {
-            (Some(to), Some(from)) if **from == to => None,
+            (Some(to), Some(from)) if **from == to && self.is_whole(&Part::Port(port.clone())) => {
+                None
+            }
             (Some(to), from) => Some(Write::SetPort {
                 port: port.clone(),
                 from: from.cloned(),
@@ -285,6 +287,11 @@ impl Planner<'_> {
             }),
             (None, Some(_) | None) => None,
         })
+    }
+
+    /// True if a part that is there is as it is said to be.
+    fn is_whole(&self, part: &Part) -> bool {
+        self.there.is_some_and(|bridge| bridge.is_whole(part))
     }
 
     fn may_remove_port(&self, port: &PortId) -> bool {
@@ -303,7 +310,8 @@ impl Planner<'_> {
     fn set_mirror(&self, mirror: &MirrorName) -> Option<Write> {
         let to = wanted_mirror(self.held, mirror)?;
         let from = self.there.and_then(|bridge| bridge.mirrors.get(mirror));
-        if from.is_some_and(|from| **from == to) {
+        let whole = self.is_whole(&Part::Mirror(mirror.clone()));
+        if from.is_some_and(|from| **from == to) && whole {
             return None;
         }
         Some(Write::SetMirror {

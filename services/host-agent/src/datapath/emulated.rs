@@ -290,6 +290,7 @@ impl State {
                         settings: to.clone(),
                         ports: BTreeMap::new(),
                         mirrors: BTreeMap::new(),
+                        failing: BTreeSet::new(),
                     });
                 Done::default()
             }
@@ -309,6 +310,9 @@ impl State {
             }
             Write::RemoveBridge { .. } => self.remove_bridge(switch)?,
         };
+        if let Some(bridge) = self.picture.get_mut(switch) {
+            bridge.failing.remove(&write.part());
+        }
         self.writes += 1;
         Ok(done)
     }

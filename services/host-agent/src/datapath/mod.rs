@@ -7,7 +7,7 @@ mod emulated;
 mod notices;
 mod ovs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -38,6 +38,18 @@ pub struct Bridge {
     pub ports: BTreeMap<PortId, PluggedPort>,
     /// Its mirror sessions.
     pub mirrors: BTreeMap<MirrorName, Arc<Mirror>>,
+    /// Parts of it that are there in an unknown shape: what is said of them
+    /// above is what they were to be, and could not be made true wholly. They
+    /// are to be set again, or removed if nobody wants them.
+    pub failing: BTreeSet<Part>,
+}
+
+impl Bridge {
+    /// True if the part is as it is said to be.
+    #[must_use]
+    pub fn is_whole(&self, part: &Part) -> bool {
+        !self.failing.contains(part)
+    }
 }
 
 /// What concerns a bridge as a whole.

@@ -371,12 +371,16 @@ impl HostCore {
                     settings: to.clone(),
                     ports: BTreeMap::new(),
                     mirrors: BTreeMap::new(),
-                });
+                    failing: BTreeSet::new(),
+                })
+                .failing
+                .remove(&Part::Bridge);
             return;
         }
         let Some(bridge) = self.there.get_mut(switch) else {
             return;
         };
+        bridge.failing.remove(&write.part());
         match write {
             Write::SetBridge { .. } => {}
             Write::SetPort { port, to, .. } => {

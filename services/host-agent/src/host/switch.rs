@@ -201,7 +201,7 @@ impl Switch {
     }
 
     /// The rare states of a port as they are there; none if it is not held or
-    /// not there.
+    /// not there, or if nobody knows how it is there.
     pub(super) fn runtime(
         &self,
         switch: &SwitchName,
@@ -210,6 +210,9 @@ impl Switch {
     ) -> Option<PortRuntime> {
         let held = self.held.ports.get(port)?;
         let plugged = there.ports.get(port)?;
+        if !there.is_whole(&Part::Port(port.clone())) {
+            return None;
+        }
         let copies = |mirror: &crate::datapath::Mirror| {
             mirror.ports.iter().any(|source| source.port == *port)
         };

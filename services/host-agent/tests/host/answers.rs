@@ -11,7 +11,7 @@ use dvs_schemas::v1::{
     Removed, SwitchObjects, V1,
 };
 use dvs_schemas::{Policy, PolicyField, PortId, Revision};
-use host_agent::datapath::{Behaviour, Emulated};
+use host_agent::datapath::{Behaviour, Emulated, Part};
 use host_agent::host::{Answer, HostEffect};
 
 use crate::history::{Commit, Message, Publisher};
@@ -187,6 +187,40 @@ fn a_removal_that_fails_names_its_port_and_is_repeated_alone() {
     assert!(!rig.datapath.picture()["prod"].ports.contains_key("p1"));
     let asked = rig.send_remove(&remove);
     assert_eq!(rig.removal(asked), RemoveOutcome::Removed);
+}
+
+#[test]
+fn what_is_there_in_an_unknown_shape_is_set_again_and_removed_by_a_step() {
+    let (mut rig, mut publisher) = (Rig::new(), site());
+    rig.send(&publisher.full());
+    let breaks = |rig: &mut Rig| {
+        let p1 = Part::Port(id("p1"));
+        rig.datapath.disturb(|picture| {
+            let bridge = picture.get_mut("prod").unwrap();
+            bridge.failing.insert(p1);
+        });
+        rig.notices();
+    };
+    let before = rig.datapath.writes();
+    breaks(&mut rig);
+    assert_eq!(rig.datapath.writes() - before, 1, "it is set again");
+    assert!(rig.datapath.picture()["prod"].failing.is_empty());
+
+    let behaviour = failing(&[("p1", PolicyField::Vlan)]);
+    rig.datapath.behave(behaviour);
+    breaks(&mut rig);
+    let Some(Message::Remove(remove)) = publisher.commit(&Commit::NoPort(id("p1"))).pop() else {
+        panic!("no removal");
+    };
+    let asked = rig.send_remove(&remove);
+    let RemoveOutcome::Failed { ports } = rig.removal(asked) else {
+        panic!("{:?}", rig.removal(asked));
+    };
+    assert_eq!(ports[0].port, id("p1"));
+    rig.datapath.behave(Behaviour::default());
+    let asked = rig.send_remove(&remove);
+    assert_eq!(rig.removal(asked), RemoveOutcome::Removed);
+    assert!(!rig.datapath.picture()["prod"].ports.contains_key("p1"));
 }
 
 /// One commit moves a port to another group and deletes its old group; the

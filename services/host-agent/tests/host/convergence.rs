@@ -2,7 +2,7 @@
 //! Where everything ends: the same state whatever the order, and nothing left
 //! to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dvs_schemas::v1::{ApplyOutcome, ApplyReport, FinalState, Link};
@@ -113,6 +113,7 @@ fn pictures() -> impl Strategy<Value = Picture> {
                 }),
                 ports,
                 mirrors: BTreeMap::new(),
+                failing: BTreeSet::new(),
             };
             there.then(|| (id("prod"), bridge)).into_iter().collect()
         })

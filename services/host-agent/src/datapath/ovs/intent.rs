@@ -59,10 +59,20 @@ pub(super) fn take(
             .or_insert_with(|| Wish::new(to.clone()));
         return Ok(());
     }
-    let wish = intent.get_mut(switch).ok_or_else(|| StepFailure {
-        field: None,
-        message: format!("there is no bridge for switch {switch}"),
-    })?;
+    let Some(wish) = intent.get_mut(switch) else {
+        return match write {
+            Write::SetBridge { .. } | Write::SetPort { .. } | Write::SetMirror { .. } => {
+                Err(StepFailure {
+                    field: None,
+                    message: format!("there is no bridge for switch {switch}"),
+                })
+            }
+            // It went with its bridge.
+            Write::RemoveMirror { .. } | Write::RemovePort { .. } | Write::RemoveBridge { .. } => {
+                Ok(())
+            }
+        };
+    };
     match write {
         Write::SetBridge { .. } => {}
         Write::SetPort { port, to, .. } => {

@@ -6,6 +6,7 @@ mod bridges;
 mod commit;
 mod database;
 mod judgement;
+mod picture;
 mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,9 +32,7 @@ use super::rows::{Difference, Place, Scope};
 use super::wiring::{Plug, Plugs};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
-use crate::datapath::{
-    Applied, Bridge, DatapathError, Done, Part, Picture, PluggedPort, Step, StepFailure, Write,
-};
+use crate::datapath::{Applied, DatapathError, Done, Part, Picture, Step, StepFailure, Write};
 
 /// Between tries to reach what is away. Short: while `ovs-vswitchd` starts no
 /// frame passes.
@@ -115,6 +114,9 @@ pub(super) struct Task {
     intent: Intent,
     /// Switches that are to go and may be there still.
     going: BTreeSet<SwitchName>,
+    /// What left the intent and was not seen to leave rows and rules, by the
+    /// writes that are to remove it.
+    leaving: BTreeMap<Place, Write>,
     /// False until the marks were read once: before that nobody knows what is
     /// to be, so nothing is taken away.
     loaded: bool,
@@ -170,6 +172,7 @@ impl Task {
             notices,
             intent: Intent::new(),
             going: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             loaded: false,
             abilities: Abilities::default(),
             shapes: false,
@@ -300,40 +303,6 @@ impl Task {
         }
     }
 
-    /// What is there of ours. A port that Open vSwitch can't use is not.
-    fn picture(&self) -> Picture {
-        let bridge = |switch: &SwitchName, wish: &super::intent::Wish| {
-            let plugs = self.plugs.get(switch);
-            let ports = wish.ports.iter().filter_map(|(id, port)| {
-                if self.failure(switch, Part::Port(id.clone())).is_some() {
-                    return None;
-                }
-                let plug = plugs.and_then(|plugs| plugs.get(id));
-                let plugged = PluggedPort {
-                    port: port.clone(),
-                    link: plug.map_or(Link::Down, |plug| plug.link),
-                };
-                Some((id.clone(), plugged))
-            });
-            let mirrors = wish.mirrors.iter();
-            Bridge {
-                settings: match self.kept.get(switch) {
-                    Some(kept) => kept.taken(&wish.settings),
-                    None => wish.settings.clone(),
-                },
-                ports: ports.collect(),
-                mirrors: mirrors
-                    .map(|(name, mirror)| (name.clone(), mirror.clone()))
-                    .collect(),
-            }
-        };
-        self.intent
-            .iter()
-            .filter(|(switch, _)| self.failure(switch, Part::Bridge).is_none())
-            .map(|(switch, wish)| (switch.clone(), bridge(switch, wish)))
-            .collect()
-    }
-
     async fn apply(&mut self, steps: &[Step]) -> Result<Applied, DatapathError> {
         let error = |reason| DatapathError {
             doing: "changed",
@@ -359,10 +328,7 @@ impl Task {
             self.forward_all().await;
         }
         for (step, result) in steps.iter().zip(&mut results) {
-            // Without its bridge nothing of a switch is there.
-            let failure = self
-                .failure(&step.switch, step.write.part())
-                .or_else(|| self.failure(&step.switch, Part::Bridge));
+            let failure = self.failure(&step.switch, &step.write.part());
             let failure = failure.or_else(|| match step.write {
                 Write::SetBridge { .. } => self.kept.get(&step.switch)?.failure(),
                 Write::SetPort { .. }
@@ -378,6 +344,9 @@ impl Task {
             {
                 let plug = self.plug(&step.switch, port);
                 done.link = Some(plug.map_or(Link::Down, |plug| plug.link));
+            }
+            if result.is_ok() {
+                self.has_left(step);
             }
         }
         Ok(Applied {
@@ -411,6 +380,7 @@ impl Task {
             | Write::RemoveMirror { .. }
             | Write::RemovePort { .. } => {}
         }
+        self.leaves(step);
         let taken = take(&mut self.intent, step, &self.abilities);
         if let Some((key, epoch)) = ends {
             let counters = self.tallies.end(&key);
@@ -459,10 +429,13 @@ impl Task {
         (Some(held) != next).then(|| ((switch.clone(), port.clone()), held))
     }
 
-    /// What keeps a part from being true.
-    fn failure(&self, switch: &SwitchName, part: Part) -> Option<StepFailure> {
-        let of_rows = self.failures.get(&(switch.clone(), part)).cloned();
-        of_rows.or_else(|| self.bridges.failure(switch))
+    /// What keeps a part from being true. Without its bridge nothing of a
+    /// switch is.
+    fn failure(&self, switch: &SwitchName, part: &Part) -> Option<StepFailure> {
+        let of_rows = |part: &Part| self.failures.get(&(switch.clone(), part.clone())).cloned();
+        of_rows(part)
+            .or_else(|| self.bridges.failure(switch))
+            .or_else(|| of_rows(&Part::Bridge))
     }
 
     fn plug(&self, switch: &SwitchName, port: &PortId) -> Option<&Plug> {
