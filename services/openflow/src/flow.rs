@@ -2,6 +2,7 @@
 //! Flows: which frames, and what is done with them.
 
 mod codec;
+mod update;
 
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +12,9 @@ use bytes::Bytes;
 use crate::action::{Action, List};
 use crate::matching::{Hex, Match};
 use crate::port::Port;
+
+pub(crate) use update::encode_watch;
+pub use update::{FlowChange, FlowUpdate};
 
 /// A rule of a switch. Within a table the flow with the highest priority that
 /// matches a frame counts; if there is none, the frame is dropped.
@@ -79,6 +83,12 @@ impl Cookies {
             value: cookie,
             mask: u64::MAX,
         }
+    }
+
+    /// True if this one is meant.
+    #[must_use]
+    pub fn hold(self, cookie: u64) -> bool {
+        cookie & self.mask == self.value & self.mask
     }
 }
 

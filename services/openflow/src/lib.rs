@@ -20,7 +20,7 @@ mod wire;
 
 pub use action::{Action, Learn, Learnt, Part, VlanType};
 pub use field::{Field, FieldValue, Reg};
-pub use flow::{Cookies, Flow, FlowKey, FlowMod, FlowStats, Selection};
+pub use flow::{Cookies, Flow, FlowChange, FlowKey, FlowMod, FlowStats, FlowUpdate, Selection};
 pub use matching::{Masked, Match, Vlan, Word};
 pub use message::{Answer, Body, BundleStep, Message, Question};
 pub use meter::{HeldMeter, Meter, MeterFeatures, MeterId, MeterMod, NoMeter};

@@ -4,7 +4,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::flow::{FlowMod, FlowStats, Selection};
+use crate::flow::{FlowMod, FlowStats, FlowUpdate, Selection, encode_watch};
 use crate::meter::{HeldMeter, MeterFeatures, MeterId, MeterMod};
 use crate::port::{Port, PortStats};
 use crate::refusal::Refusal;
@@ -35,6 +35,7 @@ const FLOW_DESC: u16 = 1;
 const PORT_STATS: u16 = 4;
 const METER_DESC: u16 = 10;
 const METER_FEATURES: u16 = 11;
+const FLOW_MONITOR: u16 = 16;
 
 /// OFPMPF_REPLY_MORE: another part follows.
 const MORE: u16 = 1;
@@ -132,6 +133,8 @@ pub enum Question {
     Meters,
     /// What can meters do?
     MeterFeatures,
+    /// What happens to flows from now on?
+    Watch,
 }
 
 /// A long answer, or a part of it.
@@ -145,6 +148,9 @@ pub enum Answer {
     Meters(Vec<HeldMeter>),
     /// What meters can do.
     MeterFeatures(MeterFeatures),
+    /// What happened to flows. After the first such answer more come, with
+    /// number 0, whenever something does.
+    Updates(Vec<FlowUpdate>),
 }
 
 impl Message {
@@ -308,6 +314,10 @@ impl Question {
                 put_zeros(out, 4);
             }
             Self::MeterFeatures => multipart(METER_FEATURES, false, out),
+            Self::Watch => {
+                multipart(FLOW_MONITOR, false, out);
+                encode_watch(out);
+            }
         }
     }
 
@@ -319,6 +329,7 @@ impl Question {
             PORT_STATS => Some(Self::PortStats(Port::try_from(from.u32()?).ok())),
             METER_DESC => Some(Self::Meters),
             METER_FEATURES => Some(Self::MeterFeatures),
+            FLOW_MONITOR => Some(Self::Watch),
             _ => None,
         })
     }
@@ -343,6 +354,10 @@ impl Answer {
                 multipart(METER_FEATURES, more, out);
                 features.encode(out);
             }
+            Self::Updates(updates) => {
+                multipart(FLOW_MONITOR, more, out);
+                updates.iter().for_each(|update| update.encode(out));
+            }
         }
     }
 
@@ -354,6 +369,7 @@ impl Answer {
             PORT_STATS => Self::PortStats(all(from, PortStats::decode)?),
             METER_DESC => Self::Meters(all(from, HeldMeter::decode)?),
             METER_FEATURES => Self::MeterFeatures(MeterFeatures::decode(from)?),
+            FLOW_MONITOR => Self::Updates(all(from, FlowUpdate::decode)?),
             _ => return Ok(None),
         };
         Ok(Some((answer, flags & MORE != 0)))

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::flow::{FlowMod, FlowStats, Selection};
+use crate::flow::{Cookies, FlowMod, FlowStats, FlowUpdate, Selection};
 use crate::message::{Answer, Body, BundleStep, Message, Question};
 use crate::meter::{HeldMeter, MeterFeatures, MeterMod};
 use crate::port::{Port, PortStats};
@@ -102,6 +102,10 @@ pub struct Session {
     probing: bool,
     xid: u32,
     datapath: u64,
+    /// Flows whose changes don't matter.
+    unwatched: Cookies,
+    /// True if somebody else changed flows since that was last said.
+    changed: bool,
 }
 
 impl Session {
@@ -127,6 +131,8 @@ impl Session {
             probing: false,
             xid: 0,
             datapath: 0,
+            unwatched: Cookies::default(),
+            changed: false,
         };
         session.send(Body::Hello);
         let asked = session.send(Body::FeaturesRequest);
@@ -217,7 +223,10 @@ impl Session {
         let question = Question::Flows(which.clone());
         self.ask(question, |answer| match answer {
             Answer::Flows(part) => flows.extend(part),
-            Answer::PortStats(_) | Answer::Meters(_) | Answer::MeterFeatures(_) => {}
+            Answer::PortStats(_)
+            | Answer::Meters(_)
+            | Answer::MeterFeatures(_)
+            | Answer::Updates(_) => {}
         })
         .await?;
         Ok(flows)
@@ -234,7 +243,10 @@ impl Session {
         let mut ports = Vec::new();
         self.ask(Question::PortStats(which), |answer| match answer {
             Answer::PortStats(part) => ports.extend(part),
-            Answer::Flows(_) | Answer::Meters(_) | Answer::MeterFeatures(_) => {}
+            Answer::Flows(_)
+            | Answer::Meters(_)
+            | Answer::MeterFeatures(_)
+            | Answer::Updates(_) => {}
         })
         .await?;
         Ok(ports)
@@ -248,7 +260,10 @@ impl Session {
         let mut meters = Vec::new();
         self.ask(Question::Meters, |answer| match answer {
             Answer::Meters(part) => meters.extend(part),
-            Answer::Flows(_) | Answer::PortStats(_) | Answer::MeterFeatures(_) => {}
+            Answer::Flows(_)
+            | Answer::PortStats(_)
+            | Answer::MeterFeatures(_)
+            | Answer::Updates(_) => {}
         })
         .await?;
         Ok(meters)
@@ -262,7 +277,7 @@ impl Session {
         let mut features = None;
         let asked = self.ask(Question::MeterFeatures, |answer| match answer {
             Answer::MeterFeatures(found) => features = Some(found),
-            Answer::Flows(_) | Answer::PortStats(_) | Answer::Meters(_) => {}
+            Answer::Flows(_) | Answer::PortStats(_) | Answer::Meters(_) | Answer::Updates(_) => {}
         });
         match asked.await {
             Ok(()) => Ok(features.filter(|features| features.max_meters > 0)),
@@ -271,13 +286,36 @@ impl Session {
         }
     }
 
+    /// Has the switch tell from now on when somebody else changes its flows,
+    /// other than those with such cookies.
+    ///
+    /// # Errors
+    /// The session is over, or the switch refuses: then nothing is told.
+    pub async fn watch(&mut self, but: Cookies) -> Result<(), SessionError> {
+        self.unwatched = but;
+        self.ask(Question::Watch, drop).await
+    }
+
+    /// Waits until somebody else changes watched flows, and keeps the session
+    /// up meanwhile. Also what changed amid other calls is said, once; it may
+    /// have been undone by then, by whom ever. Cancel-safe.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn changed(&mut self) -> Result<(), SessionError> {
+        while !std::mem::take(&mut self.changed) {
+            if let Some(message) = self.step().await? {
+                self.take(message);
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for the session's end, and keeps it up meanwhile. Cancel-safe.
     pub async fn ended(&mut self) -> SessionError {
         loop {
-            match self.step().await {
-                Ok(Some(message)) => self.take(message),
-                Ok(None) => {}
-                Err(error) => return error,
+            if let Err(error) = self.changed().await {
+                return error;
             }
         }
     }
@@ -389,9 +427,25 @@ impl Session {
         }
     }
 
+    /// Takes in what happened to flows, whatever is waited for.
+    fn note(&mut self, body: &Body) {
+        let Body::Answer {
+            answer: Answer::Updates(updates),
+            ..
+        } = body
+        else {
+            return;
+        };
+        self.changed |= updates.iter().any(|update| match update {
+            FlowUpdate::Foreign { cookie, .. } => !self.unwatched.hold(*cookie),
+            FlowUpdate::Own(_) | FlowUpdate::Paused | FlowUpdate::Resumed => false,
+        });
+    }
+
     /// Waits for one message, or for less. Cancel-safe.
     async fn step(&mut self) -> Result<Option<Message>, SessionError> {
         if let Some(message) = Message::decode(&mut self.incoming)? {
+            self.note(&message.body);
             return Ok(Some(message));
         }
         let Self {

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dvs_openflow::{
-    Action, Answer, Body, BundleStep, Cookies, Fault, Flow, FlowMod, FlowStats, HeldMeter,
-    Malformed, Match, Message, MeterFeatures, MeterId, MeterMod, Port, PortStats, Question,
-    Refusal, Selection,
+    Action, Answer, Body, BundleStep, Cookies, Fault, Flow, FlowChange, FlowMod, FlowStats,
+    FlowUpdate, HeldMeter, Malformed, Match, Message, MeterFeatures, MeterId, MeterMod, Port,
+    PortStats, Question, Refusal, Selection,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -54,6 +54,26 @@ fn flow() -> impl Strategy<Value = Flow> {
         flow.others.extend(other);
         flow
     })
+}
+
+fn flow_update() -> impl Strategy<Value = FlowUpdate> {
+    let changes = vec![
+        FlowChange::Was,
+        FlowChange::Came,
+        FlowChange::Went,
+        FlowChange::Changed,
+    ];
+    let foreign = (select(changes), flow()).prop_map(|(change, flow)| FlowUpdate::Foreign {
+        change,
+        key: flow.key(),
+        cookie: flow.cookie,
+    });
+    prop_oneof![
+        4 => foreign,
+        1 => any::<u32>().prop_map(FlowUpdate::Own),
+        1 => Just(FlowUpdate::Paused),
+        1 => Just(FlowUpdate::Resumed),
+    ]
 }
 
 fn flow_mod() -> impl Strategy<Value = FlowMod> {
@@ -146,6 +166,7 @@ fn question() -> impl Strategy<Value = Question> {
         option::of(vocabulary::port()).prop_map(Question::PortStats),
         Just(Question::Meters),
         Just(Question::MeterFeatures),
+        Just(Question::Watch),
     ]
 }
 
@@ -159,6 +180,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         vec(port_stats(), 0..4).prop_map(Answer::PortStats),
         vec(held_meter(), 0..4).prop_map(Answer::Meters),
         features.prop_map(Answer::MeterFeatures),
+        vec(flow_update(), 0..4).prop_map(Answer::Updates),
     ]
 }
 

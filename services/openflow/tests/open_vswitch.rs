@@ -387,3 +387,49 @@ fn a_register_names_ports_by_16_bits() {
         );
     }
 }
+
+#[test]
+fn what_somebody_else_changes_of_watched_flows_is_told_and_what_the_watcher_does_is_not() {
+    let name = "what_somebody_else_changes_of_watched_flows_is_told";
+    let Some(bench) = Bench::start(name) else {
+        return;
+    };
+    let theirs = Cookies {
+        value: 0x70,
+        mask: 0xf0,
+    };
+    bench
+        .run(async |session| session.watch(theirs).await)
+        .unwrap();
+    let told = || {
+        bench.run(async |session| {
+            // What an answer follows has come before it.
+            session.flows(&Selection::default()).await.unwrap();
+            let moment = std::time::Duration::ZERO;
+            let changed = tokio::time::timeout(moment, session.changed()).await;
+            changed.is_ok()
+        })
+    };
+    bench.replace(&[numbered(1), numbered(2)]).unwrap();
+    bench.replace(&[numbered(2)]).unwrap();
+    assert!(!told(), "by its own change");
+    let (flow, other) = ("priority=1,reg1=2", "priority=1,reg1=3");
+    for (command, flow) in [
+        ("add-flow", format!("{other},actions=drop")),
+        ("mod-flows", format!("{other},actions=output:3")),
+        ("--strict del-flows", other.to_owned()),
+        ("add-flow", format!("{flow},actions=drop")),
+        ("del-flows", String::new()),
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let (command, options) = words.split_last().unwrap();
+        let flow = Some(flow.as_str()).filter(|flow| !flow.is_empty());
+        let more: Vec<&str> = flow.into_iter().chain(options.iter().copied()).collect();
+        bench.ovs.ofctl(command, BRIDGE, &more).unwrap();
+        assert!(told(), "{command} {flow:?}");
+        assert!(!told(), "once");
+    }
+    let unwatched = format!("cookie=0x7f,{other},actions=drop");
+    bench.ovs.ofctl("add-flow", BRIDGE, &[&unwatched]).unwrap();
+    assert!(!told());
+}
