@@ -14,6 +14,7 @@ use dvs_ovsdb::unixctl;
 use dvs_schemas::Rate;
 use tokio::time::Instant;
 
+use super::config::DriftPolicy;
 use super::pipeline::{Layout, rules};
 use super::rules::OfPort;
 use super::wire::{self, NoForm};
@@ -49,6 +50,36 @@ pub(super) struct Forwarding {
     made_of: Option<Wanted>,
     /// Ports that its flows name, which it may have learnt from.
     ports: BTreeSet<OfPort>,
+    /// What somebody else changed, and is left so.
+    left: Option<Altered>,
+}
+
+/// What somebody else made of the flows of a bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Altered {
+    /// The first that differs, as it should be.
+    pub(super) wanted: String,
+    /// The same as it is, and how many differ besides.
+    pub(super) found: String,
+}
+
+impl Altered {
+    fn between(wanted: &BTreeMap<FlowKey, Flow>, found: &BTreeMap<FlowKey, Flow>) -> Option<Self> {
+        let differs = |key: &&FlowKey| wanted.get(*key) != found.get(*key);
+        let strange = found.keys().filter(|key| !wanted.contains_key(*key));
+        let mut differing = wanted.keys().chain(strange).filter(differs);
+        let first = differing.next()?;
+        let text = |flow: Option<&Flow>| flow.map_or_else(|| "none".to_owned(), Flow::to_string);
+        let others = match differing.count() {
+            0 => String::new(),
+            1 => ", and 1 other differs".to_owned(),
+            many => format!(", and {many} others differ"),
+        };
+        Some(Self {
+            wanted: text(wanted.get(first)),
+            found: format!("{}{others}", text(found.get(first))),
+        })
+    }
 }
 
 /// Why a bridge doesn't forward as it is to.
@@ -180,26 +211,53 @@ impl Forwarding {
         patience: Duration,
     ) -> Result<Self, ForwardingError> {
         let mut session = reach(socket, control, patience).await?;
-        let held = session.flows(&Selection::default()).await?;
-        let flows = held.into_iter().map(|held| held.flow);
-        let flows = flows.filter(|flow| !wire::is_learnt(flow.cookie));
+        match session.watch(wire::learnt()).await {
+            Ok(()) => {}
+            Err(SessionError::Refused(refusal)) => {
+                let socket = socket.display();
+                tracing::warn!(%socket, %refusal, "nobody tells what others do to the rules");
+            }
+            Err(error) => return Err(error.into()),
+        }
         let limits = session.meter_features().await?.is_some();
-        let meters = if limits {
-            session.meters().await?
-        } else {
-            Vec::new()
-        };
-        let there = Programme {
-            flows: flows.map(|flow| (flow.key(), flow)).collect(),
-            meters: known(meters),
-        };
+        let there = read(&mut session, limits).await?;
         Ok(Self {
             session,
             limits,
             there,
             made_of: None,
             ports: BTreeSet::new(),
+            left: None,
         })
+    }
+
+    /// Looks what somebody else made of the flows. What is to be repaired is
+    /// with the next change. None if nothing differs, or nothing that was not
+    /// said before.
+    pub(super) async fn review(
+        &mut self,
+        policy: DriftPolicy,
+    ) -> Result<Option<Altered>, ForwardingError> {
+        let found = read(&mut self.session, self.limits).await?;
+        let altered = Altered::between(&self.there.flows, &found.flows);
+        match policy {
+            DriftPolicy::Repair => {
+                if altered.is_some() {
+                    self.there = found;
+                    self.made_of = None;
+                }
+                Ok(altered)
+            }
+            DriftPolicy::Report => {
+                let before = std::mem::replace(&mut self.left, altered.clone());
+                Ok(altered.filter(|_| self.left != before))
+            }
+        }
+    }
+
+    /// True if it forwards as it was told to last, as far as we know.
+    pub(super) fn is_right(&self) -> bool {
+        self.made_of.is_some()
     }
 
     /// Forwards by this from now on. True if that was a change.
@@ -270,10 +328,27 @@ impl Forwarding {
         Ok(self.session.port_stats(port).await?)
     }
 
-    /// Waits until the switch is gone. Cancel-safe.
-    pub(super) async fn gone(&mut self) -> SessionError {
-        self.session.ended().await
+    /// Waits until somebody else changes its flows, or the switch is gone.
+    /// Cancel-safe.
+    pub(super) async fn changed(&mut self) -> Result<(), SessionError> {
+        self.session.changed().await
     }
+}
+
+/// What a switch forwards by.
+async fn read(session: &mut Session, limits: bool) -> Result<Programme, SessionError> {
+    let held = session.flows(&Selection::default()).await?;
+    let flows = held.into_iter().map(|held| held.flow);
+    let flows = flows.filter(|flow| !wire::learnt().hold(flow.cookie));
+    let meters = if limits {
+        session.meters().await?
+    } else {
+        Vec::new()
+    };
+    Ok(Programme {
+        flows: flows.map(|flow| (flow.key(), flow)).collect(),
+        meters: known(meters),
+    })
 }
 
 /// Connects to a bridge. One that has just been made listens when its switch

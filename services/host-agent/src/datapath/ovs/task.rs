@@ -8,6 +8,7 @@ mod database;
 mod judgement;
 mod picture;
 mod ports;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -159,7 +160,7 @@ pub(super) struct Task {
 enum Happening {
     Call(Option<Call>),
     Changed(Result<Vec<dvs_ovsdb::RowChange>, dvs_ovsdb::SessionError>),
-    Gone(SwitchName, dvs_openflow::SessionError),
+    Rules(SwitchName, Result<(), dvs_openflow::SessionError>),
     Retry,
 }
 
@@ -210,11 +211,8 @@ impl Task {
                 Happening::Changed(Ok(changes)) => self.changed(changes).await,
                 // Whoever asks next is told what comes of connecting again.
                 Happening::Changed(Err(error)) => drop(self.lost(&error)),
-                Happening::Gone(switch, error) => {
-                    tracing::warn!(%switch, %error, "the bridge's switch is away");
-                    self.bridges.forget(&switch);
-                    self.try_again();
-                }
+                Happening::Rules(switch, Ok(())) => self.rules_changed(&switch).await,
+                Happening::Rules(switch, Err(error)) => self.rules_unknown(&switch, &error),
                 Happening::Retry => {
                     self.retry = None;
                     self.reach().await;
@@ -258,7 +256,7 @@ impl Task {
         tokio::select! {
             call = calls.recv() => Happening::Call(call),
             changed = changed => Happening::Changed(changed),
-            (switch, error) = bridges.gone() => Happening::Gone(switch, error),
+            (switch, change) = bridges.changed() => Happening::Rules(switch, change),
             () = due => Happening::Retry,
         }
     }

@@ -62,9 +62,12 @@ pub(super) fn learnt_from(port: OfPort) -> Cookies {
     Cookies::only(LEARNT | u64::from(port))
 }
 
-/// True for the cookie of something that was learnt.
-pub(super) fn is_learnt(cookie: u64) -> bool {
-    cookie & LEARNT == LEARNT
+/// All that was learnt.
+pub(super) fn learnt() -> Cookies {
+    Cookies {
+        value: LEARNT,
+        mask: LEARNT,
+    }
 }
 
 /// The number of a table.

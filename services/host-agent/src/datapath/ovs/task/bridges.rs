@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::database::chain;
 use crate::datapath::StepFailure;
-use crate::datapath::ovs::config::{BridgeName, OvsConfig};
-use crate::datapath::ovs::forwarding::{Forwarding, ForwardingError, Wanted};
+use crate::datapath::ovs::config::{BridgeName, DriftPolicy, OvsConfig};
+use crate::datapath::ovs::forwarding::{Altered, Forwarding, ForwardingError, Wanted};
 
 /// Open vSwitch doesn't look through what it keeps more often than that.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
@@ -229,15 +229,32 @@ impl Bridges {
         self.there.remove(switch);
     }
 
-    /// Waits until a session ends. Cancel-safe.
-    pub(super) async fn gone(&mut self) -> (SwitchName, SessionError) {
+    /// Looks what somebody else made of the rules of a bridge.
+    pub(super) async fn review(
+        &mut self,
+        switch: &SwitchName,
+        policy: DriftPolicy,
+    ) -> Result<Option<Altered>, ForwardingError> {
+        match self.there.get_mut(switch) {
+            Some(bridge) => bridge.review(policy).await,
+            None => Ok(None),
+        }
+    }
+
+    /// True if a bridge has the rules that it is to have.
+    pub(super) fn is_right(&self, switch: &SwitchName) -> bool {
+        self.there.get(switch).is_some_and(Forwarding::is_right)
+    }
+
+    /// Waits until somebody else changes the rules of a bridge, or a session
+    /// ends. Cancel-safe.
+    pub(super) async fn changed(&mut self) -> (SwitchName, Result<(), SessionError>) {
         if self.there.is_empty() {
             return std::future::pending().await;
         }
-        let all = self
-            .there
-            .iter_mut()
-            .map(|(switch, bridge)| Box::pin(async move { (switch.clone(), bridge.gone().await) }));
+        let all = self.there.iter_mut().map(|(switch, bridge)| {
+            Box::pin(async move { (switch.clone(), bridge.changed().await) })
+        });
         futures_util::future::select_all(all).await.0
     }
 }
