@@ -89,8 +89,9 @@ impl Host {
     /// The bridge of the switch.
     #[must_use]
     pub fn bridge(&self) -> String {
-        let bridge = self.config.bridges.get(&switch());
-        bridge.map(ToString::to_string).expect("its bridge")
+        let given = self.config.bridges.get(&switch()).cloned();
+        let bridge = given.unwrap_or_else(|| BridgeName::of(&switch()));
+        bridge.to_string()
     }
 
     /// Another agent takes over, as after a kill: the old one is gone before, or

@@ -6,6 +6,7 @@ mod bridges;
 mod mirrors;
 mod ports;
 
+pub(super) use bridges::{Known, switch_of};
 pub(super) use mirrors::mirrored_to;
 pub(super) use ports::is_said_by_rules;
 
@@ -106,6 +107,8 @@ pub(super) struct Inputs<'v, 'a> {
     pub(super) plugs: &'v Plugs,
     /// Switches that are wanted no more.
     pub(super) going: &'v BTreeSet<SwitchName>,
+    /// Whose bridges are, also those that lost their marks.
+    pub(super) known: &'v Known,
     /// What may be written.
     pub(super) scope: &'v Scope,
 }
@@ -137,9 +140,10 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
         view,
         plugs,
         going,
+        known,
         scope,
     } = inputs;
-    let mut draft = Draft::new(view, scope);
+    let mut draft = Draft::new(view, known, scope);
     for (switch, wish) in intent.iter() {
         let Some(bridge) = draft.bridge(config, switch, wish) else {
             continue;
@@ -162,6 +166,7 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
 /// A transaction in the making.
 struct Draft<'v, 'a> {
     view: &'v View<'a>,
+    known: &'v Known,
     scope: &'v Scope,
     transaction: Transaction,
     differences: Vec<Difference>,
@@ -174,9 +179,10 @@ struct Draft<'v, 'a> {
 }
 
 impl<'v, 'a> Draft<'v, 'a> {
-    fn new(view: &'v View<'a>, scope: &'v Scope) -> Self {
+    fn new(view: &'v View<'a>, known: &'v Known, scope: &'v Scope) -> Self {
         Self {
             view,
+            known,
             scope,
             transaction: Transaction::new(),
             differences: Vec::new(),

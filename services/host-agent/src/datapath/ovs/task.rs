@@ -29,7 +29,7 @@ use super::Call;
 use super::config::{DriftPolicy, OvsConfig};
 use super::counters::Tallies;
 use super::intent::{Abilities, Intent, take};
-use super::rows::{Difference, Place, Scope};
+use super::rows::{Difference, Known, Place, Scope};
 use super::wiring::{Plug, Plugs};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
@@ -132,6 +132,7 @@ pub(super) struct Task {
     ended: Vec<(SwitchName, CountersOf)>,
     database: Option<dvs_ovsdb::Session>,
     bridges: Bridges,
+    known: Known,
     plugs: Plugs,
     /// Interfaces that can't be the ports' that they name, and why.
     strangers: BTreeMap<String, String>,
@@ -181,6 +182,7 @@ impl Task {
             known: BTreeMap::new(),
             ended: Vec::new(),
             database: None,
+            known: Known::new(),
             plugs: Plugs::new(),
             strangers: BTreeMap::new(),
             owners: BTreeMap::new(),

@@ -2,7 +2,9 @@
 //! Rows of bridges: that of the switch, which forwards by rules alone, and
 //! that of its uplinks, which forwards by itself and so can bond them.
 
-use dvs_ovsdb::{Atom, Datum};
+use std::collections::BTreeMap;
+
+use dvs_ovsdb::{Atom, Datum, Row};
 use dvs_schemas::SwitchName;
 use dvs_schemas::documents::Teaming;
 use uuid::Uuid;
@@ -13,6 +15,19 @@ use crate::datapath::ovs::config::{BridgeName, Origin, OvsConfig};
 use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::marks;
 use crate::datapath::ovs::view::{BRIDGE, INTERFACE, MIRROR, PORT, QOS, QUEUE, ROOT};
+
+/// Bridges that are marked as a switch's, or were when somebody took the mark
+/// away.
+pub(in crate::datapath::ovs) type Known = BTreeMap<Uuid, SwitchName>;
+
+/// The switch that a bridge belongs to.
+pub(in crate::datapath::ovs) fn switch_of(
+    known: &Known,
+    bridge: Uuid,
+    row: &Row,
+) -> Option<SwitchName> {
+    marks::switch_of(&ours(row, "external_ids")).or_else(|| known.get(&bridge).cloned())
+}
 
 /// A bridge that is there, or will be with this transaction.
 pub(super) enum BridgeRow {
@@ -67,11 +82,12 @@ impl Draft<'_, '_> {
         there: Option<Uuid>,
         origin: Origin,
     ) -> bool {
-        let Some(row) = there.and_then(|uuid| self.view.row(BRIDGE, uuid)) else {
+        let row = |uuid| self.view.row(BRIDGE, uuid).map(|row| (uuid, row));
+        let Some((uuid, row)) = there.and_then(row) else {
             return true;
         };
         let (switch, _) = place;
-        let message = match (marks::switch_of(&ours(row, "external_ids")), origin) {
+        let message = match (switch_of(self.known, uuid, row), origin) {
             (Some(of), _) if of == *switch => return true,
             (None, Origin::Given) => return true,
             (Some(of), Origin::Given | Origin::Ours) => {
@@ -255,7 +271,7 @@ impl Draft<'_, '_> {
     pub(super) fn leftovers(&mut self, known: impl Fn(&SwitchName) -> bool) {
         for (uuid, row) in self.view.table(BRIDGE) {
             let ids = ours(row, "external_ids");
-            let own = marks::switch_of(&ids);
+            let own = switch_of(self.known, *uuid, row);
             let is_switch = own.is_some();
             let Some(switch) = own.or_else(|| marks::uplinks_of(&ids)) else {
                 continue;

@@ -101,6 +101,13 @@ impl Task {
             return BTreeSet::new();
         };
         let view = View::new(database.cache());
+        let bridges = view.table(view::BRIDGE).iter();
+        let known = bridges.filter_map(|(uuid, row)| {
+            let switch = rows::switch_of(&self.known, *uuid, row)?;
+            let leaves = self.leaving.contains_key(&(switch.clone(), Part::Bridge));
+            (leaves || self.intent.contains_key(&switch)).then_some((*uuid, switch))
+        });
+        self.known = known.collect();
         let found = wiring::find(&self.intent, &self.config, &view, &self.plugs);
         let plugs = &found.plugs;
         let mut moved = BTreeSet::new();
@@ -192,6 +199,7 @@ impl Task {
             view: &view,
             plugs: &self.plugs,
             going: &self.going,
+            known: &self.known,
             scope,
         }))
     }

@@ -15,7 +15,6 @@ use super::database::chain;
 use crate::datapath::ovs::counters::of_stats;
 use crate::datapath::ovs::forwarding::{ForwardingError, Wanted, meters_of};
 use crate::datapath::ovs::intent::Wish;
-use crate::datapath::ovs::marks;
 use crate::datapath::ovs::pipeline::{Layout, Wired};
 use crate::datapath::ovs::rows::{self, mirrored_to};
 use crate::datapath::ovs::rules::OfPort;
@@ -42,10 +41,10 @@ impl Task {
         let view = View::new(self.database.as_ref()?.cache());
         let order = |(switch, wish): (&SwitchName, &Wish)| {
             let (bridge, _) = self.config.bridge(switch);
-            let row = view.row(view::BRIDGE, view.bridge(bridge.as_str())?)?;
+            let uuid = view.bridge(bridge.as_str())?;
+            let row = view.row(view::BRIDGE, uuid)?;
             // Where it isn't ours the database's side says why.
-            let marked = marks::switch_of(&rows::ours(row, "external_ids"));
-            if marked.as_ref() != Some(switch) {
+            if rows::switch_of(&self.known, uuid, row).as_ref() != Some(switch) {
                 return None;
             }
             let uplink = view.interface(&bridge.patch_up());
