@@ -296,10 +296,7 @@ async fn an_mtu_that_an_interface_does_not_take_is_said() {
     let failure = host.change(settings.clone()).await.unwrap_err();
     assert_eq!(
         failure,
-        StepFailure {
-            field: Some("mtu".to_owned()),
-            message: "interface small keeps an MTU of 1500 bytes".to_owned(),
-        }
+        StepFailure::new(Some("mtu"), "interface small keeps an MTU of 1500 bytes")
     );
     // What is there is told as it is, so that it is tried again.
     let there = host.datapath.read().await.unwrap();
@@ -330,10 +327,7 @@ async fn an_uplink_that_another_bridge_has_takes_none_of_the_others_away() {
     let mut settings = left.settings();
     settings.uplinks.push(uplink("taken"));
     let failure = left.change(settings).await.unwrap_err();
-    let expected = StepFailure {
-        field: Some("uplinks".to_owned()),
-        message: "interface taken is on bridge other already".to_owned(),
-    };
-    assert_eq!(failure, expected);
+    let message = "interface taken is on bridge other already";
+    assert_eq!(failure, StepFailure::new(Some("uplinks"), message));
     assert!(speak(&mut a, &mut b));
 }

@@ -236,18 +236,23 @@ async fn forged_source_addresses_are_dropped_where_they_are_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_address_to_check_a_port_is_blocked_and_the_field_named() {
-    if skipped("without_an_address_to_check_a_port_is_blocked_and_the_field_named") {
+async fn without_an_address_to_check_a_port_is_blocked_and_each_field_named() {
+    if skipped("without_an_address_to_check_a_port_is_blocked_and_each_field_named") {
         return;
     }
     let host = Host::start().await;
     let mut a = Vm::start(Mac::numbered(1));
     host.plug(&a, "a");
     let mut b = host.vm(2, "b", access(10)).await;
-    let rejects = json!({"vlan": {"access": 10}, "security": {"forged_transmits": "reject"}});
+    let security = json!({"forged_transmits": "reject", "mac_changes": "reject"});
+    let rejects = json!({"vlan": {"access": 10}, "security": security});
     let failure = host.port("a", rejects.clone(), None).await.unwrap_err();
-    assert_eq!(failure.field.as_deref(), Some("security.forged_transmits"));
-    assert!(failure.message.contains("MAC address"), "{failure}");
+    let fields: Vec<_> = failure.each().map(|one| one.field.as_deref()).collect();
+    let expected = ["security.forged_transmits", "security.mac_changes"];
+    assert_eq!(fields, expected.map(Some));
+    for failure in failure.each() {
+        assert!(failure.message.contains("MAC address"), "{failure}");
+    }
     a.send(&Frame::number(a.mac(), Mac::ALL, 1));
     host.port("a", rejects, Some(a.mac())).await.unwrap();
     assert_eq!(heard(&mut a, &[], &mut [&mut b]), [vec![]]);

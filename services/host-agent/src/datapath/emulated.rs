@@ -326,10 +326,10 @@ impl State {
     fn supported(&self, port: &PortId) -> Result<(), StepFailure> {
         match self.behaviour.failing.get(port) {
             None => Ok(()),
-            Some(field) => Err(StepFailure {
-                field: Some(field.to_string()),
-                message: "not supported, as this emulation was told".to_owned(),
-            }),
+            Some(field) => Err(StepFailure::new(
+                Some(field.path()),
+                "not supported, as this emulation was told",
+            )),
         }
     }
 
@@ -424,10 +424,7 @@ fn go_on(counters: &mut Counters, known: &Counters) {
 }
 
 fn failed(message: impl Into<String>) -> StepFailure {
-    StepFailure {
-        field: None,
-        message: message.into(),
-    }
+    StepFailure::new(None, message)
 }
 
 impl Datapath for Emulated {

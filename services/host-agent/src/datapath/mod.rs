@@ -210,6 +210,25 @@ pub struct StepFailure {
     pub field: Option<String>,
     /// What the datapath says.
     pub message: String,
+    /// What it says of other fields of the same step, each by itself.
+    pub others: Vec<Self>,
+}
+
+impl StepFailure {
+    /// What concerns this field alone, or no field in particular.
+    #[must_use]
+    pub fn new(field: Option<&str>, message: impl Into<String>) -> Self {
+        Self {
+            field: field.map(str::to_owned),
+            message: message.into(),
+            others: Vec::new(),
+        }
+    }
+
+    /// One for each field.
+    pub fn each(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.others)
+    }
 }
 
 /// The datapath as a whole did not answer; nothing is known of what was asked.

@@ -327,10 +327,8 @@ impl HostCore {
         for step in steps {
             // A datapath that answers too little has not done the rest.
             let result = results.next().unwrap_or_else(|| {
-                Err(StepFailure {
-                    field: None,
-                    message: "the datapath gave no answer for this step".to_owned(),
-                })
+                let message = "the datapath gave no answer for this step";
+                Err(StepFailure::new(None, message))
             });
             match result {
                 Ok(done) => {
@@ -488,10 +486,7 @@ fn clean_ports(
 fn failed_wholly(steps: &[Step], error: &DatapathError) -> BTreeMap<SwitchName, Failures> {
     let mut failures: BTreeMap<SwitchName, Failures> = BTreeMap::new();
     for step in steps {
-        let failure = StepFailure {
-            field: None,
-            message: error.to_string(),
-        };
+        let failure = StepFailure::new(None, error.to_string());
         let of_switch = failures.entry(step.switch.clone()).or_default();
         of_switch.parts.insert(step.write.part(), failure);
     }

@@ -89,8 +89,10 @@ impl Verdict {
         let mut ports = Vec::new();
         let mut others = Vec::new();
         let failed = failures.into_iter().flat_map(|failures| &failures.parts);
-        for (part, StepFailure { field, message }) in failed.filter(|(part, _)| scope.covers(part))
-        {
+        let failed = failed.filter(|(part, _)| scope.covers(part));
+        let failed =
+            failed.flat_map(|(part, failure)| failure.each().map(move |each| (part, each)));
+        for (part, StepFailure { field, message, .. }) in failed {
             match part {
                 Part::Port(port) => ports.push(PortFailure {
                     port: port.clone(),
@@ -196,5 +198,34 @@ impl Waiter {
                 message: message.clone(),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn each_field_of_a_port_that_fails_is_named() {
+        let port: PortId = "web-1".parse().unwrap();
+        let limit = |way: &str| StepFailure::new(Some(way), format!("no {way}"));
+        let failure = StepFailure {
+            others: vec![limit("shaping.egress")],
+            ..limit("shaping.ingress")
+        };
+        let parts = BTreeMap::from([(Part::Port(port.clone()), failure)]);
+        let failures = Failures { parts };
+        let verdict = Verdict::of(&Scope::Switch, 1, Some(&failures), &BTreeMap::new());
+        let named = |way: &str| PortFailure {
+            port: port.clone(),
+            field: Some(way.to_owned()),
+            message: format!("no {way}"),
+        };
+        let expected = Verdict::Failed {
+            message: "1 port is not as it should be".to_owned(),
+            ports: vec![named("shaping.ingress"), named("shaping.egress")],
+        };
+        assert_eq!(verdict, expected);
     }
 }

@@ -62,10 +62,8 @@ pub(super) fn take(
     let Some(wish) = intent.get_mut(switch) else {
         return match write {
             Write::SetBridge { .. } | Write::SetPort { .. } | Write::SetMirror { .. } => {
-                Err(StepFailure {
-                    field: None,
-                    message: format!("there is no bridge for switch {switch}"),
-                })
+                let message = format!("there is no bridge for switch {switch}");
+                Err(StepFailure::new(None, message))
             }
             // It went with its bridge.
             Write::RemoveMirror { .. } | Write::RemovePort { .. } | Write::RemoveBridge { .. } => {
@@ -88,10 +86,8 @@ pub(super) fn take(
         Write::RemoveBridge { .. } => {
             let left = wish.ports.len();
             if left > 0 {
-                return Err(StepFailure {
-                    field: None,
-                    message: format!("the bridge still has {left} ports"),
-                });
+                let message = format!("the bridge still has {left} ports");
+                return Err(StepFailure::new(None, message));
             }
             intent.remove(switch);
         }
@@ -99,7 +95,7 @@ pub(super) fn take(
     Ok(())
 }
 
-/// A port as far as it can be made true, and the first field that can't.
+/// A port as far as it can be made true, and the fields that can't.
 pub(super) fn within(
     to: &Arc<VirtualPort>,
     abilities: &Abilities,
@@ -112,12 +108,12 @@ pub(super) fn within(
     ];
     let unchecked = checks
         .into_iter()
-        .find(|(_, verdict)| *verdict == Verdict::Reject && to.mac.is_none())
+        .filter(|(_, verdict)| *verdict == Verdict::Reject && to.mac.is_none())
         // Of what passes nothing there is nothing to be checked.
         .filter(|_| !policy.blocked);
     let mut failures = Vec::new();
     let mut can = VirtualPort::clone(to);
-    if let Some((field, _)) = unchecked {
+    for (field, _) in unchecked {
         can.policy.blocked = true;
         let why = "needs the vNIC's MAC address; set it in the port's vnic. Until then the port \
                    is blocked";
@@ -141,16 +137,18 @@ pub(super) fn within(
             failures.push(not_supported(field, why));
         }
     }
-    match failures.into_iter().next() {
-        None => (to.clone(), None),
-        failure => (Arc::new(can), failure),
-    }
+    let mut failures = failures.into_iter();
+    let Some(first) = failures.next() else {
+        return (to.clone(), None);
+    };
+    let failure = StepFailure {
+        others: failures.collect(),
+        ..first
+    };
+    (Arc::new(can), Some(failure))
 }
 
 /// A field that this host can't make true.
 pub(super) fn not_supported(field: PolicyField, why: &str) -> StepFailure {
-    StepFailure {
-        field: Some(field.path().to_owned()),
-        message: format!("not supported here: {why}"),
-    }
+    StepFailure::new(Some(field.path()), format!("not supported here: {why}"))
 }

@@ -10,6 +10,7 @@ pub(super) use bridges::{Known, switch_of};
 pub(super) use mirrors::mirrored_to;
 pub(super) use ports::is_said_by_rules;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_ovsdb::{Atom, Datum, Map, Mutator, Row, Set, Transaction};
@@ -330,13 +331,15 @@ impl<'v, 'a> Draft<'v, 'a> {
     }
 
     fn refuse(&mut self, place: Place, field: Option<&str>, message: String) {
-        self.refused.insert(
-            place,
-            StepFailure {
-                field: field.map(str::to_owned),
-                message,
-            },
-        );
+        add(&mut self.refused, place, StepFailure::new(field, message));
+    }
+}
+
+/// Adds what keeps a part from being true to what else does.
+pub(super) fn add(failures: &mut BTreeMap<Place, StepFailure>, place: Place, failure: StepFailure) {
+    match failures.entry(place) {
+        Entry::Occupied(mut held) => held.get_mut().others.push(failure),
+        Entry::Vacant(free) => drop(free.insert(failure)),
     }
 }
 

@@ -208,10 +208,8 @@ impl Bridges {
 
     /// What keeps a switch from forwarding as it is to.
     pub(super) fn failure(&self, switch: &SwitchName) -> Option<StepFailure> {
-        self.unruled.get(switch).map(|unruled| StepFailure {
-            field: None,
-            message: unruled.to_string(),
-        })
+        let unruled = self.unruled.get(switch)?;
+        Some(StepFailure::new(None, unruled.to_string()))
     }
 
     /// True if some bridge has no meters.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Task;
 use crate::datapath::ovs::config::OvsConfig;
 use crate::datapath::ovs::intent::{Intent, Wish};
-use crate::datapath::ovs::rows::Place;
+use crate::datapath::ovs::rows::{Place, add};
 use crate::datapath::ovs::view::{self, View};
 use crate::datapath::ovs::wiring::Plugs;
 use crate::datapath::{BridgeSettings, Notice, Part, StepFailure};
@@ -55,7 +55,7 @@ impl Task {
         let mut kept = BTreeMap::new();
         for carrier in carriers(&self.intent, &self.plugs, &self.config, &view) {
             if let Some(failure) = carrier.failure() {
-                self.failures.entry(carrier.place()).or_insert(failure);
+                add(&mut self.failures, carrier.place(), failure);
             }
             if let Some(mtu) = carrier.other_mtu() {
                 let of: &mut KeptMtus = kept.entry(carrier.switch.clone()).or_default();
@@ -118,13 +118,12 @@ impl Carrier<'_> {
     /// Why Open vSwitch can't use it, if it says so.
     fn failure(&self) -> Option<StepFailure> {
         let error = view::error(self.row)?;
-        Some(StepFailure {
-            field: match self.of {
-                Of::Port(_) => None,
-                Of::Uplink => Some("uplinks".to_owned()),
-            },
-            message: format!("interface {}: {error}", self.name),
-        })
+        let field = match self.of {
+            Of::Port(_) => None,
+            Of::Uplink => Some("uplinks"),
+        };
+        let message = format!("interface {}: {error}", self.name);
+        Some(StepFailure::new(field, message))
     }
 }
 
@@ -147,10 +146,8 @@ impl KeptMtus {
             0 => String::new(),
             others => format!(", and so do {others} others"),
         };
-        Some(StepFailure {
-            field: Some("mtu".to_owned()),
-            message: format!("interface {name} keeps an MTU of {mtu} bytes{others}"),
-        })
+        let message = format!("interface {name} keeps an MTU of {mtu} bytes{others}");
+        Some(StepFailure::new(Some("mtu"), message))
     }
 }
 
