@@ -267,6 +267,32 @@ async fn the_mtu_holds_on_uplinks_and_ports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_others_say_of_the_uplink_stays_and_what_is_ours_is_set_right() {
+    if skipped("what_others_say_of_the_uplink_stays_and_what_is_ours_is_set_right") {
+        return;
+    }
+    let wires = [Wire::new()];
+    let [left, _right] = joined(Teaming::ActiveBackup, &wires).await;
+    let port = format!("{}-ul", left.bridge());
+    let theirs = "other_config:bond-detect-mode=carrier";
+    let ours = "other_config:lacp-time=slow";
+    left.ovs
+        .vsctl(&["set", "Port", &port, theirs, ours])
+        .unwrap();
+    let shown = || {
+        let get = ["get", "Port", &port, "other_config"];
+        left.ovs.vsctl(&get).unwrap().trim().to_owned()
+    };
+    let right = "{bond-detect-mode=carrier, lacp-time=fast}";
+    let deadline = Instant::now() + PATIENCE;
+    while shown() != right {
+        assert!(Instant::now() < deadline, "{}", shown());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(left.counts.drifts(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_mtu_that_an_interface_does_not_take_is_said() {
     if skipped("an_mtu_that_an_interface_does_not_take_is_said") {
         return;

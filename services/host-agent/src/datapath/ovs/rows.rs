@@ -88,6 +88,8 @@ enum Want {
     Ours(Ids),
     /// These elements, and maybe others'.
     Has(Vec<Atom>),
+    /// These pairs, and maybe others'.
+    HasPairs(Ids),
 }
 
 /// A bridge, and the interfaces of ports that are on it.
@@ -217,26 +219,8 @@ impl<'v, 'a> Draft<'v, 'a> {
                     if there == ids {
                         continue;
                     }
-                    let stale: Set = there
-                        .iter()
-                        .filter(|(key, value)| ids.get(*key) != Some(*value))
-                        .map(|(key, _)| key.clone())
-                        .collect();
-                    let fresh: Map = ids
-                        .iter()
-                        .filter(|(key, value)| there.get(*key) != Some(*value))
-                        .map(|(key, value)| (key.clone(), value.clone()))
-                        .collect();
-                    // An insertion leaves the value of a key that is there.
-                    if may && !stale.is_empty() {
-                        let stale = Datum::Set(stale);
-                        self.transaction
-                            .mutate(table, uuid, column, Mutator::Delete, stale);
-                    }
-                    if may && !fresh.is_empty() {
-                        let fresh = Datum::Map(fresh);
-                        self.transaction
-                            .mutate(table, uuid, column, Mutator::Insert, fresh);
+                    if may {
+                        self.replace((table, uuid, column), &there, &ids);
                     }
                     (text(&ids), text(&there))
                 }
@@ -255,6 +239,16 @@ impl<'v, 'a> Draft<'v, 'a> {
                     }
                     (text, found_text())
                 }
+                Want::HasPairs(pairs) => {
+                    let there = pairs_of(row, column, |key| pairs.contains_key(key));
+                    if there == pairs {
+                        continue;
+                    }
+                    if may {
+                        self.replace((table, uuid, column), &there, &pairs);
+                    }
+                    (text(&pairs), text(&there))
+                }
             };
             self.differences.push(Difference {
                 place: place.clone(),
@@ -269,6 +263,36 @@ impl<'v, 'a> Draft<'v, 'a> {
         }
     }
 
+    /// Makes of some pairs of a map others.
+    fn replace(
+        &mut self,
+        (table, uuid, column): (&'static str, Uuid, &'static str),
+        there: &Ids,
+        wanted: &Ids,
+    ) {
+        let stale: Set = there
+            .iter()
+            .filter(|(key, value)| wanted.get(*key) != Some(*value))
+            .map(|(key, _)| key.clone())
+            .collect();
+        let fresh: Map = wanted
+            .iter()
+            .filter(|(key, value)| there.get(*key) != Some(*value))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        // An insertion leaves the value of a key that is there.
+        if !stale.is_empty() {
+            let stale = Datum::Set(stale);
+            self.transaction
+                .mutate(table, uuid, column, Mutator::Delete, stale);
+        }
+        if !fresh.is_empty() {
+            let fresh = Datum::Map(fresh);
+            self.transaction
+                .mutate(table, uuid, column, Mutator::Insert, fresh);
+        }
+    }
+
     /// Makes a row that is not there.
     fn insert(&mut self, place: &Place, table: &'static str, wants: Wants) -> Atom {
         let values: Row = wants
@@ -276,7 +300,7 @@ impl<'v, 'a> Draft<'v, 'a> {
             .map(|(column, want)| {
                 let value = match want {
                     Want::Is(value) => value,
-                    Want::Ours(ids) => Datum::map(ids),
+                    Want::Ours(pairs) | Want::HasPairs(pairs) => Datum::map(pairs),
                     Want::Has(atoms) => Datum::set(atoms),
                 };
                 (column, value)
@@ -352,9 +376,14 @@ fn row_name(table: &str, row: &Row, uuid: Uuid) -> String {
 
 /// The pairs of a row that are ours.
 pub(super) fn ours(row: &Row, column: &str) -> Ids {
+    pairs_of(row, column, |key| key.starts_with(PREFIX))
+}
+
+/// The pairs of a map with such keys.
+fn pairs_of(row: &Row, column: &str, of: impl Fn(&str) -> bool) -> Ids {
     let pairs = row.get(column).into_iter().flat_map(Datum::map_strings);
     pairs
-        .filter(|(key, _)| key.starts_with(PREFIX))
+        .filter(|(key, _)| of(key))
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
 }

@@ -373,10 +373,10 @@ fn teaming(teaming: Teaming, members: usize) -> Wants {
     // One interface alone has nothing to choose from.
     let mode = if members > 1 { mode } else { none() };
     // A wire that fails is noticed after three seconds instead of ninety.
-    let time = is_map([("lacp-time", "fast".to_owned())]);
+    let time = marks::Ids::from([("lacp-time".to_owned(), "fast".to_owned())]);
     vec![
         ("bond_mode", Want::Is(mode)),
         ("lacp", Want::Is(lacp)),
-        ("other_config", time),
+        ("other_config", Want::HasPairs(time)),
     ]
 }
