@@ -267,6 +267,29 @@ async fn the_mtu_holds_on_uplinks_and_ports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_patch_has_its_number_whatever_restarts() {
+    if skipped("a_patch_has_its_number_whatever_restarts") {
+        return;
+    }
+    let wires = [Wire::new()];
+    let [mut left, right] = joined(Teaming::ActiveBackup, &wires).await;
+    let mut a = left.vm(1, "a", access(10)).await;
+    let mut b = right.vm(2, "b", access(10)).await;
+    let numbers = |host: &Host| {
+        ["up", "dn"].map(|end| {
+            let patch = format!("{}-{end}", host.bridge());
+            let get = ["get", "Interface", &patch, "ofport"];
+            host.ovs.vsctl(&get).unwrap().trim().to_owned()
+        })
+    };
+    assert_eq!(numbers(&left), ["65279", "65279"]);
+    left.ovs.stop_vswitchd().unwrap();
+    left.ovs.start_vswitchd().unwrap();
+    assert_eq!(numbers(&left), ["65279", "65279"]);
+    assert!(speak(&mut a, &mut b));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_others_say_of_the_uplink_stays_and_what_is_ours_is_set_right() {
     if skipped("what_others_say_of_the_uplink_stays_and_what_is_ours_is_set_right") {
         return;

@@ -16,6 +16,10 @@ use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::marks;
 use crate::datapath::ovs::view::{BRIDGE, INTERFACE, MIRROR, PORT, QOS, QUEUE, ROOT};
 
+/// The number of a patch in its bridge: the highest that Open vSwitch gives. It
+/// counts up from 1 itself, so nobody else has that one.
+const PATCH_NUMBER: i64 = 0xfeff;
+
 /// Bridges that are marked as a switch's, or were when somebody took the mark
 /// away.
 pub(in crate::datapath::ovs) type Known = BTreeMap<Uuid, SwitchName>;
@@ -229,6 +233,7 @@ impl Draft<'_, '_> {
             ("name", is(name)),
             ("type", is("patch")),
             ("options", is_map([("peer", peer.to_owned())])),
+            ("ofport_request", is(PATCH_NUMBER)),
         ];
         let interface = self.insert(place, INTERFACE, wants);
         let wants = vec![
@@ -257,6 +262,7 @@ impl Draft<'_, '_> {
                     let wants = vec![
                         ("type", is("patch")),
                         ("options", is_map([("peer", peer.to_owned())])),
+                        ("ofport_request", is(PATCH_NUMBER)),
                     ];
                     self.set(place, INTERFACE, uuid, wants);
                 }
