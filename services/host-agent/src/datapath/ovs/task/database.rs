@@ -276,7 +276,6 @@ impl Task {
             let meets = Meets::of(&plan.differences, &self.intent);
             let (follows, drift): (Vec<_>, Vec<_>) =
                 plan.differences.into_iter().partition(follows);
-            self.report(drift);
             let transaction = match self.config.drift {
                 DriftPolicy::Repair => plan.transaction,
                 DriftPolicy::Report => {
@@ -286,9 +285,13 @@ impl Task {
                 }
             };
             if transaction.is_empty() {
+                self.report(drift, false);
                 break;
             }
-            self.commit(transaction, meets).await?;
+            let written = self.commit(transaction, meets).await;
+            let repairs = self.config.drift == DriftPolicy::Repair;
+            self.report(drift, repairs && written.is_ok());
+            written?;
             if meets == Meets::Nothing {
                 break;
             }
@@ -297,13 +300,12 @@ impl Task {
     }
 
     /// Tells of drift, once for as long as it stays.
-    fn report(&mut self, drift: Vec<Difference>) {
+    fn report(&mut self, drift: Vec<Difference>, repaired: bool) {
         for difference in &drift {
             if self.reported.contains(difference) {
                 continue;
             }
             self.counts.drifts.inc();
-            let repaired = self.config.drift == DriftPolicy::Repair;
             self.notices.tell(difference.told(repaired));
         }
         self.reported = match self.config.drift {
