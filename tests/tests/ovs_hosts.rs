@@ -9,7 +9,7 @@ use dvs_ovsdb::testing::{Ovs as Process, skipped};
 use dvs_schemas::Epoch;
 use dvs_schemas::documents::Teaming;
 use dvs_schemas::v1::Link;
-use dvs_tests::lan::{Frame, Host, Mac, Vm, Wire, id, run, switch, uplink};
+use dvs_tests::lan::{Frame, Host, Mac, Payload, Vm, Wire, id, run, switch, uplink};
 use host_agent::datapath::{Datapath, StepFailure, Write};
 use serde_json::{Value, json};
 
@@ -313,6 +313,39 @@ async fn what_others_say_of_the_uplink_stays_and_what_is_ours_is_set_right() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(left.counts.drifts(), 1);
+}
+
+/// A frame with so many bytes behind its Ethernet type.
+fn sized(from: &Vm, to: &Vm, number: u64, bytes: usize) -> Frame {
+    Frame::number(from.mac(), to.mac(), number).carrying(Payload::Number(number, bytes))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_passes_up_to_the_mtu_and_not_beyond() {
+    if skipped("a_frame_passes_up_to_the_mtu_and_not_beyond") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let mut a = host.vm(1, "a", access(10)).await;
+    let mut b = host.vm(2, "b", access(10)).await;
+    for vm in [&a, &b] {
+        // The guests would send and take more.
+        let namespace = ["-n", vm.namespace(), "link", "set", "eth0", "mtu", "9500"];
+        run("ip", &namespace);
+    }
+    // Four bytes beyond are for a tag, wherever an interface has one.
+    for (mtu, too_long) in [(1_500, 1_505), (9_000, 9_005)] {
+        let mut settings = host.settings();
+        settings.mtu = serde_json::from_value(json!(mtu)).unwrap();
+        host.change(settings).await.unwrap();
+        b.drain();
+        a.send(&sized(&a, &b, 1, too_long));
+        a.send(&sized(&a, &b, 2, mtu));
+        let last = Frame::number(a.mac(), b.mac(), 3);
+        a.send(&last);
+        let heard = b.until(|frame| *frame == last);
+        assert_eq!(heard, Some(vec![sized(&a, &b, 2, mtu)]), "MTU {mtu}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
