@@ -5,12 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::{Direction, MirrorDestination, MirrorPort};
-use dvs_tests::lan::{Frame, Host, Mac, Vm, id, run, switch};
+use dvs_tests::lan::{Frame, Host, Mac, QUICK, Vm, id, missing, run, switch};
 use host_agent::datapath::{Datapath, Drift, DriftPolicy, Mirror, Notice, Part, Step, Write};
 use serde_json::{Value, json};
 
@@ -373,58 +372,6 @@ async fn a_bridge_whose_mark_somebody_takes_away_stays_the_switchs() {
         assert!(failure.message.contains("somebody else"), "{failure}");
         assert_eq!(ids(&host), "{}");
     }
-}
-
-/// A frame every 10 ms, as a ping in a hurry would.
-const QUICK: Duration = Duration::from_millis(10);
-
-/// Sends numbered frames while something happens and until one of those that
-/// were sent afterwards has arrived; answers which of them did not.
-async fn missing(
-    from: Vm,
-    mut to: Vm,
-    pace: Duration,
-    happening: impl AsyncFnOnce(),
-) -> (Vec<u64>, u64, Vm, Vm) {
-    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
-    let peer = to.mac();
-    let sent = Arc::new(AtomicU64::new(0));
-    let sending = tokio::spawn({
-        let sent = Arc::clone(&sent);
-        async move {
-            let mut from = from;
-            let mut ticks = tokio::time::interval(pace);
-            while stopped.try_recv().is_err() {
-                ticks.tick().await;
-                let number = 1 + sent.fetch_add(1, Ordering::Relaxed);
-                from.send(&Frame::number(from.mac(), peer, number));
-            }
-            from
-        }
-    });
-    let mut arrived = BTreeSet::new();
-    let mut until_after = async |arrived: &mut BTreeSet<u64>, mark: u64| {
-        until("frames pass", async || {
-            while let Some(frame) = to.next(Duration::ZERO) {
-                arrived.extend(frame.carried());
-            }
-            arrived.last() > Some(&mark)
-        })
-        .await;
-    };
-    until_after(&mut arrived, 10).await;
-    happening().await;
-    until_after(&mut arrived, sent.load(Ordering::Relaxed)).await;
-    stop.send(()).unwrap();
-    let from = sending.await.unwrap();
-    while let Some(frame) = to.next(Duration::from_millis(500)) {
-        arrived.extend(frame.carried());
-    }
-    let sent = sent.load(Ordering::Relaxed);
-    let missing = (1..=sent)
-        .filter(|number| !arrived.contains(number))
-        .collect();
-    (missing, sent, from, to)
 }
 
 #[tokio::test(flavor = "multi_thread")]

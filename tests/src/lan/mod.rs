@@ -6,6 +6,7 @@
 mod agent;
 mod frame;
 mod host;
+mod ping;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 pub use agent::AgentHost;
 pub use frame::{Arp, Frame, Mac, Payload};
 pub use host::{Host, Outcome, id, plug, switch, unplug, uplink};
+pub use ping::{QUICK, missing};
 
 /// How long a frame may be on its way before it counts as lost. Only waited
 /// for where something is wrong.

@@ -70,6 +70,12 @@ impl OvsCounts {
         self.drifts.get()
     }
 
+    /// Times that the database was read as a whole.
+    #[must_use]
+    pub fn sessions(&self) -> u64 {
+        self.sessions.get()
+    }
+
     /// Counts that the metrics show.
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
