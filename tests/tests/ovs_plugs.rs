@@ -86,7 +86,7 @@ async fn a_port_waits_for_its_vnic_and_outlives_it() {
     a.send(&Frame::number(a.mac(), Mac::ALL, 1));
     assert_eq!(host.there("a").await, None);
     host.port("a", access(10), Some(a.mac())).await.unwrap();
-    assert_eq!(host.there("a").await.unwrap().link, Link::Up);
+    host.linked("a", Link::Up).await;
     assert!(reaches(&mut a, &mut b, 2) && reaches(&mut b, &mut a, 3));
     let counters = async || {
         let counted = host
