@@ -54,7 +54,7 @@ async fn a_switch_that_restarts_loses_little_more_of_our_frames_than_of_others()
     host.ovs.vsctl(&words).unwrap();
     let [c, d] = [3, 4].map(|number| {
         let vm = Vm::start(Mac::numbered(number));
-        plug(&host.ovs, "plain", &vm, &format!("plain-{number}"));
+        plug(&host.ovs, "plain", &vm, &format!("plain-{number}"), None);
         vm
     });
     let mut of_others = Vec::new();

@@ -133,7 +133,7 @@ pub(super) struct Task {
     tallies: Tallies,
     /// What placements of ports had come to when the agent said so last, until
     /// they are found or made here.
-    known: BTreeMap<(SwitchName, PortId), CountersOf>,
+    told: BTreeMap<(SwitchName, PortId), CountersOf>,
     /// What placements came to that ended, until that is handed over.
     ended: Vec<(SwitchName, CountersOf)>,
     database: Option<dvs_ovsdb::Session>,
@@ -185,7 +185,7 @@ impl Task {
             abilities: Abilities::default(),
             shapes: false,
             tallies: Tallies::default(),
-            known: BTreeMap::new(),
+            told: BTreeMap::new(),
             ended: Vec::new(),
             database: None,
             known: Known::new(),
@@ -233,7 +233,7 @@ impl Task {
     async fn answer(&mut self, call: Call) {
         // Nobody waits for an answer whose asker is gone.
         match call {
-            Call::Resume(known) => self.resume(known),
+            Call::Resume(told) => self.resume(told),
             Call::Read(answer) => drop(answer.send(self.read().await)),
             Call::Apply(steps, answer) => drop(answer.send(self.apply(&steps).await)),
             Call::Counters(ports, answer) => drop(answer.send(self.counters(ports).await)),

@@ -80,7 +80,7 @@ impl Task {
                 }
             }
         }
-        for key in self.known.keys().cloned().collect::<Vec<_>>() {
+        for key in self.told.keys().cloned().collect::<Vec<_>>() {
             self.go_on(&key);
         }
         self.owned();

@@ -100,24 +100,24 @@ impl Task {
     }
 
     /// Takes in what placements had come to as far as anybody was told.
-    pub(super) fn resume(&mut self, known: Vec<(SwitchName, CountersOf)>) {
-        for (switch, of) in known {
+    pub(super) fn resume(&mut self, told: Vec<(SwitchName, CountersOf)>) {
+        for (switch, of) in told {
             let key = (switch, of.port.clone());
-            self.known.insert(key.clone(), of);
+            self.told.insert(key.clone(), of);
             self.go_on(&key);
         }
     }
 
-    /// Makes a port's counters go on from what is known of its placement.
+    /// Makes a port's counters go on from what is told of its placement.
     pub(super) fn go_on(&mut self, key: &(SwitchName, PortId)) {
         let wish = self.intent.get(&key.0);
         let Some(port) = wish.and_then(|wish| wish.ports.get(&key.1)) else {
             return;
         };
-        if let Some(known) = self.known.remove(key)
-            && known.epoch == port.epoch
+        if let Some(told) = self.told.remove(key)
+            && told.epoch == port.epoch
         {
-            self.tallies.resume(key.clone(), &known.counters);
+            self.tallies.resume(key.clone(), &told.counters);
         }
     }
 
