@@ -16,6 +16,8 @@ use crate::ledger;
 #[derive(Debug, Default)]
 pub(super) struct Counting {
     kept: BTreeMap<(PortId, Epoch), (SwitchName, Counters)>,
+    /// What the collector was told of them last, in this run.
+    settled: BTreeMap<(PortId, Epoch), Counters>,
     /// What the ledger has otherwise.
     unwritten: BTreeSet<(PortId, Epoch)>,
 }
@@ -33,6 +35,7 @@ impl Counting {
         });
         Self {
             kept: kept.collect(),
+            settled: BTreeMap::new(),
             unwritten: BTreeSet::new(),
         }
     }
@@ -60,9 +63,22 @@ impl Counting {
         self.unwritten.insert(key);
     }
 
+    /// The collector is told this.
+    pub(super) fn settled(&mut self, told: &CountersOf) {
+        let key = (told.port.clone(), told.epoch);
+        self.settled.insert(key, told.counters);
+    }
+
+    /// Whether the collector was told just that last.
+    pub(super) fn has_settled(&self, of: &CountersOf) -> bool {
+        let key = (of.port.clone(), of.epoch);
+        self.settled.get(&key) == Some(&of.counters)
+    }
+
     /// The collector has the last word of a placement.
     pub(super) fn end(&mut self, port: &PortId, epoch: Epoch) {
         let key = (port.clone(), epoch);
+        self.settled.remove(&key);
         if self.kept.remove(&key).is_some() {
             self.unwritten.insert(key);
         }

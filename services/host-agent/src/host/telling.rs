@@ -193,6 +193,7 @@ impl Telling {
         chance: &mut fastrand::Rng,
     ) {
         self.counting.told(switch, &of);
+        self.counting.settled(&of);
         self.owe(now, of, chance);
     }
 
@@ -279,8 +280,9 @@ impl Telling {
             } else {
                 self.busy.insert(key, Some(of.counters));
             }
-            let told = at_each_look && stands;
-            if (is_down || stands || at_each_look) && !told {
+            // A datapath may take what was told for new once more.
+            let is_told = self.counting.has_settled(&of);
+            if (is_down || stands || at_each_look) && !is_told {
                 self.settled(now, &switch, of, chance);
             }
         }

@@ -4,6 +4,7 @@
 
 use dvs_schemas::Epoch;
 use dvs_schemas::v1::{Counters, CountersOf, RemoveOutcome};
+use host_agent::datapath::Notice;
 use host_agent::host::{Answer, HostEvent};
 
 use crate::history::{Commit, Message, Publisher};
@@ -148,4 +149,19 @@ fn what_never_counted_is_not_written() {
         (rig.core().counters(), rig.commits.len()),
         (Vec::new(), commits)
     );
+}
+
+#[test]
+fn what_has_settled_is_told_once_however_often_the_datapath_takes_it_for_new() {
+    let (mut rig, _) = with_five();
+    for _ in 0..3 {
+        rig.event(HostEvent::Noticed(Notice::Busy {
+            switch: id("prod"),
+            port: id("p1"),
+        }));
+        rig.pass(3 * QUIET);
+    }
+    assert_eq!(rig.told, []);
+    settle(&mut rig, "p1", 1);
+    assert_eq!(settled(&rig.told[0]).counters, [counted("p1", 1, 6)]);
 }
