@@ -235,6 +235,25 @@ fn check_what_is_read(mut bytes: BytesMut) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Found by the property below: which of the two was meant, nobody knows.
+#[test]
+fn a_flow_that_goes_to_two_tables_is_refused() {
+    let flow = Flow {
+        goto: Some(1),
+        others: vec![Bytes::from_static(&[0, 1, 0, 8, 2, 0, 0, 0])],
+        ..Flow::default()
+    };
+    let message = Message {
+        xid: 1,
+        body: Body::BundleAdd(1, FlowMod::Add(flow)),
+    };
+    let read = Message::decode(&mut encode(&message));
+    assert_eq!(
+        read.unwrap_err().to_string(),
+        "second table to go to is 0x1, which has no meaning"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
 

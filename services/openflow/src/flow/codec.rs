@@ -230,7 +230,17 @@ fn decode_instructions(mut flow: Flow, from: &mut Reader<'_>) -> Result<Flow, Ma
                 body.skip(4)?;
                 flow.actions = decode_list(body)?;
             }
-            GOTO_TABLE if flow.goto.is_none() => flow.goto = Some(body.u8()?),
+            // OpenFlow 1.5, 5.9: a flow has one of each kind at most, so this is
+            // no flow that anything could be made of.
+            GOTO_TABLE => {
+                let table = body.u8()?;
+                if flow.goto.replace(table).is_some() {
+                    return Err(Malformed::Value {
+                        what: "second table to go to",
+                        value: u64::from(table),
+                    });
+                }
+            }
             _ => flow.others.push(Bytes::copy_from_slice(bytes)),
         }
     }
