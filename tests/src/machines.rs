@@ -127,7 +127,7 @@ impl Machines {
     /// # Errors
     /// There is no such host; nor below.
     pub fn plug(&self, host: &str, port: &str) -> Result<()> {
-        self.datapath(host)?.plug(&prod(), &name(port));
+        self.datapath(host)?.plug(&prod(), &name(port), None);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_ledger::{Ledger, LedgerSpec, Table, Writes};
 use dvs_schemas::v1::{CountersOf, MirrorState, PortGroupState, PortState, SwitchState, Versioned};
-use dvs_schemas::{Epoch, HostName, PortId, Revision, StoreId, SwitchName};
+use dvs_schemas::{Epoch, HostName, PortId, Revision, StoreId, SwitchName, VnicId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +53,8 @@ pub struct Kept {
     pub switches: HeldSwitches,
     /// What its placements have come to.
     pub counters: Vec<(SwitchName, CountersOf)>,
-    /// Ports that were plugged in.
-    pub plugs: Vec<PortId>,
+    /// Ports that were plugged in, and the vNICs that this was said of.
+    pub plugs: Vec<(PortId, Option<VnicId>)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -144,10 +144,10 @@ pub fn load(
             kept.counters.push(counted);
         }
     }
-    for (key, port) in ledger.load::<PortId>(PLUGS)? {
+    for (key, plug) in ledger.load::<(PortId, Option<VnicId>)>(PLUGS)? {
         if let Some(host) = hosts.get(host_of(PLUGS, &key)?) {
             let kept = all.entry(host.clone()).or_default();
-            kept.plugs.push(port);
+            kept.plugs.push(plug);
         }
     }
     Ok(all)
@@ -264,9 +264,15 @@ pub(crate) fn write_counters(
 }
 
 /// Writes that a port is plugged in, or is no more.
-pub(crate) fn write_plug(host: &HostName, port: &PortId, plugged: bool, writes: &mut Writes) {
+pub(crate) fn write_plug(
+    host: &HostName,
+    port: &PortId,
+    plugged: Option<Option<&VnicId>>,
+    writes: &mut Writes,
+) {
     let key = format!("{host}{SEPARATOR}{port}");
-    put(writes, PLUGS, key, plugged.then_some(port));
+    let plug = plugged.map(|vnic| (port, vnic));
+    put(writes, PLUGS, key, plug.as_ref());
 }
 
 fn put<V: Serialize>(writes: &mut Writes, table: Table, key: String, value: Option<&V>) {

@@ -13,7 +13,7 @@ use super::{
     StepFailure, VirtualPort, Write,
 };
 use dvs_schemas::v1::{Counters, CountersOf, Link};
-use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName};
+use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName, VnicId};
 
 /// How an emulated datapath behaves.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -157,11 +157,11 @@ impl Emulated {
 
     /// A vNIC with a port's id is plugged in, as when its VM starts here. Frames
     /// pass once the port is set.
-    pub fn plug(&self, switch: &SwitchName, port: &PortId) {
+    pub fn plug(&self, switch: &SwitchName, port: &PortId, vnic: Option<VnicId>) {
         self.notices.tell(Notice::Plugged {
             switch: switch.clone(),
             port: port.clone(),
-            vnic: None,
+            vnic,
             mac: None,
         });
     }

@@ -382,6 +382,7 @@ impl HostCore {
         match write {
             Write::SetBridge { .. } => {}
             Write::SetPort { port, to, .. } => {
+                self.plugging.came(now, port, to.epoch, to.vnic.as_ref());
                 let plugged = PluggedPort {
                     port: to.clone(),
                     link: link.unwrap_or(Link::Down),

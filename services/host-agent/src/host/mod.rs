@@ -165,8 +165,9 @@ impl HostCore {
                 self.plugging.claimed(now, &port, outcome, &mut self.chance);
             }
             HostEvent::Released { port, outcome } => {
+                let held = held_port(&self.switches, &port);
                 self.plugging
-                    .released(now, &port, outcome, &mut self.chance);
+                    .released(now, &port, held, outcome, &mut self.chance);
             }
             HostEvent::Acknowledged { seq, outcome } => {
                 let (switches, there) = (&self.switches, &self.there);
@@ -246,6 +247,7 @@ impl HostCore {
     fn connected(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
         self.greeting.connected(now, &mut self.chance);
         self.telling.connected(now, &mut self.chance);
+        self.plugging.connected(now);
         let names: Vec<SwitchName> = self.switches.keys().cloned().collect();
         for name in names {
             self.hear(&name, out);
@@ -307,8 +309,8 @@ impl HostCore {
                 let plugged = Plugged { vnic, mac };
                 let held = self.switches.get(&switch);
                 let held = held.and_then(|switch| switch.held.ports.get(&port));
-                let wired = held.is_some_and(|held| plugged.is_of(&held.value));
-                self.plugging.plugged(now, port, plugged, wired);
+                let held = held.map(|held| &held.value);
+                self.plugging.plugged(now, port, plugged, held);
             }
             Notice::NotPlugged { interface, why } => {
                 let host = &self.host;

@@ -36,6 +36,11 @@ const RECALLING: Duration = Duration::from_secs(2);
 /// is away must not keep a machine from being plugged in elsewhere.
 const SETTLING: Duration = Duration::from_secs(2);
 
+/// How long after a release a claim that was made before it may still arrive,
+/// and bring the port: longer than anybody waits for an answer. A host that was
+/// off the bus hears of it once it is back.
+const LATE: Duration = Duration::from_secs(60);
+
 /// What is plugged in, as far as whoever plugged it says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plugged {
@@ -44,10 +49,9 @@ pub(super) struct Plugged {
 }
 
 impl Plugged {
-    /// True if a port that the host holds is this vNIC's, as far as anybody
-    /// knows.
-    pub(super) fn is_of(&self, held: &PortState) -> bool {
-        self.vnic.is_none() || self.vnic == held.vnic
+    /// True if this is the connected vNIC, as far as anybody knows.
+    fn is_of(&self, connected: Option<&VnicId>) -> bool {
+        self.vnic.is_none() || self.vnic.as_ref() == connected
     }
 }
 
@@ -74,16 +78,46 @@ enum Stage {
     Asked,
     /// Nothing is to be asked: the port is the host's, or will be at once.
     Answered,
+    /// It is given back. Should it come all the same until that time, it is
+    /// given back again.
+    Given(Timestamp),
 }
 
 #[derive(Debug, Clone)]
 struct Plug {
     wish: Wish,
+    /// What is wanted once the port is given back: another vNIC is plugged in
+    /// by now.
+    next: Option<Plugged>,
     stage: Stage,
     /// Questions in a row without success.
     attempt: u32,
     /// True if the last answer was that the claim waits.
     waits: bool,
+}
+
+impl Plug {
+    fn pulled(now: Timestamp, epoch: Option<Epoch>) -> Self {
+        Self {
+            wish: Wish::GiveBack(epoch),
+            next: None,
+            stage: match epoch {
+                Some(_) => Stage::Settling(now.after(SETTLING)),
+                None => Stage::Due(now),
+            },
+            attempt: 0,
+            waits: false,
+        }
+    }
+
+    /// True if a port that the host holds was plugged in: as this, or as what
+    /// was pulled, and is not given back yet.
+    fn had(&self, held: &PortState) -> bool {
+        match &self.wish {
+            Wish::Have(plugged) => plugged.is_of(held.vnic.as_ref()),
+            Wish::GiveBack(epoch) => *epoch == Some(held.epoch),
+        }
+    }
 }
 
 /// All plugs of one host. As many as interfaces, and those that just went.
@@ -105,13 +139,11 @@ pub(super) enum Ask {
 
 impl Plugging {
     /// `plugged`: the ports that were plugged in when the ledger was written.
-    pub(super) fn new(host: HostName, plugged: Vec<PortId>) -> Self {
-        let recalled = |port| {
+    pub(super) fn new(host: HostName, plugged: Vec<(PortId, Option<VnicId>)>) -> Self {
+        let recalled = |(port, vnic)| {
             let plug = Plug {
-                wish: Wish::Have(Plugged {
-                    vnic: None,
-                    mac: None,
-                }),
+                wish: Wish::Have(Plugged { vnic, mac: None }),
+                next: None,
                 stage: Stage::Recalled(None),
                 attempt: 0,
                 waits: false,
@@ -142,7 +174,8 @@ impl Plugging {
             | Stage::Settling(_)
             | Stage::Due(_)
             | Stage::Asked
-            | Stage::Answered => false,
+            | Stage::Answered
+            | Stage::Given(_) => false,
         };
         let missing = self.plugs.iter().filter(|(_, plug)| is_missing(plug));
         missing.map(|(port, _)| port.clone()).collect()
@@ -152,43 +185,60 @@ impl Plugging {
     /// until its port was given back.
     pub(super) fn write(&mut self, writes: &mut Writes) {
         for port in std::mem::take(&mut self.unwritten) {
-            let plugged = self.plugs.contains_key(&port);
+            let plugged = self.plugs.get(&port).map(|plug| match &plug.wish {
+                Wish::Have(plugged) => plugged.vnic.as_ref(),
+                Wish::GiveBack(_) => plug.next.as_ref().and_then(|next| next.vnic.as_ref()),
+            });
             ledger::write_plug(&self.host, &port, plugged, writes);
         }
     }
 
     /// An interface of the port is there; `wired`: the host holds the port, and
     /// for this vNIC.
-    pub(super) fn plugged(&mut self, now: Timestamp, port: PortId, plugged: Plugged, wired: bool) {
-        let stage = if wired {
-            Stage::Answered
-        } else {
-            Stage::Due(now)
+    pub(super) fn plugged(
+        &mut self,
+        now: Timestamp,
+        port: PortId,
+        plugged: Plugged,
+        held: Option<&PortState>,
+    ) {
+        let wired = held.is_some_and(|held| plugged.is_of(held.vnic.as_ref()));
+        let before = self.plugs.get(&port);
+        let went = held.filter(|held| before.is_some_and(|before| before.had(held)));
+        let plug = match went {
+            Some(held) if !wired => Plug {
+                next: Some(plugged),
+                ..Plug::pulled(now, Some(held.epoch))
+            },
+            Some(_) | None => Plug {
+                wish: Wish::Have(plugged),
+                next: None,
+                stage: if wired {
+                    Stage::Answered
+                } else {
+                    Stage::Due(now)
+                },
+                attempt: 0,
+                waits: false,
+            },
         };
-        let plug = Plug {
-            wish: Wish::Have(plugged),
-            stage,
-            attempt: 0,
-            waits: false,
-        };
-        if self.plugs.insert(port.clone(), plug).is_none() {
-            self.unwritten.insert(port);
-        }
+        self.plugs.insert(port.clone(), plug);
+        self.unwritten.insert(port);
     }
 
     /// The interface is there no more; `epoch` is that of the port, if the host
     /// holds it.
     pub(super) fn unplugged(&mut self, now: Timestamp, port: PortId, epoch: Option<Epoch>) {
-        let plug = Plug {
-            wish: Wish::GiveBack(epoch),
-            stage: match epoch {
-                Some(_) => Stage::Settling(now.after(SETTLING)),
-                None => Stage::Due(now),
-            },
-            attempt: 0,
-            waits: false,
-        };
-        self.plugs.insert(port, plug);
+        self.plugs.insert(port, Plug::pulled(now, epoch));
+    }
+
+    /// The bus is back: what came while it was away is still to be heard of.
+    pub(super) fn connected(&mut self, now: Timestamp) {
+        for plug in self.plugs.values_mut() {
+            if let Stage::Given(_) = plug.stage {
+                plug.stage = Stage::Given(now.after(LATE));
+            }
+        }
     }
 
     /// The publisher answered a hello: it may be another run, which has
@@ -197,7 +247,7 @@ impl Plugging {
         for (port, plug) in &mut self.plugs {
             let waits = match plug.stage {
                 Stage::Due(_) | Stage::Answered => true,
-                Stage::Recalled(_) | Stage::Settling(_) | Stage::Asked => false,
+                Stage::Recalled(_) | Stage::Settling(_) | Stage::Asked | Stage::Given(_) => false,
             };
             if waits && !held(port) {
                 plug.stage = Stage::Due(now);
@@ -235,7 +285,9 @@ impl Plugging {
 
     pub(super) fn due(&self) -> Option<Timestamp> {
         let due = self.plugs.values().filter_map(|plug| match plug.stage {
-            Stage::Due(at) | Stage::Settling(at) | Stage::Recalled(Some(at)) => Some(at),
+            Stage::Due(at) | Stage::Settling(at) | Stage::Recalled(Some(at)) | Stage::Given(at) => {
+                Some(at)
+            }
             Stage::Recalled(None) | Stage::Asked | Stage::Answered => None,
         });
         due.min()
@@ -247,6 +299,14 @@ impl Plugging {
         now: Timestamp,
         held: impl Fn(&PortId) -> Option<&'a PortState>,
     ) -> Vec<Ask> {
+        let unwritten = &mut self.unwritten;
+        self.plugs.retain(|port, plug| {
+            let over = matches!(plug.stage, Stage::Given(until) if until <= now);
+            if over {
+                unwritten.insert(port.clone());
+            }
+            !over
+        });
         let mut asks = Vec::new();
         for (port, plug) in &mut self.plugs {
             match plug.stage {
@@ -255,11 +315,12 @@ impl Plugging {
                 | Stage::Due(_)
                 | Stage::Settling(_)
                 | Stage::Asked
-                | Stage::Answered => continue,
+                | Stage::Answered
+                | Stage::Given(_) => continue,
             }
             let held = held(port);
             if let (Wish::Have(plugged), Some(held)) = (&plug.wish, held)
-                && plugged.is_of(held)
+                && plugged.is_of(held.vnic.as_ref())
             {
                 // It came without a further word, as to who waits.
                 plug.waits = false;
@@ -333,11 +394,48 @@ impl Plugging {
         }
     }
 
-    /// A release was answered, or not.
+    /// A port is wired. It is given back if it came by a claim that was late on
+    /// its way, with nothing plugged in any more, and if it was connected to
+    /// another vNIC than is plugged in.
+    pub(super) fn came(
+        &mut self,
+        now: Timestamp,
+        port: &PortId,
+        epoch: Epoch,
+        connected: Option<&VnicId>,
+    ) {
+        let Some(plug) = self.plugs.get_mut(port) else {
+            return;
+        };
+        match &plug.wish {
+            Wish::GiveBack(given) if *given != Some(epoch) => {
+                let next = plug.next.take();
+                *plug = Plug {
+                    next,
+                    stage: Stage::Due(now),
+                    ..Plug::pulled(now, Some(epoch))
+                };
+            }
+            Wish::Have(plugged) if connected.is_some() && !plugged.is_of(connected) => {
+                if plug.stage == Stage::Answered {
+                    let next = Some(plugged.clone());
+                    *plug = Plug {
+                        next,
+                        ..Plug::pulled(now, Some(epoch))
+                    };
+                }
+            }
+            Wish::GiveBack(_) | Wish::Have(_) => {}
+        }
+    }
+
+    /// A release was answered, or not. `held` is what the host holds the port
+    /// in.
     pub(super) fn released(
         &mut self,
         now: Timestamp,
         port: &PortId,
+        held: Option<&PortState>,
         outcome: Result<ReleaseReply, String>,
         chance: &mut fastrand::Rng,
     ) {
@@ -349,8 +447,16 @@ impl Plugging {
         }
         match outcome {
             Ok(_) => {
-                self.plugs.remove(port);
-                self.unwritten.insert(port.clone());
+                if let Some(next) = plug.next.take() {
+                    plug.wish = Wish::Have(next);
+                    plug.attempt = 0;
+                    plug.stage = Stage::Due(now);
+                    return;
+                }
+                plug.stage = Stage::Given(now.after(LATE));
+                if let Some(held) = held {
+                    self.came(now, port, held.epoch, held.vnic.as_ref());
+                }
             }
             Err(why) => {
                 let host = &self.host;

@@ -12,7 +12,7 @@ use dvs_schemas::{Epoch, MacAddr, Policy, PortId, Revision, VnicId};
 use host_agent::datapath::Notice;
 use host_agent::host::{HostEvent, RuntimeEvent};
 
-use crate::history::Commit;
+use crate::history::{Commit, Message, Publisher};
 use crate::rig::{Rig, id};
 use crate::versions::{one, site};
 
@@ -117,13 +117,19 @@ fn a_claim_says_which_vnic_is_plugged_in_and_again_when_it_is_another() {
 }
 
 #[test]
-fn what_is_held_is_claimed_only_for_a_vnic_that_it_is_not_connected_to() {
+fn what_is_held_is_given_back_and_claimed_for_a_vnic_that_it_is_not_connected_to() {
     let mut rig = connected();
     let held = rig.held("prod").unwrap().ports[&id::<PortId>("p1")].clone();
     plug_as(&mut rig, "p1", held.value.vnic, None);
     assert_eq!(rig.claims, []);
     let vnic = Some(id("vm-9/eth0"));
     plug_as(&mut rig, "p1", vnic.clone(), None);
+    // Its own vNIC is not there any more.
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.releases, [release("p1", Some(held.value.epoch))]);
+    assert_eq!(rig.claims, []);
+    released(&mut rig, "p1");
+    rig.wake();
     let claim = ClaimRequest {
         vnic,
         epoch: Some(held.value.epoch),
@@ -285,16 +291,21 @@ fn what_is_plugged_in_again_before_its_release_stays() {
 
 /// The publisher has taken the release of p1.
 fn hear_released(rig: &mut Rig) {
+    released(rig, "p1");
+}
+
+/// The publisher has taken the release of a port.
+fn released(rig: &mut Rig, port: &str) {
     let outcome = ReleaseOutcome::Released {
         revision: Revision(20),
     };
     let reply = ReleaseReply {
         v: V1,
         host: id("h1"),
-        port: id("p1"),
+        port: id(port),
         outcome,
     };
-    let (port, outcome) = (id("p1"), Ok(reply));
+    let (port, outcome) = (id(port), Ok(reply));
     rig.event(HostEvent::Released { port, outcome });
 }
 
@@ -318,6 +329,7 @@ fn what_was_pulled_while_the_agent_was_away_is_released() {
     restart(&mut rig, &[]);
     assert_eq!(rig.releases[0], release("p1", Some(epoch)));
     hear_released(&mut rig);
+    rig.pass(Duration::from_secs(61));
     rig.releases.clear();
     restart(&mut rig, &[]);
     assert_eq!((&rig.releases, &rig.claims), (&Vec::new(), &Vec::new()));
@@ -340,6 +352,37 @@ fn nothing_counts_as_pulled_before_the_datapath_was_read() {
     rig.settle();
     rig.pass(Duration::from_secs(10));
     assert_eq!(rig.releases[0], release("p1", Some(epoch)));
+}
+
+/// p9 comes to this host.
+fn place(rig: &mut Rig, publisher: &mut Publisher) {
+    let port = Commit::Port(id("p9"), id("g1"), Policy::default());
+    rig.send(&one(publisher.commit(&port)));
+}
+
+#[test]
+fn what_comes_by_a_late_claim_after_it_was_given_back_is_given_back_again() {
+    let (mut rig, mut publisher) = (Rig::new(), site());
+    rig.event(HostEvent::Connected);
+    rig.send(&publisher.full());
+    plug(&mut rig, "p9", None);
+    pull(&mut rig, "p9");
+    assert_eq!(rig.releases, [release("p9", None)]);
+    released(&mut rig, "p9");
+    // The claim was longer on its way than the word that it is over.
+    place(&mut rig, &mut publisher);
+    rig.wake();
+    assert_eq!(rig.releases[1..], [release("p9", Some(Epoch(1)))]);
+    released(&mut rig, "p9");
+    let Some(Message::Remove(remove)) = publisher.commit(&Commit::NoPort(id("p9"))).pop() else {
+        panic!("no removal");
+    };
+    rig.send_remove(&remove);
+    rig.pass(Duration::from_secs(61));
+    // Whoever places it now knows what they do.
+    place(&mut rig, &mut publisher);
+    rig.pass(Duration::from_secs(61));
+    assert_eq!(rig.releases.len(), 2);
 }
 
 #[test]
