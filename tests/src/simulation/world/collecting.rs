@@ -93,6 +93,8 @@ impl World {
             | Waiter::Render { .. }
             | Waiter::Flight { .. }
             | Waiter::Hello { .. }
+            | Waiter::Claim { .. }
+            | Waiter::Release { .. }
             | Waiter::Ask { .. }
             | Waiter::Rip { .. }
             | Waiter::Operator => panic!("{waiter:?} was answered by the collector"),

@@ -75,11 +75,11 @@ impl World {
         self.hear_datapath(host);
     }
 
-    /// Brings what a datapath has to tell on its way to the agent.
+    /// Brings what a datapath has to tell on its way to the agent, in order.
     pub(super) fn hear_datapath(&mut self, host: usize) {
         let life = self.hosts[host].agent.life;
         while let Some(notice) = self.hosts[host].datapath.next_notice().now_or_never() {
-            self.later(20, Item::Noticed { host, life, notice });
+            self.at(10, Item::Noticed { host, life, notice });
         }
     }
 }

@@ -18,6 +18,7 @@ use retry::{Answer as RetryAnswer, Commit};
 use uuid::Uuid;
 
 use super::World;
+use super::plugs::Plug;
 use super::traffic::{Covers, DEADLINE, HostQuestion, Item, Waiter, wire};
 use crate::simulation::node::Node;
 use crate::simulation::start;
@@ -38,6 +39,8 @@ pub struct Machine {
     pub hears: BTreeSet<SwitchName>,
     /// The switches whose subject it has asked for, and does not hear yet.
     pub subscribes: BTreeSet<SwitchName>,
+    /// What is plugged in.
+    pub plugged: BTreeSet<Plug>,
     /// What its agent was told to be gone.
     pub taken: Taken,
     /// False while it is cut off from the bus.
@@ -53,6 +56,7 @@ impl Machine {
             datapath: Emulated::new(Behaviour::default(), random.u64(..)),
             hears: BTreeSet::new(),
             subscribes: BTreeSet::new(),
+            plugged: BTreeSet::new(),
             taken: Taken::default(),
             connected: true,
         }
@@ -60,6 +64,8 @@ impl Machine {
 
     /// The whole host goes: its datapath is empty. What that had counted.
     pub(super) fn reboot(&mut self, random: &mut fastrand::Rng) -> Vec<CountersOf> {
+        // Machines die with their host.
+        self.plugged.clear();
         let behaviour = self.datapath.behaviour();
         let before = Emulated::new(behaviour, random.u64(..));
         let before = std::mem::replace(&mut self.datapath, before);
@@ -232,6 +238,8 @@ impl World {
             | Waiter::Render { .. }
             | Waiter::Hello { .. }
             | Waiter::Tell { .. }
+            | Waiter::Claim { .. }
+            | Waiter::Release { .. }
             | Waiter::Rip { .. }
             | Waiter::Operator => {}
         }
@@ -288,19 +296,28 @@ impl World {
             HostEffect::Hello(hello) => {
                 self.witness.caused();
                 let token = self.open(Waiter::Hello { host }, DEADLINE);
-                if self.hosts[host].connected {
-                    let request = publisher::Request::Hello(wire(&hello));
-                    self.send(Item::ToPublisher { request, token });
-                }
+                let request = publisher::Request::Hello(wire(&hello));
+                self.ask_publisher(host, request, token);
             }
             HostEffect::Heartbeat(heartbeat) => {
                 if self.hosts[host].connected {
                     self.send(Item::Heartbeat(wire(&heartbeat)));
                 }
             }
-            // Nothing is plugged into an emulated datapath, and nobody else
-            // writes to it.
-            HostEffect::Claim(_) | HostEffect::Release(_) | HostEffect::Drift(_) => {}
+            HostEffect::Claim(claim) => {
+                let port = claim.port.clone();
+                let token = self.open(Waiter::Claim { host, port }, DEADLINE);
+                let request = publisher::Request::Claim(wire(&claim));
+                self.ask_publisher(host, request, token);
+            }
+            HostEffect::Release(release) => {
+                let port = release.port.clone();
+                let token = self.open(Waiter::Release { host, port }, DEADLINE);
+                let request = publisher::Request::Release(wire(&release));
+                self.ask_publisher(host, request, token);
+            }
+            // Nobody else writes to an emulated datapath.
+            HostEffect::Drift(_) => {}
             HostEffect::Tell(event) => {
                 let seq = event.seq();
                 let token = self.open(Waiter::Tell { host, seq }, DEADLINE);
@@ -308,6 +325,12 @@ impl World {
                     self.send(Item::ToCollector { event, token });
                 }
             }
+        }
+    }
+
+    fn ask_publisher(&mut self, host: usize, request: publisher::Request, token: u64) {
+        if self.hosts[host].connected {
+            self.send(Item::ToPublisher { request, token });
         }
     }
 

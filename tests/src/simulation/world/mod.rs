@@ -5,6 +5,7 @@
 mod collecting;
 mod frames;
 mod machines;
+mod plugs;
 mod publishing;
 mod retrying;
 mod traffic;
@@ -26,6 +27,7 @@ use runtime_collector::Collector;
 
 pub use frames::Frames;
 pub use machines::Machine;
+pub use plugs::Plug;
 use traffic::{DEADLINE, Item, RetryRequest, Slot, Waiter};
 
 use super::node::Node;

@@ -132,6 +132,22 @@ impl World {
                 };
                 self.turn_host(host, Some(HostEvent::Greeted(result)));
             }
+            Waiter::Claim { host, port } => {
+                let outcome = match result {
+                    Ok(publisher::Reply::Claimed(reply)) => Ok(wire(&reply)),
+                    Ok(other) => panic!("a claim was answered by {other:?}"),
+                    Err(problem) => Err(problem.to_string()),
+                };
+                self.turn_host(host, Some(HostEvent::Claimed { port, outcome }));
+            }
+            Waiter::Release { host, port } => {
+                let outcome = match result {
+                    Ok(publisher::Reply::Released(reply)) => Ok(wire(&reply)),
+                    Ok(other) => panic!("a release was answered by {other:?}"),
+                    Err(problem) => Err(problem.to_string()),
+                };
+                self.turn_host(host, Some(HostEvent::Released { port, outcome }));
+            }
             Waiter::Push { .. }
             | Waiter::HandOver { .. }
             | Waiter::Flight { .. }

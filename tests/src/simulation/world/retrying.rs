@@ -113,6 +113,8 @@ impl World {
             | Waiter::Flight { .. }
             | Waiter::Hello { .. }
             | Waiter::Tell { .. }
+            | Waiter::Claim { .. }
+            | Waiter::Release { .. }
             | Waiter::Ask { .. } => {}
         }
     }

@@ -10,7 +10,7 @@ use dvs_schemas::v1::{
     Clobber, EntrySelection, EventAck, Fetch, FinalState, Heartbeat, Live, Remove, RemovedPort,
     RenderRequest, RetryPut,
 };
-use dvs_schemas::{Format, HostName, Problem, Revision, StoreId, SwitchName};
+use dvs_schemas::{Format, HostName, PortId, Problem, Revision, StoreId, SwitchName};
 use host_agent::datapath::Notice;
 use host_agent::host::{Answer, HostEffect, HostEvent, RuntimeEvent};
 use retry::{Action, Answer as RetryAnswer, FlightId};
@@ -51,6 +51,14 @@ pub(super) enum Waiter {
         host: usize,
         seq: u64,
     },
+    Claim {
+        host: usize,
+        port: PortId,
+    },
+    Release {
+        host: usize,
+        port: PortId,
+    },
     Ask {
         ask: AskId,
         host: HostName,
@@ -66,7 +74,10 @@ impl Waiter {
         match self {
             Self::Push { .. } | Self::HandOver { .. } => Some(Place::Publisher),
             Self::Render { .. } | Self::Flight { .. } => Some(Place::Retry),
-            Self::Hello { host } | Self::Tell { host, .. } => Some(Place::Host(*host)),
+            Self::Hello { host }
+            | Self::Tell { host, .. }
+            | Self::Claim { host, .. }
+            | Self::Release { host, .. } => Some(Place::Host(*host)),
             Self::Ask { .. } | Self::Rip { .. } => Some(Place::Collector),
             Self::Operator => None,
         }
@@ -347,6 +358,14 @@ impl World {
                     outcome: Err(silence),
                 }),
             ),
+            Waiter::Claim { host, port } => {
+                let outcome = Err(silence);
+                self.turn_host(host, Some(HostEvent::Claimed { port, outcome }));
+            }
+            Waiter::Release { host, port } => {
+                let outcome = Err(silence);
+                self.turn_host(host, Some(HostEvent::Released { port, outcome }));
+            }
             Waiter::Ask { ask, .. } | Waiter::Rip { ask } => {
                 let answer = runtime_collector::Answer::TimedOut;
                 self.turn_collector(Some(runtime_collector::Event::Answered { ask, answer }));

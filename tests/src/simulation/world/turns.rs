@@ -96,6 +96,7 @@ impl World {
                 let known = machine.resume();
                 self.traffic.died(&counted, &known);
                 self.turn_host(n, None);
+                self.find_plugs(n);
                 if self.hosts[n].connected {
                     self.turn_host(n, Some(HostEvent::Connected));
                 }

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! vNICs that are plugged in, as machines come and go.
+
+use dvs_schemas::{PortId, SwitchName, VnicId};
+
+use super::World;
+
+/// A vNIC that says which port it is, as the external ids of its interface do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Plug {
+    /// The switch of its bridge.
+    pub switch: SwitchName,
+    /// The port that it says.
+    pub port: PortId,
+    /// The vNIC that it says.
+    pub vnic: Option<VnicId>,
+}
+
+impl World {
+    /// A machine starts on a host.
+    pub fn plug(&mut self, host: usize, plug: &Plug) {
+        self.note(&("plugged", host, plug));
+        let machine = &mut self.hosts[host];
+        let Plug { switch, port, vnic } = plug;
+        machine.datapath.plug(switch, port, vnic.clone());
+        machine.plugged.insert(plug.clone());
+        self.hear_datapath(host);
+    }
+
+    /// A machine goes from a host.
+    pub fn unplug(&mut self, host: usize, plug: &Plug) {
+        self.note(&("unplugged", host, plug));
+        let machine = &mut self.hosts[host];
+        machine.datapath.unplug(&plug.switch, &plug.port);
+        machine.plugged.remove(plug);
+        self.hear_datapath(host);
+    }
+
+    /// An agent that starts is told of all that is there.
+    pub(super) fn find_plugs(&mut self, host: usize) {
+        let machine = &self.hosts[host];
+        for Plug { switch, port, vnic } in &machine.plugged {
+            machine.datapath.plug(switch, port, vnic.clone());
+        }
+        self.hear_datapath(host);
+    }
+}
