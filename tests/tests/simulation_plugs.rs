@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use config_publisher::events::{Reply, Request};
+use config_publisher::events::Request;
 use dvs_schemas::v1::{ConnectRequest, DisconnectRequest, MoveRequest};
 use dvs_schemas::{Epoch, HostName, PortId, VnicId};
 use dvs_tests::simulation::laws::{self, Totals};
@@ -191,12 +191,8 @@ impl Life {
         match self.world.told.remove(&token) {
             None => self.asked = Some((token, request)),
             Some(Told::Silence) => self.ask(request),
-            Some(Told::Published(answer)) => match (&*answer, request) {
-                (Ok(Reply::Applied(_)), Request::Move(of)) => {
-                    self.moved.insert(of.port, of.host);
-                }
-                (Ok(_) | Err(_), _) => {}
-            },
+            // A move counts from the moment that it is asked for.
+            Some(Told::Published(_)) => {}
             Some(Told::Acted(_)) => unreachable!("nobody acts on queues"),
         }
     }
