@@ -26,6 +26,9 @@ pub const PORT_CONNECT: &str = "dvs.v1.port.connect";
 pub const PORT_MOVE: &str = "dvs.v1.port.move";
 /// Ends the connection of a vNIC: [`crate::v1::DisconnectRequest`].
 pub const PORT_DISCONNECT: &str = "dvs.v1.port.disconnect";
+/// Where ports are by the configuration, for the collector:
+/// [`crate::v1::PlacementsRequest`].
+pub const PORT_PLACEMENTS: &str = "dvs.v1.port.placements";
 /// A host is there: [`crate::v1::Hello`].
 pub const HOST_HELLO: &str = "dvs.v1.host.hello";
 /// A host will never come back: [`crate::v1::ForgetRequest`].

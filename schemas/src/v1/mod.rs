@@ -31,8 +31,8 @@ pub use hosts::{
     HostStatus, Observed, Presence, SwitchOnHost,
 };
 pub use ports::{
-    ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, MoveRequest, ReleaseOutcome,
-    ReleaseReply, ReleaseRequest,
+    ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, MoveRequest, Placement,
+    PlacementsReply, PlacementsRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest,
 };
 pub use retry::{
     Attempt, EntrySelection, EntryState, Forgotten, PutReply, Queue, RepushEntry, RepushKey,

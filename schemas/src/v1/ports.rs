@@ -169,3 +169,35 @@ pub enum ReleaseOutcome {
     /// claim of the host waited.
     Nothing,
 }
+
+/// Asks where ports are by the configuration: the collector, before it believes
+/// that one has moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlacementsRequest {
+    /// Version of the message.
+    pub v: V1,
+    /// The ports.
+    pub ports: Vec<PortId>,
+}
+
+/// Reply to [`PlacementsRequest`], as of one commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlacementsReply {
+    /// Version of the message.
+    pub v: V1,
+    /// Of the ports that were asked for, those that are there and were ever
+    /// placed. One that was made anew has forgotten its earlier life.
+    pub placements: Vec<Placement>,
+}
+
+/// Where a port is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Placement {
+    /// The port.
+    pub port: PortId,
+    /// Its newest epoch.
+    pub epoch: Epoch,
+    /// Who holds it in that epoch. Left out: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+}

@@ -130,6 +130,13 @@ fn services() -> Vec<Subject> {
             "End the connection of a vNIC.",
         ),
         asked(
+            subjects::PORT_PLACEMENTS,
+            PUBLISHER,
+            "PlacementsRequest",
+            &["PlacementsReply"],
+            "Where ports are by the configuration, for the collector.",
+        ),
+        asked(
             subjects::HOST_HELLO,
             PUBLISHER,
             "Hello",

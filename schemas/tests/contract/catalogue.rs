@@ -25,6 +25,8 @@ macro_rules! for_each_message {
             told ClaimReply claim_reply;
             asked ReleaseRequest release_request;
             told ReleaseReply release_reply;
+            asked PlacementsRequest placements_request;
+            told PlacementsReply placements_reply;
             asked Hello hello;
             told HelloReply hello_reply;
             asked ForgetRequest forget_request;

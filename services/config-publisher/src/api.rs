@@ -39,6 +39,8 @@ pub enum Endpoint {
     Claim,
     /// Be a port's host no more.
     Release,
+    /// Say where ports are.
+    Placements,
     /// A host is there.
     Hello,
     /// A host will never come back.
@@ -47,7 +49,7 @@ pub enum Endpoint {
     Hosts,
 }
 
-const ENDPOINTS: [(Endpoint, &str, &str); 13] = [
+const ENDPOINTS: [(Endpoint, &str, &str); 14] = [
     (
         Endpoint::Apply,
         subjects::CONFIG_APPLY,
@@ -97,6 +99,11 @@ const ENDPOINTS: [(Endpoint, &str, &str); 13] = [
         Endpoint::Release,
         subjects::PORT_RELEASE,
         "A port is plugged no more; its host gives it back",
+    ),
+    (
+        Endpoint::Placements,
+        subjects::PORT_PLACEMENTS,
+        "Who holds ports, and in which epoch",
     ),
     (
         Endpoint::Hello,
@@ -166,6 +173,7 @@ fn read(endpoint: Endpoint, payload: &[u8]) -> Result<Request, Problem> {
         Endpoint::Disconnect => Request::Disconnect(codec::decode(payload)?.1),
         Endpoint::Claim => Request::Claim(codec::decode(payload)?.1),
         Endpoint::Release => Request::Release(codec::decode(payload)?.1),
+        Endpoint::Placements => Request::Placements(codec::decode(payload)?.1),
         Endpoint::Hello => Request::Hello(codec::decode(payload)?.1),
         Endpoint::Forget => Request::Forget(codec::decode(payload)?.1),
         Endpoint::Hosts => Request::Hosts(filters(payload)?),

@@ -9,8 +9,9 @@ use dvs_schemas::v1::{
     ApplyReply, ApplyReport, ApplyRequest, ClaimReply, ClaimRequest, Clobber, ConnectRequest,
     DeleteRequest, DisconnectReply, DisconnectRequest, DryRunReply, ForgetReply, ForgetRequest,
     GetReply, GetRequest, Heartbeat, Hello, HelloReply, HostListReply, HostListRequest,
-    MoveRequest, Plan, PutReply, ReleaseReply, ReleaseRequest, Remove, RemoveReport, RenderReply,
-    RenderRequest, ResyncReply, ResyncRequest, RetryPut, RuntimeForgetReply, RuntimeForgetRequest,
+    MoveRequest, PlacementsReply, PlacementsRequest, Plan, PutReply, ReleaseReply, ReleaseRequest,
+    Remove, RemoveReport, RenderReply, RenderRequest, ResyncReply, ResyncRequest, RetryPut,
+    RuntimeForgetReply, RuntimeForgetRequest,
 };
 use dvs_schemas::{HostName, Problem};
 pub use dvs_transport::endpoint::ReplyToken;
@@ -41,6 +42,8 @@ pub enum Request {
     Claim(ClaimRequest),
     /// Be a port's host no more.
     Release(ReleaseRequest),
+    /// Say where ports are.
+    Placements(PlacementsRequest),
     /// A host is there.
     Hello(Hello),
     /// A host will never come back.
@@ -174,6 +177,8 @@ pub enum Reply {
     Claimed(ClaimReply),
     /// To a release.
     Released(ReleaseReply),
+    /// To a question where ports are.
+    Placements(PlacementsReply),
     /// To a hello.
     Hello(HelloReply),
     /// To a word that a host will never come back.

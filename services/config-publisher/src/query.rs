@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use dvs_schemas::v1::{
-    GetReply, GetRequest, HostListReply, HostListRequest, HostStatus, Item, Presence, SwitchOnHost,
-    V1,
+    GetReply, GetRequest, HostListReply, HostListRequest, HostStatus, Item, Placement,
+    PlacementsReply, PlacementsRequest, Presence, SwitchOnHost, V1,
 };
 use dvs_schemas::{
     Epoch, HostName, Kind, ObjectKey, PortId, Problem, ProblemCode, Revision, SwitchName, Timestamp,
@@ -207,6 +207,25 @@ fn matches(config: &Config, request: &GetRequest, key: &ObjectKey) -> bool {
                     .as_ref()
                     .is_none_or(|h| Some(h) == document.host.as_ref())
         }),
+    }
+}
+
+/// Where ports are; of one that is not there, or was never placed, nothing is
+/// said.
+#[must_use]
+pub fn placements(config: &Config, request: &PlacementsRequest) -> PlacementsReply {
+    let PlacementsRequest { v: V1, ports } = request;
+    let there = ports.iter().filter_map(|id| {
+        let port = &config.port(id)?.value;
+        (port.epoch > Epoch::default()).then(|| Placement {
+            port: id.clone(),
+            epoch: port.epoch,
+            host: port.document.host.clone(),
+        })
+    });
+    PlacementsReply {
+        v: V1,
+        placements: there.collect(),
     }
 }
 

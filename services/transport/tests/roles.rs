@@ -176,6 +176,7 @@ async fn roles_are_held_to_their_subjects() {
         ("dvs.v1.port.connect", "publisher", &["operator"]),
         ("dvs.v1.port.move", "publisher", &["operator"]),
         ("dvs.v1.port.disconnect", "publisher", &["operator"]),
+        ("dvs.v1.port.placements", "publisher", &["collector"]),
         ("dvs.v1.switch.prod.clobber", "agent", &["publisher"]),
         ("dvs.v1.agent.h1.clobber", "agent", &["publisher", "retry"]),
         ("dvs.v1.agent.h1.remove", "agent", &["publisher", "retry"]),

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How hosts ask for ports and give them back.
+//! How hosts ask for ports and give them back, and where ports are.
 
+use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
 use super::v1;
 use crate::arbitrary::{deadline, epoch, mac, name, record, revision, vnic};
 use crate::v1::{
-    ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, MoveRequest, ReleaseOutcome,
-    ReleaseReply, ReleaseRequest, Wait,
+    ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, MoveRequest, Placement,
+    PlacementsReply, PlacementsRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest, Wait,
 };
 
 fn wait() -> impl Strategy<Value = Wait> {
@@ -94,5 +95,27 @@ record!(
         host: name(),
         port: name(),
         outcome: release_outcome(),
+    }
+);
+record!(
+    /// Any question where ports are.
+    placements_request: PlacementsRequest {
+        v: v1(),
+        ports: vec(name(), 0..4),
+    }
+);
+record!(
+    /// Any place of a port.
+    placement: Placement {
+        port: name(),
+        epoch: epoch(),
+        host: option::of(name()),
+    }
+);
+record!(
+    /// Any reply to the question where ports are.
+    placements_reply: PlacementsReply {
+        v: v1(),
+        placements: vec(placement(), 0..4),
     }
 );

@@ -215,6 +215,10 @@ impl Publisher {
             }
             Request::Get(request) => query::objects(&self.config, &request, room)
                 .map(|reply| Some(Reply::Objects(reply))),
+            Request::Placements(request) => {
+                let reply = query::placements(&self.config, &request);
+                Ok(Some(Reply::Placements(reply)))
+            }
             Request::Forget(request) => self.forget_host(now, &request, out),
             Request::Hosts(request) => query::hosts(&self.config, &self.fleet, &request, now, room)
                 .map(|reply| Some(Reply::Hosts(reply))),

@@ -4,7 +4,8 @@
 use config_publisher::core::Settings;
 use config_publisher::events::{Reply, Request};
 use dvs_schemas::v1::{
-    FinalState, GetReply, GetRequest, HostListRequest, RenderReply, RenderRequest,
+    FinalState, GetReply, GetRequest, HostListRequest, Placement, PlacementsReply,
+    PlacementsRequest, ReleaseRequest, RenderReply, RenderRequest, V1,
 };
 use dvs_schemas::{Epoch, Kind, ProblemCode, Revision};
 
@@ -278,4 +279,46 @@ fn a_reply_names_as_much_as_fits_and_says_how_much_it_left_out() {
     assert!(serde_json::to_vec(&reply).unwrap().len() < 8_192);
     assert_eq!(reply.changed.len() as u64 + reply.left_out, 500);
     assert!(reply.left_out > 0);
+}
+
+#[test]
+fn a_port_is_where_its_newest_placement_is_and_of_others_nothing_is_said() {
+    let mut desk = desk();
+    let of = |desk: &mut Desk, ports: &[&str]| {
+        let ports = ports.iter().map(|port| name(port)).collect();
+        match desk.ask(Request::Placements(PlacementsRequest { v: V1, ports })) {
+            Ok(Reply::Placements(PlacementsReply { v: V1, placements })) => placements,
+            other => panic!("{other:?}"),
+        }
+    };
+    let placement = |port, epoch, host: Option<&str>| Placement {
+        port: name(port),
+        epoch,
+        host: host.map(name),
+    };
+    let placed = Epoch::of(desk.revision());
+    let expected = [placement("lab-1", placed, Some("h2"))];
+    assert_eq!(of(&mut desk, &["lab-1", "nobody", "a"]), expected);
+    let release = ReleaseRequest {
+        v: V1,
+        host: name("h2"),
+        port: name("lab-1"),
+        epoch: Some(placed),
+    };
+    desk.ask(Request::Release(release)).unwrap();
+    let released = Epoch::of(desk.revision());
+    assert_eq!(
+        of(&mut desk, &["lab-1"]),
+        [placement("lab-1", released, None)]
+    );
+    desk.apply(
+        r#"{"kind": "Port", "name": "lab-1", "switch": "lab", "group": "web", "host": "h1"}"#,
+    );
+    let moved = Epoch::of(desk.revision());
+    let expected = [placement("lab-1", moved, Some("h1"))];
+    assert_eq!(of(&mut desk, &["lab-1"]), expected);
+    // Made anew, it has been nowhere.
+    desk.delete(r#"{"kind": "Port", "name": "lab-1"}"#);
+    desk.apply(r#"{"kind": "Port", "name": "lab-1", "switch": "lab", "group": "web"}"#);
+    assert_eq!(of(&mut desk, &["lab-1"]), []);
 }

@@ -128,6 +128,7 @@ async fn the_service_is_listed_with_its_endpoints() {
         subjects::PORT_DISCONNECT,
         subjects::PORT_CLAIM,
         subjects::PORT_RELEASE,
+        subjects::PORT_PLACEMENTS,
         subjects::HOST_HELLO,
         subjects::HOST_LIST,
     ] {

@@ -221,6 +221,7 @@ impl Item {
                 publisher::Request::Hello(_)
                 | publisher::Request::Claim(_)
                 | publisher::Request::Release(_)
+                | publisher::Request::Placements(_)
                 | publisher::Request::Render(_) => false,
                 publisher::Request::Apply(_)
                 | publisher::Request::Delete(_)
