@@ -154,8 +154,7 @@ impl Fleet {
         let options = if settings.open_bus {
             async_nats::ConnectOptions::new()
         } else {
-            let seed = std::fs::read_to_string(key_file(folder.path(), "operator"))?;
-            async_nats::ConnectOptions::with_nkey(seed.trim().to_owned())
+            signed_in(folder.path(), "operator")?
         };
         let client = options.connect(nats.url()).await?;
         Ok(Self {
@@ -171,6 +170,18 @@ impl Fleet {
     #[must_use]
     pub fn operator(&self) -> &Operator {
         &self.operator
+    }
+
+    /// A connection with a program's key, for a test that plays its part. The
+    /// bus must not be open.
+    ///
+    /// # Errors
+    /// There is no such key, or the bus refuses it.
+    pub async fn sign_in(&self, program: Program) -> Result<Operator> {
+        let role = program.role();
+        let options = signed_in(self.folder.path(), role)?;
+        let options = options.custom_inbox_prefix(format!("_INBOX.{role}.test"));
+        Ok(Operator::new(options.connect(self.nats.url()).await?))
     }
 
     /// Folder of a program's ledger.
@@ -471,6 +482,13 @@ fn key_file(folder: &Path, role: &str) -> PathBuf {
         .join("credentials")
         .join(role)
         .join(format!("{role}.nk"))
+}
+
+fn signed_in(folder: &Path, role: &str) -> Result<async_nats::ConnectOptions> {
+    let seed = std::fs::read_to_string(key_file(folder, role))?;
+    Ok(async_nats::ConnectOptions::with_nkey(
+        seed.trim().to_owned(),
+    ))
 }
 
 /// The shipped configuration with keys made for this fleet, and without the

@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use anyhow::Result;
-use dvs_schemas::subjects::{CONFIG_APPLY, CONFIG_DELETE, CONFIG_GET};
+use dvs_schemas::subjects::{CONFIG_APPLY, CONFIG_DELETE, CONFIG_GET, PORT_MOVE, RUNTIME_GET};
+use dvs_schemas::v1::Counters;
 use dvs_tests::fleet::{Fleet, Program, Settings};
 use serde_json::{Value, json};
 
@@ -379,4 +380,74 @@ async fn a_corrupt_or_foreign_ledger_is_named_refused_and_left_untouched() -> Re
         std::fs::write(&path, own)?;
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_tells_of_a_placement_it_never_had_changes_nothing_and_is_logged() -> Result<()>
+{
+    let fleet = Fleet::start(Settings {
+        hosts: 2,
+        ..Settings::default()
+    })
+    .await?;
+    let placed = fleet.operator().apply_and_wait(base(), "20s").await?;
+    let record = async |host: &str, epoch: &Value| {
+        let question = json!({"port": "web-1"});
+        fleet
+            .until(
+                "what is known of web-1",
+                async |operator| Ok(operator.ask(RUNTIME_GET, &question).await?.body),
+                |record| record["host"] == host && record["state"]["epoch"] == *epoch,
+            )
+            .await
+    };
+    let before = record("host-1", &placed["revision"]).await?;
+    let mut state = before["state"].clone();
+    state["epoch"] = json!(1_000_000);
+    // All agents have one key, so whoever runs one of them can say this.
+    let forger = fleet.sign_in(Program::Agent).await?;
+    let forged = |seq: u64, what: &str, told: Value| {
+        json!({"v": 1, "host": "host-2", "session": "00000000-0000-0000-0000-000000000001",
+               "seq": seq, "at": "2026-01-01T00:00:00Z", what: told})
+    };
+    let counted = Counters {
+        ingress_packets: 7,
+        ..Counters::default()
+    };
+    let counters = json!({"port": "web-1", "epoch": 1_000_000, "counters": counted});
+    for (seq, verb, what, told) in [
+        (1, "changed", "ports", state),
+        (2, "settled", "counters", counters),
+    ] {
+        let event = forged(seq, what, json!([told]));
+        let subject = format!("dvs.v1.event.host-2.{verb}");
+        let ack = forger.ask(&subject, &event).await?.ok()?;
+        assert_eq!(ack, json!({"v": 1, "seq": seq}));
+    }
+    let after = record("host-1", &placed["revision"]).await?;
+    assert_eq!(
+        (&after["state"], &after["counters"], &after["total"]),
+        (&before["state"], &before["counters"], &before["total"])
+    );
+    let line = fleet
+        .until(
+            "a line in the collector's log",
+            async |_| {
+                let log = fleet.log(Program::Collector);
+                let mut lines = log.lines().map(str::to_owned);
+                Ok(lines.find(|line| line.contains("a placement that never was")))
+            },
+            Option::is_some,
+        )
+        .await?
+        .unwrap_or_default();
+    for named in ["host-2", "web-1", "1000000"] {
+        assert!(line.contains(named), "{line} does not name {named}");
+    }
+
+    // When it does get the port, it is believed.
+    let request = json!({"port": "web-1", "host": "host-2", "wait": "applied"});
+    let moved = fleet.operator().ask(PORT_MOVE, &request).await?.ok()?;
+    record("host-2", &moved["revision"]).await?;
+    fleet.in_sync().await
 }

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use dvs_schemas::v1::{
     Changed, EventAck, EventNotice, Fetch, Fetched, Heartbeat, Live, LiveReply, LiveRequest,
-    PutReply, RetryPut, RuntimeForgetReply, RuntimeForgetRequest, RuntimeGetRequest,
-    RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest,
-    RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled,
+    PlacementsReply, PlacementsRequest, PutReply, RetryPut, RuntimeForgetReply,
+    RuntimeForgetRequest, RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest,
+    RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest,
+    Settled,
 };
 use dvs_schemas::{HostName, Problem};
 pub use dvs_transport::endpoint::ReplyToken;
 use serde::Serialize;
 
-/// Names a question to a host. Never used twice by one core.
+/// Names a question to a host or a service. Never used twice by one core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AskId(pub u64);
 
@@ -90,7 +91,7 @@ pub enum Event {
         /// Where the reply goes.
         reply: ReplyToken,
     },
-    /// A question to a host ended.
+    /// A question to a host or a service ended.
     Answered {
         /// The question.
         ask: AskId,
@@ -108,7 +109,7 @@ pub enum Question {
     Fetch(Fetch),
 }
 
-/// How a question to a host ended.
+/// How a question to a host or a service ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The host's answer to a read.
@@ -117,14 +118,30 @@ pub enum Answer {
     Fetched(Fetched),
     /// Retry's answer: it is durable there.
     Put(PutReply),
-    /// The host refused, or said something that is no answer.
+    /// The publisher's answer.
+    Placements(PlacementsReply),
+    /// Who was asked refused, or said something that is no answer.
     Refused(String),
     /// Nothing came in time.
     TimedOut,
-    /// The host's agent is not there.
+    /// Nobody is there who could answer.
     NoResponder,
-    /// The question did not leave, and why.
+    /// The question did not leave, and why; services: or nothing came back.
     NotSent(String),
+}
+
+impl Answer {
+    /// Why it is not the answer that was waited for.
+    pub(crate) fn why(self) -> String {
+        match self {
+            Self::Live(_) | Self::Fetched(_) | Self::Put(_) | Self::Placements(_) => {
+                "it answered another question".to_owned()
+            }
+            Self::Refused(why) | Self::NotSent(why) => why,
+            Self::TimedOut => "no answer in time".to_owned(),
+            Self::NoResponder => "nobody listens for it".to_owned(),
+        }
+    }
 }
 
 /// What the core wants done.
@@ -154,6 +171,14 @@ pub enum Effect {
         ask: AskId,
         /// What it is given.
         put: RetryPut,
+    },
+    /// The publisher is asked where ports are; comes back as
+    /// [`Event::Answered`].
+    Placements {
+        /// The question.
+        ask: AskId,
+        /// The ports.
+        request: PlacementsRequest,
     },
 }
 

@@ -21,7 +21,7 @@ mod rollup;
 mod stale;
 mod store;
 
-pub use self::core::{Collector, SNAPSHOTS, Settings};
+pub use self::core::{Collector, DOUBTED, SNAPSHOTS, Settings};
 pub use events::{Answer, AskId, Effect, Event, Question, ReplyBody, ReplyToken};
 pub use ledger::SPEC;
 pub use metrics::{Heard, Shown};

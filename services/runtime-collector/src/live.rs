@@ -42,7 +42,7 @@ pub(crate) fn passed_through(
             }
             Some(_) | None => Ok(reply),
         },
-        Answer::Fetched(_) | Answer::Put(_) => {
+        Answer::Fetched(_) | Answer::Put(_) | Answer::Placements(_) => {
             Err(unavailable("it answered another question".to_owned()))
         }
         Answer::Refused(why) => Err(unavailable(why)),

@@ -121,7 +121,7 @@ impl Answer {
     /// How it ended, in one word, for logs and metrics.
     pub(crate) fn word(&self) -> &'static str {
         match self {
-            Self::Live(_) | Self::Fetched(_) | Self::Put(_) => "answered",
+            Self::Live(_) | Self::Fetched(_) | Self::Put(_) | Self::Placements(_) => "answered",
             Self::Refused(_) => "refused",
             Self::TimedOut => "timed_out",
             Self::NoResponder => "no_responder",

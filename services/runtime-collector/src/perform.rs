@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Effects to IO. Hosts are asked through the transport, and how that ends
-//! comes back as an event, exactly once per question.
+//! Effects to IO. Hosts are asked through the transport, services by plain
+//! requests, and how that ends comes back as an event, exactly once per question.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use bytes::Bytes;
 use dvs_schemas::HostName;
 use dvs_schemas::codec::{self, Format};
 use dvs_schemas::subjects::{self, AgentVerb};
-use dvs_schemas::v1::RetryPut;
 use dvs_transport::endpoint::Waiting;
 use dvs_transport::{Batch, Bus, Call, CallResult, Outcomes, Transport};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::events::{Answer, AskId, Effect, Event, Question};
@@ -21,10 +21,14 @@ use crate::metrics::Heard;
 /// How long retry may take.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How long the publisher may take. Hosts wait longer for an acknowledgement,
+/// so they are told why there is none.
+const PUBLISHER: Duration = Duration::from_secs(2);
+
 /// What carries effects out.
 #[derive(Debug)]
 pub struct Performer {
-    /// The bus, for what retry is given.
+    /// The bus, for what services are asked.
     pub bus: Bus,
     /// The way to the hosts.
     pub transport: Transport,
@@ -46,7 +50,6 @@ impl Performer {
 
     async fn perform(&self, effects: Vec<Effect>) {
         let mut questions: BTreeMap<Duration, Vec<(AskId, HostName, Question)>> = BTreeMap::new();
-        let mut rips = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Reply { to, result } => self.waiting.reply(to, result).await,
@@ -59,15 +62,33 @@ impl Performer {
                     .entry(timeout)
                     .or_default()
                     .push((ask, host, request)),
-                Effect::Rip { ask, put } => rips.push((ask, put)),
+                Effect::Rip { ask, put } => {
+                    let (bus, subject) = (self.bus.clone(), subjects::RETRY_PUT);
+                    self.bring_back(ask, async move {
+                        ask_service(&bus, subject, &put, RETRY, Answer::Put).await
+                    });
+                }
+                Effect::Placements { ask, request } => {
+                    let (bus, subject) = (self.bus.clone(), subjects::PORT_PLACEMENTS);
+                    self.bring_back(ask, async move {
+                        ask_service(&bus, subject, &request, PUBLISHER, Answer::Placements).await
+                    });
+                }
             }
-        }
-        for (ask, put) in rips {
-            tokio::spawn(rip(self.bus.clone(), self.inbox.clone(), ask, put));
         }
         for (timeout, questions) in questions {
             self.ask(timeout, questions);
         }
+    }
+
+    /// Brings a service's answer back when it is there.
+    fn bring_back(&self, ask: AskId, answer: impl Future<Output = Answer> + Send + 'static) {
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            let answer = answer.await;
+            // A loop that has ended needs no answer.
+            let _ = inbox.send(Event::Answered { ask, answer }).await;
+        });
     }
 
     /// Sends the questions of one turn as one batch.
@@ -125,22 +146,25 @@ async fn collect(
     }
 }
 
-/// Gives retry a removal.
-async fn rip(bus: Bus, inbox: mpsc::Sender<Event>, ask: AskId, put: RetryPut) {
-    let answer = match codec::encode(Format::MessagePack, &put) {
-        Ok(payload) => {
-            let subject = subjects::RETRY_PUT.to_owned();
-            match bus.request(subject, payload, RETRY).await {
-                Ok(message) => codec::decode_answer(&message.payload)
-                    .map_or_else(|problem| Answer::Refused(problem.to_string()), Answer::Put),
-                Err(error) => Answer::NotSent(error.to_string()),
-            }
-        }
+/// Asks a service.
+async fn ask_service<R: DeserializeOwned>(
+    bus: &Bus,
+    subject: &str,
+    request: &impl Serialize,
+    within: Duration,
+    answered: impl FnOnce(R) -> Answer,
+) -> Answer {
+    let payload = match codec::encode(Format::MessagePack, request) {
+        Ok(payload) => payload,
+        Err(error) => return Answer::NotSent(error.to_string()),
+    };
+    let answer = match bus.request(subject.to_owned(), payload, within).await {
+        Ok(message) => codec::decode_answer(&message.payload)
+            .map_or_else(|problem| Answer::Refused(problem.to_string()), answered),
         Err(error) => Answer::NotSent(error.to_string()),
     };
-    tracing::debug!(outcome = answer.word(), "gave retry a removal");
-    // A loop that has ended needs no answer.
-    let _ = inbox.send(Event::Answered { ask, answer }).await;
+    tracing::debug!(subject, outcome = answer.word(), "asked a service");
+    answer
 }
 
 /// A message that can't be written leaves as an empty one; the host says that

@@ -8,7 +8,7 @@ mod harness;
 use std::collections::BTreeMap;
 
 use dvs_schemas::v1::{Changed, CountersOf, Live, LiveReply, PortRuntime};
-use harness::{World, changed, counters, gone, live_reply, settled, state};
+use harness::{Publisher, World, changed, counters, gone, live_reply, placement, settled, state};
 use proptest::prelude::*;
 use runtime_collector::Answer;
 
@@ -145,6 +145,14 @@ impl Truth {
         })
     }
 
+    /// Where the ports are.
+    fn publisher(&self) -> Publisher {
+        let ports = PORTS.into_iter().zip(&self.ports);
+        let at =
+            ports.map(|(name, (owner, epoch, ..))| placement(name, *epoch, Some(HOSTS[*owner])));
+        Publisher::Has(at.collect())
+    }
+
     /// What must show; ports that never were are left out.
     fn states(&self) -> BTreeMap<String, PortRuntime> {
         let states = self
@@ -212,6 +220,7 @@ proptest! {
         }
         fastrand::Rng::with_seed(seed).shuffle(&mut messages);
         let mut world = World::new();
+        world.publisher = truth.publisher();
         let crash = if messages.is_empty() { 0 } else { crash.index(messages.len()) };
         for (nth, message) in messages.iter().enumerate() {
             tell(&mut world, message);
@@ -238,6 +247,7 @@ proptest! {
             .collect();
         fastrand::Rng::with_seed(seed).shuffle(&mut messages);
         let mut world = World::new();
+        world.publisher = truth.publisher();
         let crash = if messages.is_empty() { 0 } else { crash.index(messages.len()) };
         for (nth, message) in messages.iter().enumerate() {
             tell(&mut world, message);

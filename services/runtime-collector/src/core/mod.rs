@@ -4,6 +4,7 @@
 //!
 //! Every question comes back as exactly one [`Event::Answered`].
 
+mod doubting;
 mod forgetting;
 mod reaping;
 mod telling;
@@ -28,6 +29,8 @@ use crate::record::Stamp;
 use crate::stale::{Stale, Suspect};
 use crate::store::Store;
 use crate::{list, rollup};
+pub use doubting::DOUBTED;
+use doubting::Word;
 use telling::How;
 
 /// Most snapshots that are waited for at once. After the loss of the bus all
@@ -55,7 +58,7 @@ impl Default for Settings {
     }
 }
 
-/// Why a host was asked.
+/// Why a host, or another service, was asked.
 #[derive(Debug)]
 enum Asked {
     /// To fill a gap; for what follows a port, if pages came before.
@@ -78,6 +81,8 @@ enum Asked {
         port: PortId,
         suspect: Suspect,
     },
+    /// The publisher: where the ports are that a host spoke of.
+    Placements(Word),
     /// For somebody else.
     PassThrough {
         host: HostName,
@@ -96,6 +101,8 @@ pub struct Collector {
     hosts: BTreeMap<HostName, Host>,
     asked: BTreeMap<AskId, Asked>,
     snapshots: usize,
+    /// The hosts that have an event waiting for the publisher's word.
+    doubted: BTreeSet<HostName>,
     next_ask: u64,
 }
 
@@ -117,6 +124,7 @@ impl Collector {
             hosts: hosts.collect(),
             asked: BTreeMap::new(),
             snapshots: 0,
+            doubted: BTreeSet::new(),
             next_ask: 0,
         })
     }
@@ -195,15 +203,20 @@ impl Collector {
     }
 
     fn ask(&mut self, host: HostName, request: Question, asked: Asked, out: &mut Decision<Effect>) {
-        let ask = AskId(self.next_ask);
-        self.next_ask += 1;
-        self.asked.insert(ask, asked);
+        let ask = self.next_ask(asked);
         out.effect(Effect::Ask {
             ask,
             host,
             request,
             timeout: self.settings.live_timeout,
         });
+    }
+
+    fn next_ask(&mut self, asked: Asked) -> AskId {
+        let ask = AskId(self.next_ask);
+        self.next_ask += 1;
+        self.asked.insert(ask, asked);
+        ask
     }
 
     fn live(
@@ -249,12 +262,9 @@ impl Collector {
                 self.snapshot(now, &host, wanted, after, answer, out);
             }
             Some(Asked::Fetch { host, seq, reply }) => {
-                let result = self.fetched(now, &host, seq, answer, &mut out.writes);
-                out.effect(Effect::Reply {
-                    to: reply,
-                    result: result.map(ReplyBody::Ack),
-                });
+                self.fetched(now, &host, seq, reply, answer, out);
             }
+            Some(Asked::Placements(word)) => self.placements(now, word, answer, out),
             Some(Asked::SecondLook { host, port }) => {
                 self.second_look(now, host, port, answer, out);
             }
@@ -266,6 +276,7 @@ impl Collector {
                 Answer::Put(_) => {}
                 Answer::Live(_)
                 | Answer::Fetched(_)
+                | Answer::Placements(_)
                 | Answer::Refused(_)
                 | Answer::TimedOut
                 | Answer::NoResponder
@@ -287,8 +298,7 @@ impl Collector {
         }
     }
 
-    /// Stores a page of what a host has, as if its newest event had told it,
-    /// and asks for the next one.
+    /// A page of what a host has came, or did not.
     fn snapshot(
         &mut self,
         now: Timestamp,
@@ -301,7 +311,7 @@ impl Collector {
         let Some(host) = self.hosts.get_mut(name) else {
             return;
         };
-        let reply = match answer {
+        let page = match answer {
             // Pages that don't get on would be asked for without end.
             Answer::Live(reply)
                 if reply.host == *name && (reply.next.is_none() || reply.next > after) =>
@@ -312,10 +322,34 @@ impl Collector {
             Answer::Live(_)
             | Answer::Fetched(_)
             | Answer::Put(_)
+            | Answer::Placements(_)
             | Answer::Refused(_)
             | Answer::TimedOut
             | Answer::NoResponder
             | Answer::NotSent(_) => return host.not_answered(),
+        };
+        let word = Word::Page {
+            host: name.clone(),
+            wanted,
+            after,
+            page,
+        };
+        self.hear(now, word, out);
+    }
+
+    /// Stores a page of what a host has, as if its newest event had told it,
+    /// and asks for the next one.
+    fn page(
+        &mut self,
+        now: Timestamp,
+        name: &HostName,
+        wanted: Wanted,
+        after: Option<PortId>,
+        reply: LiveReply,
+        out: &mut Decision<Effect>,
+    ) {
+        let Some(host) = self.hosts.get_mut(name) else {
+            return;
         };
         if !host.is_of_present_run(wanted) {
             return host.not_answered();
@@ -396,12 +430,10 @@ impl Core for Collector {
     fn handle(&mut self, now: Timestamp, event: Event, out: &mut Decision<Effect>) {
         let (to, result) = match event {
             Event::Changed { event, reply } => {
-                let ack = self.changed(now, event, &mut out.writes);
-                (reply, Ok(ReplyBody::Ack(ack)))
+                return self.hear(now, Word::Changed { event, reply }, out);
             }
             Event::Settled { event, reply } => {
-                let ack = self.settled(now, event, &mut out.writes);
-                (reply, Ok(ReplyBody::Ack(ack)))
+                return self.hear(now, Word::Settled { event, reply }, out);
             }
             Event::Notice { notice, reply } => match self.notice(notice, reply, out) {
                 Some(ack) => (reply, Ok(ReplyBody::Ack(ack))),

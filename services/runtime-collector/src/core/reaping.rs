@@ -7,7 +7,7 @@ use dvs_schemas::v1::{Attempt, Live, RetryPut, RipKey, V1};
 use dvs_schemas::{HostName, PortId, Revision, Timestamp};
 
 use super::{Asked, Collector};
-use crate::events::{Answer, AskId, Effect, Question};
+use crate::events::{Answer, Effect, Question};
 
 impl Collector {
     /// A host lives: what should be gone from it for a while is looked for.
@@ -53,6 +53,7 @@ impl Collector {
             Answer::Refused(_) => None,
             Answer::Fetched(_)
             | Answer::Put(_)
+            | Answer::Placements(_)
             | Answer::TimedOut
             | Answer::NoResponder
             | Answer::NotSent(_) => return self.stale.again(now, host, port, suspect),
@@ -82,14 +83,11 @@ impl Collector {
             }],
             ..RetryPut::default()
         };
-        let ask = AskId(self.next_ask);
-        self.next_ask += 1;
-        let asked = Asked::Rip {
+        let ask = self.next_ask(Asked::Rip {
             host,
             port,
             suspect,
-        };
-        self.asked.insert(ask, asked);
+        });
         out.effect(Effect::Rip { ask, put });
     }
 }

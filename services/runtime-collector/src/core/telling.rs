@@ -8,6 +8,7 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Epoch, HostName, PortId, Problem, ProblemCode, Timestamp};
 
+use super::doubting::Word;
 use super::{Asked, Collector};
 use crate::events::{Answer, Effect, Question, ReplyToken};
 use crate::hosts::Place;
@@ -135,25 +136,33 @@ impl Collector {
         now: Timestamp,
         host: &HostName,
         seq: u64,
+        reply: ReplyToken,
         answer: Answer,
-        writes: &mut Writes,
-    ) -> Result<EventAck, Problem> {
+        out: &mut Decision<Effect>,
+    ) {
         let why = match answer {
             Answer::Fetched(Fetched::Changed(event)) if event.host == *host && event.seq == seq => {
-                return Ok(self.changed(now, event, writes));
+                return self.hear(now, Word::Changed { event, reply }, out);
             }
             Answer::Fetched(Fetched::Settled(event)) if event.host == *host && event.seq == seq => {
-                return Ok(self.settled(now, event, writes));
+                return self.hear(now, Word::Settled { event, reply }, out);
             }
-            Answer::Fetched(_) | Answer::Live(_) | Answer::Put(_) => {
-                "it answered another question".to_owned()
-            }
-            Answer::Refused(why) | Answer::NotSent(why) => why,
-            Answer::TimedOut => "no answer in time".to_owned(),
-            Answer::NoResponder => "nobody listens for it".to_owned(),
+            answer @ (Answer::Fetched(_)
+            | Answer::Live(_)
+            | Answer::Put(_)
+            | Answer::Placements(_)
+            | Answer::Refused(_)
+            | Answer::TimedOut
+            | Answer::NoResponder
+            | Answer::NotSent(_)) => answer.why(),
         };
         let message = format!("event {seq} of host {host} could not be fetched: {why}");
-        Err(Problem::new(ProblemCode::Unavailable, message).allow("the same notice again"))
+        let problem =
+            Problem::new(ProblemCode::Unavailable, message).allow("the same notice again");
+        out.effect(Effect::Reply {
+            to: reply,
+            result: Err(problem),
+        });
     }
 
     pub(super) fn here(&mut self, by: &Stamp, how: How, state: PortRuntime, writes: &mut Writes) {

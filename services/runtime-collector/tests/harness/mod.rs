@@ -10,9 +10,10 @@ use std::time::Duration;
 use dvs_ledger::{Core, InMemoryBackend, Ledger, turn};
 use dvs_schemas::v1::{
     Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Forgotten, Heartbeat, Link, Live,
-    LiveReply, LiveRequest, PastEvent, PortGone, PortRuntime, RetryPut, RuntimeForgetRequest,
-    RuntimeGetRequest, RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord,
-    RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling, ToldBy, V1,
+    LiveReply, LiveRequest, PastEvent, Placement, PlacementsReply, PortGone, PortRuntime, RetryPut,
+    RuntimeForgetRequest, RuntimeGetRequest, RuntimeHistoryRequest, RuntimeListReply,
+    RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling,
+    ToldBy, V1,
 };
 use dvs_schemas::{Epoch, HostName, PortId, Problem, Revision, Timestamp, Vlan};
 use runtime_collector::{
@@ -32,6 +33,28 @@ pub struct World {
     pub fetches: Vec<(AskId, HostName, Fetch)>,
     /// Removals for retry.
     pub rips: Vec<(AskId, RetryPut)>,
+    pub publisher: Publisher,
+    /// What the publisher was asked and has not answered.
+    pub unanswered: Vec<(AskId, Vec<PortId>)>,
+    /// How often the publisher was asked.
+    pub doubts: usize,
+}
+
+/// Who knows where the ports are.
+pub enum Publisher {
+    /// It answers at once: these are all ports that are there.
+    Has(Vec<Placement>),
+    /// It is away.
+    Silent,
+}
+
+/// A port that is there in an epoch, held by a host or by none.
+pub fn placement(name: &str, epoch: u64, by: Option<&str>) -> Placement {
+    Placement {
+        port: port(name),
+        epoch: Epoch(epoch),
+        host: by.map(host),
+    }
 }
 
 pub fn host(name: &str) -> HostName {
@@ -156,6 +179,9 @@ impl World {
             asked: BTreeMap::new(),
             fetches: Vec::new(),
             rips: Vec::new(),
+            publisher: Publisher::Has(Vec::new()),
+            unanswered: Vec::new(),
+            doubts: 0,
         }
     }
 
@@ -174,6 +200,7 @@ impl World {
         self.asked.clear();
         self.fetches.clear();
         self.rips.clear();
+        self.unanswered.clear();
         self.core = Collector::load(&self.ledger, Settings::default()).unwrap();
     }
 
@@ -197,9 +224,32 @@ impl World {
                     Question::Fetch(fetch) => self.fetches.push((ask, host, fetch)),
                 },
                 Effect::Rip { ask, put } => self.rips.push((ask, put)),
+                Effect::Placements { ask, request } => {
+                    self.doubts += 1;
+                    self.unanswered.push((ask, request.ports));
+                }
             }
         }
+        replies.extend(self.placements());
         replies
+    }
+
+    /// The publisher answers what it was asked, unless it is away.
+    pub fn placements(&mut self) -> Vec<Result<ReplyBody, Problem>> {
+        let Publisher::Has(placements) = &self.publisher else {
+            return Vec::new();
+        };
+        let answers = self.unanswered.drain(..).map(|(ask, ports)| {
+            let asked = placements.iter().filter(|at| ports.contains(&at.port));
+            let placements = asked.cloned().collect();
+            let answer = Answer::Placements(PlacementsReply { v: V1, placements });
+            Event::Answered { ask, answer }
+        });
+        let answers: Vec<Event> = answers.collect();
+        if answers.is_empty() {
+            return Vec::new();
+        }
+        self.turn(answers)
     }
 
     fn one(&mut self, event: Event) -> Result<ReplyBody, Problem> {

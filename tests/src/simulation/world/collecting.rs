@@ -2,6 +2,7 @@
 //! The collector: what it is told and wants done, and what becomes of its
 //! answers.
 
+use config_publisher::events as publisher;
 use dvs_schemas::Problem;
 use dvs_schemas::v1::EventAck;
 use host_agent::host::{HostEvent, RuntimeEvent};
@@ -66,6 +67,11 @@ impl World {
                     });
                 }
             }
+            Effect::Placements { ask, request } => {
+                let token = self.open(Waiter::Placements { ask }, DEADLINE);
+                let request = publisher::Request::Placements(wire(&request));
+                self.send(Item::ToPublisher { request, token });
+            }
             Effect::Rip { ask, put } => {
                 // Epochs of two stores can't be compared, so what was right may
                 // look stale. Else nothing but what happens gives rise to it.
@@ -97,6 +103,7 @@ impl World {
             | Waiter::Release { .. }
             | Waiter::Ask { .. }
             | Waiter::Rip { .. }
+            | Waiter::Placements { .. }
             | Waiter::Operator => panic!("{waiter:?} was answered by the collector"),
         }
     }

@@ -241,6 +241,7 @@ impl World {
             | Waiter::Claim { .. }
             | Waiter::Release { .. }
             | Waiter::Rip { .. }
+            | Waiter::Placements { .. }
             | Waiter::Operator => {}
         }
     }

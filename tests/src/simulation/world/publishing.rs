@@ -8,6 +8,7 @@ use dvs_schemas::v1::{RenderReply, RenderRequest, RipKey};
 use dvs_schemas::{HostName, Problem};
 use host_agent::host::HostEvent;
 use retry::Commit;
+use runtime_collector::Answer;
 
 use super::traffic::{DEADLINE, HostQuestion, Item, RetryRequest, Waiter, wire};
 use super::{HOSTS, Place, Told, World};
@@ -147,6 +148,14 @@ impl World {
                     Err(problem) => Err(problem.to_string()),
                 };
                 self.turn_host(host, Some(HostEvent::Released { port, outcome }));
+            }
+            Waiter::Placements { ask } => {
+                let answer = match result {
+                    Ok(publisher::Reply::Placements(reply)) => Answer::Placements(wire(&reply)),
+                    Ok(other) => panic!("the question where ports are was answered by {other:?}"),
+                    Err(problem) => Answer::Refused(problem.to_string()),
+                };
+                self.turn_collector(Some(runtime_collector::Event::Answered { ask, answer }));
             }
             Waiter::Push { .. }
             | Waiter::HandOver { .. }

@@ -115,7 +115,8 @@ impl World {
             | Waiter::Tell { .. }
             | Waiter::Claim { .. }
             | Waiter::Release { .. }
-            | Waiter::Ask { .. } => {}
+            | Waiter::Ask { .. }
+            | Waiter::Placements { .. } => {}
         }
     }
 }

@@ -66,6 +66,9 @@ pub(super) enum Waiter {
     Rip {
         ask: AskId,
     },
+    Placements {
+        ask: AskId,
+    },
     Operator,
 }
 
@@ -78,7 +81,7 @@ impl Waiter {
             | Self::Tell { host, .. }
             | Self::Claim { host, .. }
             | Self::Release { host, .. } => Some(Place::Host(*host)),
-            Self::Ask { .. } | Self::Rip { .. } => Some(Place::Collector),
+            Self::Ask { .. } | Self::Rip { .. } | Self::Placements { .. } => Some(Place::Collector),
             Self::Operator => None,
         }
     }
@@ -367,7 +370,7 @@ impl World {
                 let outcome = Err(silence);
                 self.turn_host(host, Some(HostEvent::Released { port, outcome }));
             }
-            Waiter::Ask { ask, .. } | Waiter::Rip { ask } => {
+            Waiter::Ask { ask, .. } | Waiter::Rip { ask } | Waiter::Placements { ask } => {
                 let answer = runtime_collector::Answer::TimedOut;
                 self.turn_collector(Some(runtime_collector::Event::Answered { ask, answer }));
             }
