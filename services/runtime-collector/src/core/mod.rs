@@ -7,6 +7,7 @@
 mod doubting;
 mod forgetting;
 mod reaping;
+mod snapshots;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use dvs_ledger::{Core, Decision, Ledger, LoadError, Writes};
 use dvs_schemas::v1::{
-    Heartbeat, Live, LiveReply, LiveRequest, PortGone, RuntimeGetRequest, RuntimeHistoryReply,
-    RuntimeHistoryRequest, RuntimeRecord, V1,
+    Live, LiveRequest, RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest,
+    RuntimeRecord, V1,
 };
 use dvs_schemas::{HostName, PortId, Problem, Timestamp};
 use uuid::Uuid;
@@ -25,18 +26,12 @@ use crate::history::History;
 use crate::hosts::{Host, Known, Place, Wanted};
 use crate::ledger::HOSTS;
 use crate::live::{passed_through, unknown};
-use crate::record::Stamp;
 use crate::stale::{Stale, Suspect};
 use crate::store::Store;
 use crate::{list, rollup};
 pub use doubting::DOUBTED;
 use doubting::Word;
-use telling::How;
-
-/// Most snapshots that are waited for at once. After the loss of the bus all
-/// hosts need one within a heartbeat; pages of 64 KiB each then take 16 MiB at
-/// most, and who finds no place asks at its next heartbeat.
-pub const SNAPSHOTS: usize = 256;
+pub use snapshots::SNAPSHOTS;
 
 /// What may be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,47 +156,6 @@ impl Collector {
             .or_insert_with(|| Host::first(session))
     }
 
-    fn heartbeat(&mut self, heartbeat: &Heartbeat, out: &mut Decision<Effect>) {
-        let Heartbeat {
-            v: V1,
-            host: name,
-            session,
-            seq,
-            interval_ms: _,
-            observed: _,
-        } = heartbeat;
-        let full = self.snapshots >= SNAPSHOTS;
-        let host = self.host(name, *session);
-        let wanted = host.heartbeat(*session, *seq);
-        host.write(name, &mut out.writes);
-        let Some(wanted) = wanted.filter(|_| !full) else {
-            return;
-        };
-        host.asked();
-        self.snapshots += 1;
-        self.ask_for_page(name.clone(), wanted, None, out);
-    }
-
-    fn ask_for_page(
-        &mut self,
-        host: HostName,
-        wanted: Wanted,
-        after: Option<PortId>,
-        out: &mut Decision<Effect>,
-    ) {
-        let request = Question::Live(Live {
-            v: V1,
-            port: None,
-            after: after.clone(),
-        });
-        let asked = Asked::Snapshot {
-            host: host.clone(),
-            wanted,
-            after,
-        };
-        self.ask(host, request, asked, out);
-    }
-
     fn ask(&mut self, host: HostName, request: Question, asked: Asked, out: &mut Decision<Effect>) {
         let ask = self.next_ask(asked);
         out.effect(Effect::Ask {
@@ -296,130 +250,6 @@ impl Collector {
             }
             None => {}
         }
-    }
-
-    /// A page of what a host has came, or did not.
-    fn snapshot(
-        &mut self,
-        now: Timestamp,
-        name: &HostName,
-        wanted: Wanted,
-        after: Option<PortId>,
-        answer: Answer,
-        out: &mut Decision<Effect>,
-    ) {
-        let Some(host) = self.hosts.get_mut(name) else {
-            return;
-        };
-        let page = match answer {
-            // Pages that don't get on would be asked for without end.
-            Answer::Live(reply)
-                if reply.host == *name && (reply.next.is_none() || reply.next > after) =>
-            {
-                reply
-            }
-            // The gap stays, and the next heartbeat asks again.
-            Answer::Live(_)
-            | Answer::Fetched(_)
-            | Answer::Put(_)
-            | Answer::Placements(_)
-            | Answer::Refused(_)
-            | Answer::TimedOut
-            | Answer::NoResponder
-            | Answer::NotSent(_) => return host.not_answered(),
-        };
-        let word = Word::Page {
-            host: name.clone(),
-            wanted,
-            after,
-            page,
-        };
-        self.hear(now, word, out);
-    }
-
-    /// Stores a page of what a host has, as if its newest event had told it,
-    /// and asks for the next one.
-    fn page(
-        &mut self,
-        now: Timestamp,
-        name: &HostName,
-        wanted: Wanted,
-        after: Option<PortId>,
-        reply: LiveReply,
-        out: &mut Decision<Effect>,
-    ) {
-        let Some(host) = self.hosts.get_mut(name) else {
-            return;
-        };
-        if !host.is_of_present_run(wanted) {
-            return host.not_answered();
-        }
-        let page = Page {
-            after,
-            upto: reply.next.clone(),
-        };
-        if page.upto.is_none() {
-            host.answered(wanted);
-            host.write(name, &mut out.writes);
-        }
-        self.store_page(now, name, wanted, &page, reply, &mut out.writes);
-        if page.upto.is_some() {
-            self.snapshots += 1;
-            self.ask_for_page(name.clone(), wanted, page.upto, out);
-        }
-    }
-
-    fn store_page(
-        &mut self,
-        heard: Timestamp,
-        name: &HostName,
-        wanted: Wanted,
-        page: &Page,
-        reply: LiveReply,
-        writes: &mut Writes,
-    ) {
-        let LiveReply {
-            v: V1,
-            host: _,
-            at,
-            ports,
-            counters,
-            totals: _,
-            next: _,
-        } = reply;
-        let by = Stamp {
-            host: name.clone(),
-            run: wanted.run,
-            seq: wanted.seq,
-            at,
-            heard,
-        };
-        let found: BTreeSet<&PortId> = ports.iter().map(|state| &state.port).collect();
-        for (port, epoch) in self.store.here(name) {
-            if page.covers(&port) && !found.contains(&port) {
-                self.gone(&by, How::BySnapshot, &PortGone { port, epoch }, writes);
-            }
-        }
-        for state in ports {
-            self.here(&by, How::BySnapshot, state, writes);
-        }
-        for of in &counters {
-            self.count(&by, How::BySnapshot, of, writes);
-        }
-    }
-}
-
-/// The ports that a page speaks of: those after one, up to another.
-#[derive(Debug)]
-struct Page {
-    after: Option<PortId>,
-    upto: Option<PortId>,
-}
-
-impl Page {
-    fn covers(&self, port: &PortId) -> bool {
-        self.after.as_ref().is_none_or(|after| port > after)
-            && self.upto.as_ref().is_none_or(|upto| port <= upto)
     }
 }
 
