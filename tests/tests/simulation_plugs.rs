@@ -149,16 +149,14 @@ impl Life {
             {
                 return Err(format!("{id} was given away: from {before:?} to {now:?}"));
             }
-            if before.vnic != now.vnic {
-                self.disconnected.remove(&id);
-            }
             if before.host == now.host {
                 continue;
             }
             if let Some(host) = before.host.clone() {
                 let taken = (id.clone(), host.clone());
                 let moved = now.host.is_some() && now.host.as_ref() == self.moved.get(&id);
-                if !moved && !self.loose.contains(&taken) && !self.harmed.contains(&host) {
+                let keeps = self.keeps(&host, &id, before.vnic.as_ref());
+                if !moved && keeps && !self.loose.contains(&taken) && !self.harmed.contains(&host) {
                     return Err(format!("{id} was taken from {host}: it is {now:?} now"));
                 }
             }
@@ -177,6 +175,16 @@ impl Life {
         Ok(())
     }
 
+    /// Whether what is plugged in there may have the port.
+    fn keeps(&self, host: &HostName, port: &PortId, connected: Option<&VnicId>) -> bool {
+        let machines = &mut self.world.hosts.iter();
+        let machine = machines.find(|machine| machine.name == *host).unwrap();
+        let mut plugs = machine.plugged.iter().filter(|plug| plug.port == *port);
+        plugs.all(|plug| {
+            connected.is_none() || plug.vnic.is_none() || plug.vnic.as_ref() == connected
+        })
+    }
+
     /// Whether a machine of the port is on the host.
     fn plugs(&self, host: usize, port: &PortId) -> bool {
         let plugged = &self.world.hosts[host].plugged;
@@ -191,8 +199,13 @@ impl Life {
         match self.world.told.remove(&token) {
             None => self.asked = Some((token, request)),
             Some(Told::Silence) => self.ask(request),
-            // A move counts from the moment that it is asked for.
-            Some(Told::Published(_)) => {}
+            // It has done what it does. A move counts from the moment that it
+            // was asked for.
+            Some(Told::Published(_)) => {
+                if let Request::Disconnect(of) = request {
+                    self.disconnected.remove(&of.port);
+                }
+            }
             Some(Told::Acted(_)) => unreachable!("nobody acts on queues"),
         }
     }

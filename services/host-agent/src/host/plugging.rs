@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use dvs_ledger::Writes;
 use dvs_schemas::v1::{
-    ClaimOutcome, ClaimReply, ClaimRequest, PortState, ReleaseReply, ReleaseRequest, V1,
+    ClaimOutcome, ClaimReply, ClaimRequest, PortState, ReleaseOutcome, ReleaseReply,
+    ReleaseRequest, V1,
 };
 use dvs_schemas::{Epoch, HostName, MacAddr, PortId, Timestamp, VnicId};
 
@@ -41,6 +42,10 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// off the bus hears of it once it is back.
 const LATE: Duration = Duration::from_secs(60);
 
+/// A word that takes a claim back and finds none may have overtaken it: the two
+/// are heard side by side. So it is said once more after that time.
+const OVERTAKEN: Duration = Duration::from_secs(5);
+
 /// What is plugged in, as far as whoever plugged it says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plugged {
@@ -62,6 +67,8 @@ enum Wish {
     Have(Plugged),
     /// It was plugged in here, in this epoch; none if it was never the host's.
     GiveBack(Option<Epoch>),
+    /// It was never the host's, and nobody knew of a claim.
+    TakeBackOnceMore,
 }
 
 /// How far that is.
@@ -86,6 +93,8 @@ enum Stage {
 #[derive(Debug, Clone)]
 struct Plug {
     wish: Wish,
+    /// The vNIC that was plugged in, of what is given back.
+    was: Option<VnicId>,
     /// What is wanted once the port is given back: another vNIC is plugged in
     /// by now.
     next: Option<Plugged>,
@@ -97,9 +106,12 @@ struct Plug {
 }
 
 impl Plug {
-    fn pulled(now: Timestamp, epoch: Option<Epoch>) -> Self {
+    /// The vNIC is plugged in no more; `epoch` is that of the port, if the host
+    /// holds it.
+    fn pulled(now: Timestamp, epoch: Option<Epoch>, was: Option<VnicId>) -> Self {
         Self {
             wish: Wish::GiveBack(epoch),
+            was,
             next: None,
             stage: match epoch {
                 Some(_) => Stage::Settling(now.after(SETTLING)),
@@ -110,12 +122,29 @@ impl Plug {
         }
     }
 
-    /// True if a port that the host holds was plugged in: as this, or as what
-    /// was pulled, and is not given back yet.
-    fn had(&self, held: &PortState) -> bool {
+    /// The vNIC that this is about, if it is known.
+    fn vnic(&self) -> Option<&VnicId> {
         match &self.wish {
-            Wish::Have(plugged) => plugged.is_of(held.vnic.as_ref()),
-            Wish::GiveBack(epoch) => *epoch == Some(held.epoch),
+            Wish::Have(plugged) => plugged.vnic.as_ref(),
+            Wish::GiveBack(_) | Wish::TakeBackOnceMore => self.was.as_ref(),
+        }
+    }
+
+    /// What is to be given back before another vNIC claims the port: the
+    /// placement that was this one's, or the claim that was made for it.
+    fn owes(&self, next: &Plugged, held: Option<&PortState>) -> Option<Option<Epoch>> {
+        let same = self.vnic() == next.vnic.as_ref();
+        match (&self.wish, &self.stage) {
+            (_, Stage::Given(_)) => None,
+            (Wish::GiveBack(Some(epoch)), _) => {
+                let holds = held.is_some_and(|held| held.epoch == *epoch);
+                holds.then_some(Some(*epoch))
+            }
+            (Wish::Have(plugged), _) => {
+                let had = held.filter(|held| plugged.is_of(held.vnic.as_ref()));
+                (!same).then_some(had.map(|held| held.epoch))
+            }
+            (Wish::GiveBack(None) | Wish::TakeBackOnceMore, _) => (!same).then_some(None),
         }
     }
 }
@@ -143,6 +172,7 @@ impl Plugging {
         let recalled = |(port, vnic)| {
             let plug = Plug {
                 wish: Wish::Have(Plugged { vnic, mac: None }),
+                was: None,
                 next: None,
                 stage: Stage::Recalled(None),
                 attempt: 0,
@@ -187,7 +217,9 @@ impl Plugging {
         for port in std::mem::take(&mut self.unwritten) {
             let plugged = self.plugs.get(&port).map(|plug| match &plug.wish {
                 Wish::Have(plugged) => plugged.vnic.as_ref(),
-                Wish::GiveBack(_) => plug.next.as_ref().and_then(|next| next.vnic.as_ref()),
+                Wish::GiveBack(_) | Wish::TakeBackOnceMore => {
+                    plug.next.as_ref().and_then(|next| next.vnic.as_ref())
+                }
             });
             ledger::write_plug(&self.host, &port, plugged, writes);
         }
@@ -204,14 +236,15 @@ impl Plugging {
     ) {
         let wired = held.is_some_and(|held| plugged.is_of(held.vnic.as_ref()));
         let before = self.plugs.get(&port);
-        let went = held.filter(|held| before.is_some_and(|before| before.had(held)));
-        let plug = match went {
-            Some(held) if !wired => Plug {
+        let owed = before.and_then(|before| before.owes(&plugged, held));
+        let plug = match owed {
+            Some(epoch) if !wired => Plug {
                 next: Some(plugged),
-                ..Plug::pulled(now, Some(held.epoch))
+                ..Plug::pulled(now, epoch, before.and_then(Plug::vnic).cloned())
             },
             Some(_) | None => Plug {
                 wish: Wish::Have(plugged),
+                was: None,
                 next: None,
                 stage: if wired {
                     Stage::Answered
@@ -229,7 +262,8 @@ impl Plugging {
     /// The interface is there no more; `epoch` is that of the port, if the host
     /// holds it.
     pub(super) fn unplugged(&mut self, now: Timestamp, port: PortId, epoch: Option<Epoch>) {
-        self.plugs.insert(port, Plug::pulled(now, epoch));
+        let was = self.plugs.get(&port).and_then(Plug::vnic).cloned();
+        self.plugs.insert(port, Plug::pulled(now, epoch, was));
     }
 
     /// The bus is back: what came while it was away is still to be heard of.
@@ -346,6 +380,12 @@ impl Plugging {
                     port,
                     epoch,
                 }),
+                Wish::TakeBackOnceMore => Ask::Release(ReleaseRequest {
+                    v: V1,
+                    host,
+                    port,
+                    epoch: None,
+                }),
             });
         }
         asks
@@ -408,24 +448,23 @@ impl Plugging {
             return;
         };
         match &plug.wish {
-            Wish::GiveBack(given) if *given != Some(epoch) => {
-                let next = plug.next.take();
+            Wish::GiveBack(Some(given)) if *given == epoch => {}
+            Wish::GiveBack(_) | Wish::TakeBackOnceMore => {
                 *plug = Plug {
-                    next,
+                    next: plug.next.take(),
                     stage: Stage::Due(now),
-                    ..Plug::pulled(now, Some(epoch))
+                    ..Plug::pulled(now, Some(epoch), plug.was.take())
                 };
             }
             Wish::Have(plugged) if connected.is_some() && !plugged.is_of(connected) => {
                 if plug.stage == Stage::Answered {
-                    let next = Some(plugged.clone());
                     *plug = Plug {
-                        next,
-                        ..Plug::pulled(now, Some(epoch))
+                        next: Some(plugged.clone()),
+                        ..Plug::pulled(now, Some(epoch), plugged.vnic.clone())
                     };
                 }
             }
-            Wish::GiveBack(_) | Wish::Have(_) => {}
+            Wish::Have(_) => {}
         }
     }
 
@@ -442,15 +481,20 @@ impl Plugging {
         let Some(plug) = self.plugs.get_mut(port) else {
             return;
         };
-        if plug.stage != Stage::Asked || !matches!(plug.wish, Wish::GiveBack(_)) {
+        if plug.stage != Stage::Asked || matches!(plug.wish, Wish::Have(_)) {
             return;
         }
         match outcome {
-            Ok(_) => {
+            Ok(reply) => {
                 if let Some(next) = plug.next.take() {
                     plug.wish = Wish::Have(next);
                     plug.attempt = 0;
                     plug.stage = Stage::Due(now);
+                    return;
+                }
+                if (&plug.wish, reply.outcome) == (&Wish::GiveBack(None), ReleaseOutcome::Nothing) {
+                    plug.wish = Wish::TakeBackOnceMore;
+                    plug.stage = Stage::Due(now.after(OVERTAKEN));
                     return;
                 }
                 plug.stage = Stage::Given(now.after(LATE));

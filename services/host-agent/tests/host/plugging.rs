@@ -113,6 +113,11 @@ fn a_claim_says_which_vnic_is_plugged_in_and_again_when_it_is_another() {
     plug_as(&mut rig, "p7", Some(one.clone()), None);
     assert_eq!(rig.claims, [claim_as(&one)]);
     plug_as(&mut rig, "p7", Some(two.clone()), None);
+    // The first claim may still be on its way, or wait.
+    assert_eq!(rig.claims, [claim_as(&one)]);
+    assert_eq!(rig.releases, [release("p7", None)]);
+    nothing(&mut rig, "p7");
+    rig.wake();
     assert_eq!(rig.claims, [claim_as(&one), claim_as(&two)]);
 }
 
@@ -299,6 +304,15 @@ fn released(rig: &mut Rig, port: &str) {
     let outcome = ReleaseOutcome::Released {
         revision: Revision(20),
     };
+    hear(rig, port, outcome);
+}
+
+/// The publisher knows of no claim of a port.
+fn nothing(rig: &mut Rig, port: &str) {
+    hear(rig, port, ReleaseOutcome::Nothing);
+}
+
+fn hear(rig: &mut Rig, port: &str, outcome: ReleaseOutcome) {
     let reply = ReleaseReply {
         v: V1,
         host: id("h1"),
@@ -368,7 +382,7 @@ fn what_comes_by_a_late_claim_after_it_was_given_back_is_given_back_again() {
     plug(&mut rig, "p9", None);
     pull(&mut rig, "p9");
     assert_eq!(rig.releases, [release("p9", None)]);
-    released(&mut rig, "p9");
+    nothing(&mut rig, "p9");
     // The claim was longer on its way than the word that it is over.
     place(&mut rig, &mut publisher);
     rig.wake();
@@ -383,6 +397,18 @@ fn what_comes_by_a_late_claim_after_it_was_given_back_is_given_back_again() {
     place(&mut rig, &mut publisher);
     rig.pass(Duration::from_secs(61));
     assert_eq!(rig.releases.len(), 2);
+}
+
+#[test]
+fn a_claim_that_nobody_knew_of_when_it_was_taken_back_is_taken_back_once_more() {
+    let mut rig = connected();
+    plug(&mut rig, "p9", None);
+    pull(&mut rig, "p9");
+    nothing(&mut rig, "p9");
+    rig.pass(Duration::from_secs(5));
+    nothing(&mut rig, "p9");
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.releases, [release("p9", None), release("p9", None)]);
 }
 
 #[test]

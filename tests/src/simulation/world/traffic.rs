@@ -215,6 +215,19 @@ pub(super) enum Item {
 }
 
 impl Item {
+    /// Whether it is a claim or a release. Those of one host may be heard in
+    /// another order than they were said in, but by moments only: they come by
+    /// one connection.
+    fn is_of_plugs(&self) -> bool {
+        match self {
+            Self::ToPublisher { request, .. } => matches!(
+                request,
+                publisher::Request::Claim(_) | publisher::Request::Release(_)
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether it is an operator's request. One that the bus repeats or
     /// delays would undo later ones; NATS does not repeat, and a client that
     /// gave up has taken its request back.
@@ -277,7 +290,7 @@ impl World {
 
     /// Over the bus: perhaps lost, perhaps twice, at some time.
     pub(super) fn send(&mut self, item: Item) {
-        let operators = item.is_operators();
+        let operators = item.is_operators() || item.is_of_plugs();
         if self.random.f64() < self.weather.loss {
             return;
         }
