@@ -11,8 +11,11 @@ use crate::simulation::node::PowerCut;
 use crate::simulation::start;
 
 impl World {
-    /// Lets the power of a program fail.
+    /// Lets the power of a program fail, if it has any.
     pub fn cut(&mut self, place: Place) {
+        if !self.runs(place) {
+            return;
+        }
         self.note(&("cut", place));
         match place {
             Place::Publisher => self.publisher.cut(&mut self.random),
@@ -158,6 +161,15 @@ impl World {
         }
     }
 
+    fn runs(&self, place: Place) -> bool {
+        match place {
+            Place::Publisher => self.publisher.runs(),
+            Place::Retry => self.retry.runs(),
+            Place::Collector => self.collector.runs(),
+            Place::Host(host) => self.hosts[host].agent.runs(),
+        }
+    }
+
     fn draw_cut(&mut self) -> Option<PowerCut> {
         (self.random.f64() < self.weather.cuts).then(|| {
             [
@@ -171,13 +183,7 @@ impl World {
 
     /// Notes that a program which ran before its turn does so no more.
     fn take_cut(&mut self, place: Place, ran: bool, cut: Option<PowerCut>) {
-        let runs = match place {
-            Place::Publisher => self.publisher.runs(),
-            Place::Retry => self.retry.runs(),
-            Place::Collector => self.collector.runs(),
-            Place::Host(host) => self.hosts[host].agent.runs(),
-        };
-        if ran && !runs {
+        if ran && !self.runs(place) {
             self.note(&("power", place, cut));
             self.fell(place);
         }
