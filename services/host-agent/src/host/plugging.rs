@@ -95,6 +95,9 @@ struct Plug {
     wish: Wish,
     /// The vNIC that was plugged in, of what is given back.
     was: Option<VnicId>,
+    /// Until then the port may come by a claim that was made for another vNIC,
+    /// and was taken back.
+    late: Option<Timestamp>,
     /// What is wanted once the port is given back: another vNIC is plugged in
     /// by now.
     next: Option<Plugged>,
@@ -112,6 +115,7 @@ impl Plug {
         Self {
             wish: Wish::GiveBack(epoch),
             was,
+            late: None,
             next: None,
             stage: match epoch {
                 Some(_) => Stage::Settling(now.after(SETTLING)),
@@ -173,6 +177,7 @@ impl Plugging {
             let plug = Plug {
                 wish: Wish::Have(Plugged { vnic, mac: None }),
                 was: None,
+                late: None,
                 next: None,
                 stage: Stage::Recalled(None),
                 attempt: 0,
@@ -245,6 +250,7 @@ impl Plugging {
             Some(_) | None => Plug {
                 wish: Wish::Have(plugged),
                 was: None,
+                late: None,
                 next: None,
                 stage: if wired {
                     Stage::Answered
@@ -457,7 +463,8 @@ impl Plugging {
                 };
             }
             Wish::Have(plugged) if connected.is_some() && !plugged.is_of(connected) => {
-                if plug.stage == Stage::Answered {
+                let by_late_claim = plug.late.is_some_and(|until| now <= until);
+                if plug.stage == Stage::Answered || by_late_claim {
                     *plug = Plug {
                         next: Some(plugged.clone()),
                         ..Plug::pulled(now, Some(epoch), plugged.vnic.clone())
@@ -488,6 +495,7 @@ impl Plugging {
             Ok(reply) => {
                 if let Some(next) = plug.next.take() {
                     plug.wish = Wish::Have(next);
+                    plug.late = Some(now.after(LATE));
                     plug.attempt = 0;
                     plug.stage = Stage::Due(now);
                     return;
