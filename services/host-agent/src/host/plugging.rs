@@ -83,7 +83,7 @@ enum Stage {
     Due(Timestamp),
     /// Asked for.
     Asked,
-    /// Nothing is to be asked: the port is the host's, or will be at once.
+    /// Nothing is to be asked: the port is the host's.
     Answered,
     /// It is given back. Should it come all the same until that time, it is
     /// given back again.
@@ -417,8 +417,9 @@ impl Plugging {
             Ok(ClaimReply { outcome, .. }) => match outcome {
                 ClaimOutcome::Granted { epoch, .. } => {
                     plug.waits = false;
-                    plug.stage = Stage::Answered;
                     plug.attempt = 0;
+                    // It comes at once, if nobody takes it before.
+                    plug.stage = Stage::Due(now.after(UNANSWERED.wait(SLOWEST, chance)));
                     tracing::info!(%host, %port, %epoch, "plugged in, and this host's");
                 }
                 ClaimOutcome::Waits { holder, .. } => {
@@ -471,6 +472,14 @@ impl Plugging {
                     };
                 }
             }
+            Wish::Have(plugged) if plugged.is_of(connected) => match plug.stage {
+                Stage::Due(_) | Stage::Asked => {
+                    plug.waits = false;
+                    plug.stage = Stage::Answered;
+                    plug.attempt = 0;
+                }
+                Stage::Recalled(_) | Stage::Settling(_) | Stage::Answered | Stage::Given(_) => {}
+            },
             Wish::Have(_) => {}
         }
     }

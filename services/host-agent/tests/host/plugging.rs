@@ -82,24 +82,47 @@ fn granted() -> ClaimOutcome {
 
 /// A connected host that holds p1 and p2, neither plugged in.
 fn connected() -> Rig {
-    let mut rig = Rig::new();
+    with_publisher().0
+}
+
+fn with_publisher() -> (Rig, Publisher) {
+    let (mut rig, publisher) = (Rig::new(), site());
     rig.event(HostEvent::Connected);
-    rig.send(&site().full());
+    rig.send(&publisher.full());
     rig.pass(SOON);
-    rig
+    (rig, publisher)
+}
+
+/// A claim is granted, and the port comes.
+fn grant(rig: &mut Rig, publisher: &mut Publisher, port: &str) {
+    answer(rig, port, granted());
+    let port = Commit::Port(id(port), id("g1"), Policy::default());
+    rig.send(&one(publisher.commit(&port)));
 }
 
 #[test]
 fn what_is_plugged_in_and_not_held_is_claimed_once() {
-    let mut rig = connected();
+    let (mut rig, mut publisher) = with_publisher();
     let mac: MacAddr = id("52:54:00:00:00:07");
     plug(&mut rig, "p1", None);
     assert_eq!(rig.claims, [], "it is the host's already");
     plug(&mut rig, "p7", Some(mac));
     assert_eq!(rig.claims, [claim("p7", Some(mac))]);
-    answer(&mut rig, "p7", granted());
+    grant(&mut rig, &mut publisher, "p7");
     rig.pass(Duration::from_secs(600));
     assert_eq!(rig.claims.len(), 1);
+}
+
+#[test]
+fn what_was_granted_and_does_not_come_is_claimed_again() {
+    let mut rig = connected();
+    plug(&mut rig, "p7", None);
+    answer(&mut rig, "p7", granted());
+    rig.pass(Duration::from_secs(29));
+    assert_eq!(rig.claims.len(), 1);
+    // Somebody moved it before it was here.
+    rig.pass(Duration::from_secs(31));
+    assert_eq!(rig.claims, vec![claim("p7", None); 2]);
 }
 
 #[test]
@@ -141,9 +164,6 @@ fn what_is_held_is_given_back_and_claimed_for_a_vnic_that_it_is_not_connected_to
         ..claim("p1", None)
     };
     assert_eq!(rig.claims, [claim]);
-    answer(&mut rig, "p1", granted());
-    rig.pass(Duration::from_secs(600));
-    assert_eq!(rig.claims.len(), 1);
 }
 
 fn waits() -> ClaimOutcome {
@@ -155,7 +175,7 @@ fn waits() -> ClaimOutcome {
 
 #[test]
 fn a_claim_that_waits_is_repeated_but_seldom() {
-    let mut rig = connected();
+    let (mut rig, mut publisher) = with_publisher();
     plug(&mut rig, "p7", None);
     for asked in 1..=5 {
         assert_eq!(rig.claims, vec![claim("p7", None); asked]);
@@ -164,7 +184,7 @@ fn a_claim_that_waits_is_repeated_but_seldom() {
         assert_eq!(rig.claims.len(), asked, "not soon");
         rig.pass(Duration::from_secs(31));
     }
-    answer(&mut rig, "p7", granted());
+    grant(&mut rig, &mut publisher, "p7");
     rig.pass(Duration::from_secs(600));
     assert_eq!(rig.claims.len(), 6);
 }
