@@ -93,6 +93,8 @@ enum Stage {
 #[derive(Debug, Clone)]
 struct Plug {
     wish: Wish,
+    /// What a claim was granted; the port itself may be on its way.
+    granted: Option<Epoch>,
     /// The vNIC that was plugged in, of what is given back.
     was: Option<VnicId>,
     /// Until then the port may come by a claim that was made for another vNIC,
@@ -114,6 +116,7 @@ impl Plug {
     fn pulled(now: Timestamp, epoch: Option<Epoch>, was: Option<VnicId>) -> Self {
         Self {
             wish: Wish::GiveBack(epoch),
+            granted: None,
             was,
             late: None,
             next: None,
@@ -146,7 +149,7 @@ impl Plug {
             }
             (Wish::Have(plugged), _) => {
                 let had = held.filter(|held| plugged.is_of(held.vnic.as_ref()));
-                (!same).then_some(had.map(|held| held.epoch))
+                (!same).then_some(had.map(|held| held.epoch).or(self.granted))
             }
             (Wish::GiveBack(None) | Wish::TakeBackOnceMore, _) => (!same).then_some(None),
         }
@@ -176,6 +179,7 @@ impl Plugging {
         let recalled = |(port, vnic)| {
             let plug = Plug {
                 wish: Wish::Have(Plugged { vnic, mac: None }),
+                granted: None,
                 was: None,
                 late: None,
                 next: None,
@@ -249,6 +253,7 @@ impl Plugging {
             },
             Some(_) | None => Plug {
                 wish: Wish::Have(plugged),
+                granted: None,
                 was: None,
                 late: None,
                 next: None,
@@ -268,7 +273,9 @@ impl Plugging {
     /// The interface is there no more; `epoch` is that of the port, if the host
     /// holds it.
     pub(super) fn unplugged(&mut self, now: Timestamp, port: PortId, epoch: Option<Epoch>) {
-        let was = self.plugs.get(&port).and_then(Plug::vnic).cloned();
+        let before = self.plugs.get(&port);
+        let was = before.and_then(Plug::vnic).cloned();
+        let epoch = epoch.or(before.and_then(|before| before.granted));
         self.plugs.insert(port, Plug::pulled(now, epoch, was));
     }
 
@@ -417,6 +424,7 @@ impl Plugging {
             Ok(ClaimReply { outcome, .. }) => match outcome {
                 ClaimOutcome::Granted { epoch, .. } => {
                     plug.waits = false;
+                    plug.granted = Some(epoch);
                     plug.attempt = 0;
                     // It comes at once, if nobody takes it before.
                     plug.stage = Stage::Due(now.after(UNANSWERED.wait(SLOWEST, chance)));

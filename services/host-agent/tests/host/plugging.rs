@@ -114,6 +114,16 @@ fn what_is_plugged_in_and_not_held_is_claimed_once() {
 }
 
 #[test]
+fn what_was_granted_and_is_pulled_before_it_came_is_released_in_its_epoch() {
+    let mut rig = connected();
+    plug(&mut rig, "p7", None);
+    answer(&mut rig, "p7", granted());
+    pull(&mut rig, "p7");
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.releases, [release("p7", Some(Epoch(9)))]);
+}
+
+#[test]
 fn what_was_granted_and_does_not_come_is_claimed_again() {
     let mut rig = connected();
     plug(&mut rig, "p7", None);
