@@ -224,12 +224,7 @@ impl Plugging {
     /// until its port was given back.
     pub(super) fn write(&mut self, writes: &mut Writes) {
         for port in std::mem::take(&mut self.unwritten) {
-            let plugged = self.plugs.get(&port).map(|plug| match &plug.wish {
-                Wish::Have(plugged) => plugged.vnic.as_ref(),
-                Wish::GiveBack(_) | Wish::TakeBackOnceMore => {
-                    plug.next.as_ref().and_then(|next| next.vnic.as_ref())
-                }
-            });
+            let plugged = self.plugs.get(&port).map(Plug::vnic);
             ledger::write_plug(&self.host, &port, plugged, writes);
         }
     }
@@ -376,6 +371,7 @@ impl Plugging {
                 continue;
             }
             plug.stage = Stage::Asked;
+            plug.granted = None;
             plug.attempt = plug.attempt.saturating_add(1);
             let (host, port) = (self.host.clone(), port.clone());
             asks.push(match plug.wish.clone() {
@@ -512,6 +508,7 @@ impl Plugging {
             Ok(reply) => {
                 if let Some(next) = plug.next.take() {
                     plug.wish = Wish::Have(next);
+                    self.unwritten.insert(port.clone());
                     plug.late = Some(now.after(LATE));
                     plug.attempt = 0;
                     plug.stage = Stage::Due(now);
