@@ -469,7 +469,8 @@ impl Plugging {
             }
             Wish::Have(plugged) if connected.is_some() && !plugged.is_of(connected) => {
                 let by_late_claim = plug.late.is_some_and(|until| now <= until);
-                if plug.stage == Stage::Answered || by_late_claim {
+                // What nobody has answered yet may have been granted long ago.
+                if by_late_claim || matches!(plug.stage, Stage::Asked | Stage::Answered) {
                     *plug = Plug {
                         next: Some(plugged.clone()),
                         ..Plug::pulled(now, Some(epoch), plugged.vnic.clone())
