@@ -12,6 +12,7 @@ mod cycle;
 mod greeting;
 mod messages;
 mod pacing;
+mod plug;
 mod plugging;
 mod questions;
 mod room;
@@ -33,7 +34,8 @@ use crate::ledger::Kept;
 pub(crate) use admission::WAITERS_MAX;
 use cycle::Cycle;
 use greeting::Greeting;
-use plugging::{Ask, Plugged, Plugging};
+use plug::Plugged;
+use plugging::{Ask, Plugging};
 use switch::{Hearing, Switch};
 use telling::Telling;
 

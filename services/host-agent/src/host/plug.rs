@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One plug: what the host wants of its port, and how far that is.
+
+use std::time::Duration;
+
+use dvs_schemas::v1::PortState;
+use dvs_schemas::{Epoch, MacAddr, Timestamp, VnicId};
+
+/// How long a port that was unplugged is kept until the collector has what it
+/// came to. Nothing is lost after that, it is only told later: a collector that
+/// is away must not keep a machine from being plugged in elsewhere.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// What is plugged in, as far as whoever plugged it says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plugged {
+    pub(super) vnic: Option<VnicId>,
+    pub(super) mac: Option<MacAddr>,
+}
+
+impl Plugged {
+    /// True if this is the connected vNIC, as far as anybody knows.
+    pub(super) fn is_of(&self, connected: Option<&VnicId>) -> bool {
+        self.vnic.is_none() || self.vnic.as_ref() == connected
+    }
+}
+
+/// What the host wants of a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// This is plugged in here.
+    Have(Plugged),
+    /// It was plugged in here, in this epoch; none if it was never the host's.
+    GiveBack(Option<Epoch>),
+    /// It was never the host's, and nobody knew of a claim.
+    TakeBackOnceMore,
+}
+
+/// How far that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It was plugged in before the agent started. Whether it still is, the
+    /// datapath says by that time; there is none until it was read.
+    Recalled(Option<Timestamp>),
+    /// To be asked for once what it came to is told, at that time at the latest.
+    Settling(Timestamp),
+    /// To be asked for at that time.
+    Due(Timestamp),
+    /// Asked for.
+    Asked,
+    /// Nothing is to be asked: the port is the host's.
+    Answered,
+    /// It is given back. Should it come all the same until that time, it is
+    /// given back again.
+    Given(Timestamp),
+}
+
+/// A vNIC that is plugged in, or just went.
+#[derive(Debug, Clone)]
+pub(super) struct Plug {
+    pub(super) wish: Wish,
+    /// What a claim was granted; the port itself may be on its way.
+    pub(super) granted: Option<Epoch>,
+    /// The vNIC that was plugged in, of what is given back.
+    pub(super) was: Option<VnicId>,
+    /// Until then the port may come by a claim that was made for another vNIC,
+    /// and was taken back.
+    pub(super) late: Option<Timestamp>,
+    /// What is wanted once the port is given back: another vNIC is plugged in
+    /// by now.
+    pub(super) next: Option<Plugged>,
+    pub(super) stage: Stage,
+    /// Questions in a row without success.
+    pub(super) attempt: u32,
+    /// True if the last answer was that the claim waits.
+    pub(super) waits: bool,
+}
+
+impl Plug {
+    /// The vNIC is plugged in no more; `epoch` is that of the port, if the host
+    /// holds it.
+    pub(super) fn pulled(now: Timestamp, epoch: Option<Epoch>, was: Option<VnicId>) -> Self {
+        Self {
+            wish: Wish::GiveBack(epoch),
+            granted: None,
+            was,
+            late: None,
+            next: None,
+            stage: match epoch {
+                Some(_) => Stage::Settling(now.after(SETTLING)),
+                None => Stage::Due(now),
+            },
+            attempt: 0,
+            waits: false,
+        }
+    }
+
+    /// The vNIC that this is about, if it is known.
+    pub(super) fn vnic(&self) -> Option<&VnicId> {
+        match &self.wish {
+            Wish::Have(plugged) => plugged.vnic.as_ref(),
+            Wish::GiveBack(_) | Wish::TakeBackOnceMore => self.was.as_ref(),
+        }
+    }
+
+    /// What is to be given back before another vNIC claims the port: the
+    /// placement that was this one's, or the claim that was made for it.
+    pub(super) fn owes(&self, next: &Plugged, held: Option<&PortState>) -> Option<Option<Epoch>> {
+        let same = self.vnic() == next.vnic.as_ref();
+        match (&self.wish, &self.stage) {
+            (_, Stage::Given(_)) => None,
+            (Wish::GiveBack(Some(epoch)), _) => {
+                let holds = held.is_some_and(|held| held.epoch == *epoch);
+                holds.then_some(Some(*epoch))
+            }
+            (Wish::Have(plugged), _) => {
+                let had = held.filter(|held| plugged.is_of(held.vnic.as_ref()));
+                (!same).then_some(had.map(|held| held.epoch).or(self.granted))
+            }
+            (Wish::GiveBack(None) | Wish::TakeBackOnceMore, _) => (!same).then_some(None),
+        }
+    }
+}
