@@ -226,6 +226,11 @@ impl Tallies {
         total
     }
 
+    /// Whether there are ports whose offset is not marked as it is.
+    pub(super) fn is_renewed(&self) -> bool {
+        !self.renewed.is_empty()
+    }
+
     /// Ports that began to count by another offset since this was asked last.
     pub(super) fn renewed(&mut self) -> BTreeSet<(SwitchName, PortId)> {
         std::mem::take(&mut self.renewed)

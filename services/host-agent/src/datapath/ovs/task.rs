@@ -436,12 +436,17 @@ impl Task {
     }
 
     /// What keeps a part from being true. Without its bridge nothing of a
-    /// switch is.
+    /// switch is; without one of its uplinks all else goes on.
     fn failure(&self, switch: &SwitchName, part: &Part) -> Option<StepFailure> {
         let of_rows = |part: &Part| self.failures.get(&(switch.clone(), part.clone())).cloned();
         of_rows(part)
             .or_else(|| self.bridges.failure(switch))
-            .or_else(|| of_rows(&Part::Bridge))
+            .or_else(|| {
+                let of_bridge = of_rows(&Part::Bridge);
+                of_bridge.filter(|failure| {
+                    *part == Part::Bridge || failure.field.as_deref() != Some("uplinks")
+                })
+            })
     }
 
     fn plug(&self, switch: &SwitchName, port: &PortId) -> Option<&Plug> {

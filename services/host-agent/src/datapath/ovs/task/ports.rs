@@ -158,6 +158,7 @@ impl Task {
         for (key, raw) in self.raw(ports).await.unwrap_or_default() {
             self.tallies.read(&key, &raw);
         }
+        self.unsettled |= self.tallies.is_renewed();
     }
 
     pub(super) async fn counters(
@@ -171,6 +172,8 @@ impl Task {
         for (key, raw) in read {
             self.tallies.read(&key, &raw);
         }
+        // Before the agent may be gone: by the mark it goes on counting.
+        self.unsettled |= self.tallies.is_renewed();
         let counted = ports.into_iter().filter_map(|key| {
             self.moved.remove(&key);
             let epoch = self.intent.get(&key.0)?.ports.get(&key.1)?.epoch;
