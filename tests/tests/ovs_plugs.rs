@@ -26,6 +26,17 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Waits until the switch has counted a first frame of a machine.
+async fn counted(host: &Host, vm: &Vm) {
+    until("a frame is counted", async || {
+        let ports = host
+            .ovs
+            .ofctl("dump-ports", &host.bridge(), &[vm.interface()]);
+        ports.is_ok_and(|ports| ports.contains("rx pkts=") && !ports.contains("rx pkts=0,"))
+    })
+    .await;
+}
+
 fn reaches(from: &mut Vm, to: &mut Vm, number: u64) -> bool {
     to.drain();
     let frame = Frame::number(from.mac(), to.mac(), number);
@@ -44,6 +55,7 @@ async fn what_a_port_counts_goes_on_when_its_interface_is_made_anew_without_the_
     host.plug(&a, "a");
     // What it sends before it is a port is nobody's.
     a.send(&Frame::number(a.mac(), Mac::ALL, 1));
+    counted(&host, &a).await;
     assert_eq!(host.there("a").await, None);
     let set = host.set("a", host.spec(access(10), Some(a.mac())));
     host.write(set.clone()).await.unwrap();
@@ -84,6 +96,7 @@ async fn a_port_waits_for_its_vnic_and_outlives_it() {
     // Plugged and nobody's: no frame passes.
     host.plug(&a, "a");
     a.send(&Frame::number(a.mac(), Mac::ALL, 1));
+    counted(&host, &a).await;
     assert_eq!(host.there("a").await, None);
     host.port("a", access(10), Some(a.mac())).await.unwrap();
     host.linked("a", Link::Up).await;
