@@ -346,6 +346,8 @@ fn live(seed: u64) -> (u64, u64) {
 
     let weather = weather(&mut life.random);
     life.world.set_weather(weather);
+    // Not all started at once; that harmed nobody who had anything.
+    life.harmed.clear();
     let longest_pause = [100, 1_000, 8_000][life.random.usize(0..3)];
     for _ in 0..HAPPENINGS {
         life.listen();
