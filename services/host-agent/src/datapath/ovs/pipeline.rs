@@ -109,6 +109,10 @@ pub(super) fn rules(layout: &Layout) -> BTreeSet<Rule> {
         };
         book.rule(table, 100, vec![When::DestinationIsGroup], then);
     }
+    let on = Then::Goto(Table::Classify);
+    let when = vec![When::Tagged(PRIORITY_TAG)];
+    book.rule(Table::Priority, 100, when, vec![Then::PopTag, on]);
+    book.rule(Table::Priority, 0, Vec::new(), vec![on]);
     book.rule(Table::Classify, 200, vec![When::SourceIsGroup], Vec::new());
     book.domains(&layout.private);
     for port in &ports {
@@ -168,9 +172,6 @@ impl Book {
             let (set, on) = (Then::SetVlan(vid), Then::Goto(Table::Domain));
             let then = metered(&[set, on]);
             self.rule(Table::Classify, 100, vec![from, When::Untagged], then);
-            let then = metered(&[Then::PopTag, set, on]);
-            let when = vec![from, When::Tagged(PRIORITY_TAG)];
-            self.rule(Table::Classify, 100, when, then);
         }
         for masked in masks(vlans::sends_tagged(&port.policy.vlan)) {
             let on = Then::Goto(Table::Domain);
@@ -183,11 +184,8 @@ impl Book {
     fn uplink(&mut self, uplink: OfPort) {
         let from = When::InPort(uplink);
         let on = Then::Goto(Table::Domain);
-        let untagged = [Then::SetVlan(0), on];
         let when = vec![from, When::Untagged];
-        self.rule(Table::Classify, 100, when, untagged.to_vec());
-        let when = vec![from, When::Tagged(PRIORITY_TAG)];
-        let then = vec![Then::PopTag, Then::SetVlan(0), on];
+        let then = vec![Then::SetVlan(0), on];
         self.rule(Table::Classify, 100, when, then);
         let when = vec![from, When::Tagged(ANY)];
         let then = vec![Then::VlanOfTag, Then::PopTag, on];
@@ -296,10 +294,24 @@ impl Book {
             return;
         }
         let own = port.must_receive_as().map(When::Destination);
-        for (span, tag) in vlans::receives(&port.policy.vlan, private) {
+        let to = |when: Option<When>| {
+            let when = [Some(When::Out(port.ofport)), when, own];
+            when.into_iter().flatten().collect()
+        };
+        let receives = vlans::receives(&port.policy.vlan, private);
+        if let [(span, Tag::Off)] = *receives
+            && span.first == span.last
+        {
+            let vid = span.first;
+            let then = vec![Then::SetMember(vid), Then::Goto(Table::Member)];
+            self.rule(Table::Deliver, 50, to(None), then);
+            let when = vec![When::Vlan(exactly(vid)), When::Member(vid)];
+            self.rule(Table::Member, 50, when, vec![Then::OutputThere]);
+            return;
+        }
+        for (span, tag) in receives {
             for masked in span.masks() {
-                let when = [When::Out(port.ofport), When::Vlan(masked)];
-                let when = when.into_iter().chain(own).collect();
+                let when = to(Some(When::Vlan(masked)));
                 let push = match tag {
                     Tag::Off => None,
                     Tag::On => Some(Then::PushTag),

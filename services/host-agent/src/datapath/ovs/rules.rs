@@ -13,6 +13,9 @@ pub(super) type OfPort = u32;
 /// The tables in the order in which a frame meets them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Table {
+    /// A tag that says no VLAN, only a priority, goes: its frame is untagged to
+    /// all that follows. One rule for all ports says so.
+    Priority,
     /// Where a frame comes from, and its VLAN. What no rule names is dropped:
     /// a port that nobody claimed, a tag that the port may not use.
     Classify,
@@ -28,8 +31,11 @@ pub(super) enum Table {
     Lookup,
     /// Copies for ports that see everything.
     Copies,
-    /// To the one port.
+    /// To the one port. What a port that is in one VLAN may get is looked up
+    /// next, so a VLAN stands in no rule whose match names such a port.
     Deliver,
+    /// To the port that it was found to go to, if that is in its VLAN.
+    Member,
     /// To every port of the VLAN.
     Flood,
     /// To where an address may be that nobody knows.
@@ -59,6 +65,8 @@ pub(super) enum When {
     Domain(Vid),
     /// It was found to go to this port; 0 is not known.
     Out(OfPort),
+    /// The port where it goes is in this VLAN alone.
+    Member(Vid),
     /// So many pieces of a long list were done.
     Piece(u32),
     /// It carries this.
@@ -121,10 +129,14 @@ pub(super) enum Then {
     Learn,
     /// It goes to this port.
     SetOut(OfPort),
+    /// The port where it goes is in this VLAN alone.
+    SetMember(Vid),
     /// So many pieces of a long list are done.
     SetPiece(u32),
     /// Out of this port, as it is now; never back where it came in.
     Output(OfPort),
+    /// Out of the port where it goes; never back where it came in.
+    OutputThere,
     /// Through that table, and back here with what changed in it.
     Through(Table),
     /// On to that table.

@@ -56,6 +56,7 @@ struct Passing {
     vlan: Vid,
     domain: Vid,
     out: OfPort,
+    member: Vid,
     piece: u32,
 }
 
@@ -86,10 +87,11 @@ impl Switch {
             vlan: 0,
             domain: 0,
             out: 0,
+            member: 0,
             piece: 0,
         };
         let mut outputs = Vec::new();
-        self.pass(Table::Classify, &mut passing, &mut outputs);
+        self.pass(Table::Priority, &mut passing, &mut outputs);
         outputs.sort_unstable();
         outputs
     }
@@ -131,9 +133,12 @@ impl Switch {
                     self.learnt.insert((it.domain, it.frame.from), it.port);
                 }
                 Then::SetOut(port) => it.out = port,
+                Then::SetMember(vid) => it.member = vid,
                 Then::SetPiece(piece) => it.piece = piece,
                 Then::Output(port) if port == it.port => {}
                 Then::Output(port) => outputs.push((port, it.frame.tag)),
+                Then::OutputThere if it.out == it.port => {}
+                Then::OutputThere => outputs.push((it.out, it.frame.tag)),
                 Then::Through(table) | Then::Goto(table) => self.pass(table, it, outputs),
             }
         }
@@ -152,6 +157,7 @@ fn fits(when: When, it: &Passing) -> bool {
         When::Vlan(masked) => covers(masked, it.vlan),
         When::Domain(vid) => it.domain == vid,
         When::Out(port) => it.out == port,
+        When::Member(vid) => it.member == vid,
         When::Piece(piece) => it.piece == piece,
         When::Carries(carried) => is_carried(carried, it.frame.carries),
     }

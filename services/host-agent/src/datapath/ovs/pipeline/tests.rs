@@ -339,7 +339,8 @@ proptest! {
         prop_assert_eq!(switch.forward(99, frame), Vec::new());
     }
 
-    /// Ports come and go without touching the rules of others, but for lists.
+    /// Ports come and go without touching the rules of others, but for lists and
+    /// what a VLAN has once.
     #[test]
     fn a_port_that_comes_changes_no_rule_that_is_not_a_list(
         layout in layout(),
@@ -349,7 +350,7 @@ proptest! {
         let mut fewer = layout.clone();
         let last = fewer.ports.pop().unwrap();
         let (fewer, all) = (rules(&fewer), rules(&layout));
-        let lists = [Table::Flood, Table::Copies, Table::Unknown];
+        let lists = [Table::Flood, Table::Copies, Table::Unknown, Table::Member];
         for rule in fewer.symmetric_difference(&all) {
             let own = rule.when.contains(&When::InPort(last.ofport))
                 || rule.when.contains(&When::Out(last.ofport))
@@ -357,6 +358,50 @@ proptest! {
             prop_assert!(own || lists.contains(&rule.table), "{rule:?}");
         }
     }
+}
+
+/// Of thousands of ports whose VLAN is another each has two rules that do
+/// something else, and none that comes or goes: what that costs is the time
+/// that the switch takes.
+#[test]
+fn another_vlan_changes_two_rules_of_a_port_and_their_matches_stay() {
+    const PORTS: OfPort = 20;
+    let nothing = Policy::default();
+    let of = |vid: Vid| {
+        let access: Policy =
+            serde_json::from_str(&format!(r#"{{"vlan": {{"access": {vid}}}}}"#)).unwrap();
+        let policy = merge(&access, &nothing, &nothing, &PrivateVlans::default()).unwrap();
+        let wired = |ofport| Wired {
+            ofport,
+            mac: None,
+            policy: policy.clone(),
+            meters: Vec::new(),
+        };
+        let layout = Layout {
+            ports: (1..=PORTS).map(wired).collect(),
+            uplink: Some(UPLINK),
+            private: PrivateVlans::default(),
+        };
+        let rules = rules(&layout).into_iter();
+        let rules = rules.map(|rule| ((rule.table, rule.priority, rule.when), rule.then));
+        rules.collect::<BTreeMap<_, _>>()
+    };
+    let (before, after) = (of(10), of(20));
+    let differing: Vec<Table> = before
+        .iter()
+        .filter(|(key, then)| after.get(key).is_some_and(|after| after != *then))
+        .map(|((table, ..), _)| *table)
+        .collect();
+    let ports = usize::try_from(PORTS).unwrap();
+    let expected = [vec![Table::Classify; ports], vec![Table::Deliver; ports]].concat();
+    assert_eq!(differing, expected);
+    // What else is the VLAN's own: its members, and the lists of them.
+    let gone = before.keys().filter(|key| !after.contains_key(*key));
+    let gone: BTreeSet<Table> = gone.map(|(table, ..)| *table).collect();
+    assert_eq!(
+        gone,
+        BTreeSet::from([Table::Member, Table::Flood, Table::Unknown])
+    );
 }
 
 #[test]
