@@ -2,6 +2,8 @@
 //! `bench ovs`: the figures of the datapath, on real Open vSwitches that
 //! forward in user space.
 
+mod plugging;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ use uuid::Uuid;
 
 use super::report::{Figure, Samples};
 use crate::fleet::{Fleet, Settings};
-use crate::lan::{AgentHost, Frame, Host, Mac, Vm};
+use crate::lan::{AgentHost, Host};
 
 /// Sizes of a run. The targets hold for the defaults.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +50,7 @@ pub async fn run(sizes: Sizes) -> Result<Vec<Figure>> {
     dvs_ovsdb::testing::available().map_err(anyhow::Error::msg)?;
     let mut figures = vec![change(sizes.ports, sizes.rounds).await?];
     figures.extend(full_push(sizes.full_ports, sizes.rounds).await?);
-    figures.extend(plugging(sizes.rounds).await?);
+    figures.extend(plugging::run(sizes.rounds).await?);
     Ok(figures)
 }
 
@@ -315,156 +317,4 @@ async fn full_push(ports: u32, rounds: u32) -> Result<Vec<Figure>> {
             1.0,
         ),
     ])
-}
-
-/// The first bridge's ports are the agent's affair; the other forwards as
-/// Open vSwitch does by itself.
-const BARE: &str = "bare";
-
-async fn plugging(rounds: u32) -> Result<Vec<Figure>> {
-    let (fleet, host) = start().await?;
-    let port = |name: &str| json!({"kind": "Port", "name": name, "switch": "prod", "group": "web"});
-    fleet
-        .operator()
-        .apply(&json!([port("a"), port("b")]))
-        .await?;
-    let vms: Vec<Vm> = (1..=4).map(|n| Vm::start(Mac::numbered(n))).collect();
-    let [mut a, mut b, mut c, mut d]: [Vm; 4] = vms
-        .try_into()
-        .map_err(|_| anyhow::anyhow!("four machines"))?;
-    for vm in [&a, &b, &c, &d] {
-        vm.wire_to(host.ovs.namespace());
-    }
-    let kind = ["--", "set", "Bridge", BARE, "datapath_type=netdev"];
-    host.ovs
-        .vsctl(&[["add-br", BARE].as_slice(), &kind].concat())?;
-    let mut plugs = Plugs::open(&host).await?;
-    plugs.plug(&host.bridge, &a, "a").await?;
-    plugs.plug(BARE, &c, "c").await?;
-    placed(&fleet, "a", Some("left")).await?;
-    say(&format!("machines are plugged in, {rounds} rounds"));
-    let (mut waiting, mut claimed, mut floor) = <(Samples, Samples, Samples)>::default();
-    for _ in 0..rounds {
-        // Nobody has said yet that it is to be here.
-        claimed.push(plugs.wired(&host.bridge, (&mut b, "b"), &mut a).await?);
-        placed(&fleet, "b", Some("left")).await?;
-        host.unplug(&b);
-        placed(&fleet, "b", None).await?;
-        // An operator has.
-        let mut document = port("b");
-        document["host"] = json!("left");
-        fleet
-            .operator()
-            .apply_and_wait(json!([document]), "20s")
-            .await?;
-        waiting.push(plugs.wired(&host.bridge, (&mut b, "b"), &mut a).await?);
-        host.unplug(&b);
-        placed(&fleet, "b", None).await?;
-        floor.push(plugs.wired(BARE, (&mut d, "d"), &mut c).await?);
-        host.ovs.vsctl(&["del-port", BARE, d.interface()])?;
-    }
-    let against = "a bridge without rules, until frames pass";
-    Ok(vec![
-        Figure::times(
-            "plug to wired, the port is placed here",
-            &waiting,
-            against,
-            &floor,
-            1.5,
-        ),
-        Figure::times(
-            "plug to wired, the port is claimed first",
-            &claimed,
-            against,
-            &floor,
-            1.5,
-        ),
-    ])
-}
-
-/// Waits until the store has a port there.
-async fn placed(fleet: &Fleet, port: &str, host: Option<&str>) -> Result<()> {
-    let there = |objects: &Vec<Value>| {
-        objects.iter().any(|object| {
-            let document = &object["document"];
-            document["kind"] == "Port"
-                && document["name"] == *port
-                && document["host"].as_str() == host
-        })
-    };
-    let what = format!("port {port} on {host:?}");
-    let objects = async |operator: &crate::operator::Operator| operator.objects().await;
-    fleet.until(&what, objects, there).await?;
-    Ok(())
-}
-
-/// Plugs machines in without a word more than that takes.
-struct Plugs {
-    session: Session,
-    root: Uuid,
-    sent: u64,
-}
-
-impl Plugs {
-    async fn open(host: &AgentHost) -> Result<Self> {
-        let wanted = Wanted::new()
-            .table("Open_vSwitch", ["next_cfg", "cur_cfg"])
-            .table("Bridge", ["name"]);
-        let session = Session::open(&host.ovs.options(wanted)).await?;
-        let root = session.cache().table("Open_vSwitch").keys().next().copied();
-        Ok(Self {
-            root: root.context("no row in Open_vSwitch")?,
-            session,
-            sent: 0,
-        })
-    }
-
-    async fn plug(&mut self, bridge: &str, vm: &Vm, port: &str) -> Result<()> {
-        self.session.catch_up().await?;
-        let bridges = self.session.cache().table("Bridge");
-        let found = bridges
-            .iter()
-            .find(|(_, row)| row.str("name") == Some(bridge));
-        let bridge = *found.context("the bridge is not there")?.0;
-        let mut transaction = Transaction::new();
-        let name = vm.interface();
-        let interface = Row::from_iter([
-            ("name", Datum::from(name)),
-            ("external_ids", Datum::map([("iface-id", port)])),
-        ]);
-        let interface = transaction.insert("Interface", interface);
-        let row = Row::from_iter([
-            ("name", Datum::from(name)),
-            ("interfaces", Datum::from(interface)),
-        ]);
-        let row = transaction.insert("Port", row);
-        let by = Datum::from(row);
-        transaction.mutate("Bridge", bridge, "ports", Mutator::Insert, by);
-        transaction.bump_next_cfg(self.root);
-        self.session.transact(&transaction).await?;
-        Ok(())
-    }
-
-    /// How long it takes from the plug until another machine hears this one.
-    async fn wired(
-        &mut self,
-        bridge: &str,
-        (vm, port): (&mut Vm, &str),
-        hears: &mut Vm,
-    ) -> Result<Duration> {
-        hears.drain();
-        let began = Instant::now();
-        self.plug(bridge, vm, port).await?;
-        let first = self.sent;
-        while began.elapsed() < PATIENCE {
-            self.sent += 1;
-            vm.send(&Frame::number(vm.mac(), hears.mac(), self.sent));
-            let heard = hears.next(Duration::from_micros(500));
-            let ours = |number| Frame::number(vm.mac(), hears.mac(), number);
-            if heard.is_some_and(|heard| (first + 1..=self.sent).any(|n| ours(n) == heard)) {
-                return Ok(began.elapsed());
-            }
-        }
-        bail!("no frame has passed from port {port}")
-    }
 }
