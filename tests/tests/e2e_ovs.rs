@@ -3,33 +3,23 @@
 //! plugged in as a hypervisor does, and frames say what comes of it.
 #![allow(clippy::unwrap_used)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_nats::Subscriber;
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::subjects;
 use dvs_tests::fleet::{Fleet, Settings};
-use dvs_tests::lan::{AgentHost, Frame, Mac, Vm, Wire};
+use dvs_tests::lan::{AgentHost, Frame, Mac, Vm, Wire, is_heard};
 use futures_util::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
-/// Waits until one hears the other; plugs take a moment, and so do commits.
+/// A plug takes a moment, and so does a commit.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until one hears the other.
 fn reaches(from: &mut Vm, to: &mut Vm) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut number = 0;
-    while Instant::now() < deadline {
-        number += 1;
-        to.drain();
-        let frame = Frame::number(from.mac(), to.mac(), number);
-        from.send(&frame);
-        while let Some(heard) = to.next(Duration::from_millis(100)) {
-            if heard == frame {
-                return true;
-            }
-        }
-    }
-    false
+    is_heard(from, to, PATIENCE)
 }
 
 async fn host_of(fleet: &Fleet, port: &str, host: Option<&str>) -> Result<()> {

@@ -9,13 +9,11 @@ use dvs_ovsdb::testing::{Ovs as Process, skipped};
 use dvs_schemas::Epoch;
 use dvs_schemas::documents::Teaming;
 use dvs_schemas::v1::Link;
-use dvs_tests::lan::{Frame, Host, Mac, Payload, Vm, Wire, id, run, switch, uplink};
+use dvs_tests::lan::{
+    Frame, Host, Mac, Payload, Vm, Wire, access, id, is_heard, run, switch, uplink,
+};
 use host_agent::datapath::{Datapath, StepFailure, Write};
-use serde_json::{Value, json};
-
-fn access(vlan: u16) -> Value {
-    json!({"vlan": {"access": vlan}})
-}
+use serde_json::json;
 
 /// A host whose uplinks are the ends of these wires.
 async fn bonded(teaming: Teaming, wires: &[Wire], end: usize) -> Host {
@@ -45,24 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Sends again and again until it is heard.
 fn reaches(from: &mut Vm, to: &mut Vm) -> bool {
     is_heard(from, to, PATIENCE)
-}
-
-fn is_heard(from: &mut Vm, to: &mut Vm, patience: Duration) -> bool {
-    let deadline = Instant::now() + patience;
-    for number in 0.. {
-        to.drain();
-        let frame = Frame::number(from.mac(), to.mac(), number);
-        from.send(&frame);
-        while let Some(heard) = to.next(Duration::from_millis(50)) {
-            if heard == frame {
-                return true;
-            }
-        }
-        if Instant::now() > deadline {
-            return false;
-        }
-    }
-    false
 }
 
 /// Both are heard, each of them speaking again while the other isn't. After a

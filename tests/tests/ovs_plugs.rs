@@ -4,27 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::v1::{CountersOf, Link};
 use dvs_schemas::{Epoch, SwitchName};
-use dvs_tests::lan::{Frame, Host, Mac, Vm, id, run, switch};
+use dvs_tests::lan::{Frame, Host, Mac, Vm, access, id, reaches, run, switch, until};
 use host_agent::datapath::{Datapath, DriftPolicy, Notice, Part, Step, VirtualPort, Write};
-use serde_json::{Value, json};
-
-fn access(vlan: u16) -> Value {
-    json!({"vlan": {"access": vlan}})
-}
-
-/// Waits until something holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 /// Waits until the switch has counted a first frame of a machine.
 async fn counted(host: &Host, vm: &Vm) {
@@ -35,13 +21,6 @@ async fn counted(host: &Host, vm: &Vm) {
         ports.is_ok_and(|ports| ports.contains("rx pkts=") && !ports.contains("rx pkts=0,"))
     })
     .await;
-}
-
-fn reaches(from: &mut Vm, to: &mut Vm, number: u64) -> bool {
-    to.drain();
-    let frame = Frame::number(from.mac(), to.mac(), number);
-    from.send(&frame);
-    to.until(|heard| *heard == frame).is_some()
 }
 
 #[tokio::test(flavor = "multi_thread")]

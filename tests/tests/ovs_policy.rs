@@ -8,19 +8,15 @@ use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::{Direction, MirrorDestination, MirrorPort, VlanId};
-use dvs_tests::lan::{Arp, Frame, Host, Mac, Payload, Vm, id};
+use dvs_tests::lan::{Arp, Frame, Host, Mac, Payload, Vm, access, id};
 use host_agent::datapath::Mirror;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The numbers of frames that come after those of a test. A switch takes
 /// several frames at once and may forward them in another order; the last one
 /// is sent when the one before it has arrived, so it comes behind all others.
 const BEFORE_LAST: u64 = u64::MAX - 1;
 const LAST: u64 = u64::MAX;
-
-fn access(vlan: u16) -> Value {
-    json!({"vlan": {"access": vlan}})
-}
 
 fn vlan(number: u16) -> VlanId {
     serde_json::from_value(json!(number)).unwrap()

@@ -5,36 +5,15 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dvs_ovsdb::Endpoint;
 use dvs_ovsdb::testing::skipped;
-use dvs_tests::lan::{Frame, Host, Mac, QUICK, Vm, missing, plug, switch};
+use dvs_tests::lan::{Host, Mac, QUICK, Vm, access, missing, plug, reaches, switch, until};
 use host_agent::datapath::{Datapath, Step};
-use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
-
-fn access(vlan: u16) -> Value {
-    json!({"vlan": {"access": vlan}})
-}
-
-/// Waits until something holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-fn reaches(from: &mut Vm, to: &mut Vm, number: u64) -> bool {
-    to.drain();
-    let frame = Frame::number(from.mac(), to.mac(), number);
-    from.send(&frame);
-    to.until(|heard| *heard == frame).is_some()
-}
 
 /// A bridge that forwards by itself loses frames, too, while its switch is
 /// away. With one every 10 ms, our ports may lose so many more: half a second

@@ -5,37 +5,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::{Direction, MirrorDestination, MirrorPort};
-use dvs_tests::lan::{Frame, Host, Mac, QUICK, Vm, id, missing, run, switch};
+use dvs_tests::lan::{Frame, Host, Mac, QUICK, access, id, missing, reaches, run, switch, until};
 use host_agent::datapath::{Datapath, Drift, DriftPolicy, Mirror, Notice, Part, Step, Write};
-use serde_json::{Value, json};
-
-fn access(vlan: u16) -> Value {
-    json!({"vlan": {"access": vlan}})
-}
-
-/// Waits until something holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+use serde_json::json;
 
 fn column(host: &Host, table: &str, row: &str, column: &str) -> String {
     let value = host.ovs.vsctl(&["get", table, row, column]).unwrap();
     value.trim().to_owned()
-}
-
-fn reaches(from: &mut Vm, to: &mut Vm, number: u64) -> bool {
-    to.drain();
-    let frame = Frame::number(from.mac(), to.mac(), number);
-    from.send(&frame);
-    to.until(|heard| *heard == frame).is_some()
 }
 
 #[tokio::test(flavor = "multi_thread")]

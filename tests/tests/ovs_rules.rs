@@ -4,32 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dvs_ovsdb::testing::skipped;
-use dvs_tests::lan::{Frame, Host, Vm, switch};
+use dvs_tests::lan::{Host, access, reaches, switch, until};
 use host_agent::datapath::{Datapath, Drift, DriftPolicy, Notice, Part};
-use serde_json::{Value, json};
-
-fn access(vlan: u16) -> Value {
-    json!({"vlan": {"access": vlan}})
-}
-
-/// Waits until something holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-fn reaches(from: &mut Vm, to: &mut Vm, number: u64) -> bool {
-    to.drain();
-    let frame = Frame::number(from.mac(), to.mac(), number);
-    from.send(&frame);
-    to.until(|heard| *heard == frame).is_some()
-}
 
 /// The rules of the bridge, but for what was learnt.
 fn rules(host: &Host) -> BTreeSet<String> {

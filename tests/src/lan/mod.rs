@@ -5,6 +5,7 @@
 
 mod agent;
 mod frame;
+mod hearing;
 mod host;
 mod ping;
 
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use agent::AgentHost;
 pub use frame::{Arp, Frame, Mac, Payload};
+pub use hearing::{access, is_heard, reaches, until};
 pub use host::{Host, Outcome, id, plug, switch, unplug, uplink};
 pub use ping::{QUICK, missing};
 
