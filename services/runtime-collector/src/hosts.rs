@@ -125,6 +125,21 @@ impl Host {
 
     /// Places an event; afterwards it counts as there.
     pub(crate) fn event(&mut self, session: Uuid, seq: u64) -> Place {
+        let place = self.sight(session, seq);
+        match place {
+            Place::New { .. } => {
+                if seq == self.known.upto.saturating_add(1) || self.ahead.len() < AHEAD_MAX {
+                    self.ahead.insert(seq);
+                }
+                self.catch_up();
+            }
+            Place::Covered { .. } | Place::Past { .. } => {}
+        }
+        place
+    }
+
+    /// Places an event that counts as missing still.
+    pub(crate) fn sight(&mut self, session: Uuid, seq: u64) -> Place {
         if session != self.known.run.session {
             if let Some(run) = self.known.before.iter().find(|run| run.session == session) {
                 return Place::Past { run: run.number };
@@ -135,10 +150,6 @@ impl Host {
         if seq <= self.known.upto {
             return Place::Covered { run };
         }
-        if seq == self.known.upto.saturating_add(1) || self.ahead.len() < AHEAD_MAX {
-            self.ahead.insert(seq);
-        }
-        self.catch_up();
         Place::New { run }
     }
 

@@ -10,10 +10,10 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Problem, ProblemCode};
 use harness::{
-    Publisher, World, changed, counters, gone, host, live_reply, placement, port, session, settled,
-    state,
+    Publisher, World, changed, counters, gone, host, live_reply, placement, port, question,
+    session, settled, state,
 };
-use runtime_collector::{Answer, DOUBTED, Event, ReplyBody, ReplyToken};
+use runtime_collector::{Answer, DOUBTED, Event, ReplyBody, ReplyToken, Settings};
 
 type Replies = Vec<Result<ReplyBody, Problem>>;
 
@@ -220,7 +220,7 @@ fn the_host_that_held_a_port_last_is_believed_no_more_than_others() {
 }
 
 #[test]
-fn without_the_publisher_nothing_is_stored_and_the_event_is_told_again() {
+fn without_the_publisher_nothing_in_doubt_is_stored_and_the_event_is_told_again() {
     let answers = [
         Answer::TimedOut,
         Answer::NoResponder,
@@ -250,7 +250,6 @@ fn without_the_publisher_nothing_is_stored_and_the_event_is_told_again() {
         let before = shown(&mut world);
         world.publisher = Publisher::Silent;
         snapshot(&mut world, page(7));
-        assert!(world.get("web-2").is_err(), "a page waits as a whole");
         let (ask, _) = world.unanswered.pop().unwrap();
         world.turn([Event::Answered { ask, answer }]);
         assert_eq!(shown(&mut world), before);
@@ -306,24 +305,127 @@ fn events_that_wait_are_bounded_and_each_host_gets_its_own_in() {
     assert_eq!(world.get("web-1").unwrap().host, host("x3"));
 }
 
+/// h2 says something of `web-2`, of which nobody has told yet, and of `web-1`.
+fn also_in_doubt(world: &mut World, counted: bool) -> Replies {
+    let event = if counted {
+        let of = vec![counters("web-1", 7, 7), counters("web-2", 3, 9)];
+        of_settled(settled("h2", 1, 1, of))
+    } else {
+        let here = vec![state("web-1", 7, 8), state("web-2", 3, 8)];
+        of_changed(changed("h2", 1, 1, here))
+    };
+    world.turn([event])
+}
+
 #[test]
-fn what_came_into_doubt_while_the_event_waited_is_judged_too() {
+fn what_is_in_no_doubt_is_known_at_once_and_the_rest_once_it_is_judged() {
+    for (so, counted) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut world = held();
+        world.publisher = Publisher::Silent;
+        let before = shown(&mut world);
+        // Told, told again while it waits, and once more after a crash.
+        assert_eq!(also_in_doubt(&mut world, counted), []);
+        let again = also_in_doubt(&mut world, counted);
+        let code = again[0].clone().unwrap_err().code;
+        assert_eq!(code, ProblemCode::Unavailable);
+        world.crash();
+        assert_eq!(also_in_doubt(&mut world, counted), []);
+        assert_eq!(world.unanswered[0].1, [port("web-1")]);
+        assert_eq!(shown(&mut world), before, "that is in doubt");
+        let known = world.get("web-2").unwrap();
+        let packets = known.total.map(|total| total.ingress_packets);
+        let what = (known.state.clone(), packets);
+        let told = if counted {
+            (None, Some(9))
+        } else {
+            (Some(state("web-2", 3, 8)), None)
+        };
+        assert_eq!(what, told);
+        let at = if so { "h2" } else { "h1" };
+        world.publisher = Publisher::Has(vec![placement("web-1", 7, Some(at))]);
+        assert_eq!(world.placements(), ack(1));
+        assert_eq!(world.get("web-2").unwrap(), known);
+        assert_eq!(shown(&mut world) != before, so);
+        let packets = if so && counted { 57 } else { 50 };
+        let total = world.get("web-1").unwrap().total;
+        assert_eq!(total, Some(counters("web-1", 7, packets).counters));
+        assert_eq!(world.history("web-2").len(), 1, "it is told once");
+        assert_eq!(also_in_doubt(&mut world, counted), ack(1));
+        assert_eq!(world.get("web-2").unwrap(), known);
+    }
+}
+
+#[test]
+fn an_event_of_which_a_part_is_known_still_leaves_a_gap() {
     let mut world = held();
     world.publisher = Publisher::Silent;
-    // Of web-2 nobody has told yet.
-    let here = ["web-1", "web-2"].map(|name| state(name, 9, 9));
-    assert_eq!(
-        world.turn([of_changed(changed("h2", 1, 1, here.into()))]),
-        []
-    );
-    world.changed(changed("h1", 1, 3, vec![state("web-2", 3, 8)]));
-    let before = (world.get("web-1"), world.get("web-2"));
-    world.publisher = Publisher::Has(vec![
-        placement("web-1", 5, Some("h1")),
-        placement("web-2", 3, Some("h1")),
-    ]);
+    assert_eq!(also_in_doubt(&mut world, false), []);
+    assert_eq!(world.heartbeat("h2", 1, 1), None);
+    let ask = world.heartbeat("h2", 1, 1);
+    assert!(ask.is_some(), "a snapshot fills it, if the event got lost");
+}
+
+#[test]
+fn of_a_page_what_is_in_no_doubt_is_known_at_once_and_the_next_page_waits() {
+    let mut world = held();
+    world.changed(changed("h2", 1, 1, vec![state("web-0", 3, 8)]));
+    world.publisher = Publisher::Silent;
+    let first = LiveReply {
+        next: Some(port("web-3")),
+        ..page(7)
+    };
+    snapshot(&mut world, first);
+    let known = [world.get("web-0"), world.get("web-2")].map(|of| of.unwrap().state);
+    assert_eq!(known, [None, Some(state("web-2", 3, 9))]);
+    assert_eq!(world.asked.len(), 0);
+    world.publisher = Publisher::Has(vec![placement("web-1", 7, Some("h2"))]);
+    assert_eq!(world.placements(), []);
+    let (ask, (_, asked)) = world.asked.first_key_value().unwrap();
+    assert_eq!(*asked, question(None, Some("web-3")));
+    let last = live_reply("h2", vec![], vec![]);
+    assert_eq!(world.answer(*ask, Answer::Live(last)), []);
+    let known = ["web-1", "web-2"].map(|name| world.get(name).unwrap().state);
+    let here = [state("web-1", 7, 9), state("web-2", 3, 9)];
+    assert_eq!(known, here.map(Some));
+}
+
+#[test]
+fn a_port_that_a_snapshot_has_in_a_placement_that_never_was_is_not_gone_for_that() {
+    for waits in [false, true] {
+        let mut world = held();
+        world.changed(changed("h2", 1, 1, vec![state("web-3", 4, 8)]));
+        world.publisher = Publisher::Has(vec![placement("web-3", 4, Some("h2"))]);
+        let before = world.get("web-3");
+        let page = live_reply("h2", vec![state("web-3", 9, 9)], vec![]);
+        let publisher = std::mem::replace(&mut world.publisher, Publisher::Silent);
+        if !waits {
+            world.publisher = publisher;
+            snapshot(&mut world, page);
+        } else {
+            snapshot(&mut world, page);
+            assert_eq!(world.get("web-3"), before);
+            world.publisher = publisher;
+            assert_eq!(world.placements(), []);
+        }
+        assert_eq!(world.doubts, 1);
+        assert_eq!(world.get("web-3"), before);
+    }
+}
+
+#[test]
+fn what_waits_is_judged_though_the_record_ended_that_it_was_newer_than() {
+    let mut world = held();
+    world.changed(Changed {
+        gone: vec![gone("web-1", 5)],
+        ..changed("h1", 1, 3, vec![])
+    });
+    world.publisher = Publisher::Silent;
+    assert_eq!(world.turn([of_changed(here(9))]), []);
+    world.pass(2 * Settings::default().keep_gone);
+    assert!(world.get("web-1").is_err());
+    world.publisher = Publisher::Has(vec![placement("web-1", 5, Some("h1"))]);
     assert_eq!(world.placements(), ack(1));
-    assert_eq!((world.get("web-1"), world.get("web-2")), before);
+    assert!(world.get("web-1").is_err());
 }
 
 #[test]

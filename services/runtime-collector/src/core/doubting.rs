@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Hosts that tell of a newer placement than is known of a port. Where a port
-//! is only the publisher knows, so its word comes before the host's: such an
-//! event waits as a whole, and what was never so is left out of it.
+//! is only the publisher knows, so its word comes before the host's: such a
+//! telling waits, and what was never so is left out. What is in no doubt is
+//! taken at once, or it would be unknown for as long as the publisher is away.
+//! The event isn't there for that: its host says it again.
 //!
 //! The first sight of a port is believed: a fleet that starts tells of all its
 //! ports at once. Else placements are rare, and need the publisher anyway.
@@ -12,6 +14,7 @@ use dvs_ledger::Decision;
 use dvs_schemas::v1::{Changed, LiveReply, Placement, PlacementsRequest, Settled, V1};
 use dvs_schemas::{Epoch, HostName, PortId, Problem, ProblemCode, Timestamp};
 
+use super::snapshots::Page;
 use super::{Asked, Collector};
 use crate::events::{Answer, Effect, ReplyBody, ReplyToken};
 use crate::hosts::Wanted;
@@ -23,7 +26,7 @@ use crate::store::Store;
 pub const DOUBTED: usize = 256;
 
 /// What a host says of its ports.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Word {
     Changed {
         event: Changed,
@@ -39,11 +42,22 @@ pub(super) enum Word {
         wanted: Wanted,
         after: Option<PortId>,
         page: LiveReply,
+        /// The ports that it found, whatever is left out of it.
+        found: BTreeSet<PortId>,
     },
 }
 
+/// Which part of a word is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// What is in no doubt, ahead of the rest: the host says it again.
+    Certain,
+    /// All of it, or what is left: the host need not say it again.
+    Rest,
+}
+
 impl Word {
-    fn host(&self) -> &HostName {
+    pub(super) fn host(&self) -> &HostName {
         match self {
             Self::Changed { event, .. } => &event.host,
             Self::Settled { event, .. } => &event.host,
@@ -72,15 +86,17 @@ impl Word {
     }
 
     /// Those of them that are in doubt: in a newer placement than is known.
-    fn doubts<'a>(&'a self, store: &Store) -> Vec<(&'a PortId, Epoch)> {
-        let mut tellings = self.tellings();
+    fn doubts(&self, store: &Store) -> BTreeSet<(PortId, Epoch)> {
         let newer = |port, epoch| store.epoch_of(port).is_some_and(|known| known < epoch);
-        tellings.retain(|(port, epoch)| newer(port, *epoch));
+        let tellings = self.tellings().into_iter();
         tellings
+            .filter(|(port, epoch)| newer(port, *epoch))
+            .map(|(port, epoch)| (port.clone(), epoch))
+            .collect()
     }
 
-    fn leave_out(&mut self, untrue: &BTreeSet<(PortId, Epoch)>) {
-        let keep = |port: &PortId, epoch| !untrue.contains(&(port.clone(), epoch));
+    /// Leaves out all but what is to be kept.
+    fn retain(&mut self, keep: impl Fn(&PortId, Epoch) -> bool) {
         match self {
             Self::Changed { event, .. } => {
                 event.ports.retain(|state| keep(&state.port, state.epoch));
@@ -108,11 +124,20 @@ fn may_be_so(host: &HostName, epoch: Epoch, now: Option<&Placement>) -> bool {
 }
 
 impl Collector {
-    /// Takes in what a host says, once nothing of it is in doubt.
-    pub(super) fn hear(&mut self, now: Timestamp, word: Word, out: &mut Decision<Effect>) {
-        if self.says_nothing(&word) || word.doubts(&self.store).is_empty() {
-            return self.take(now, word, out);
+    /// Takes in what a host says: at once, or what is in doubt of it once the
+    /// publisher has answered.
+    pub(super) fn hear(&mut self, now: Timestamp, mut word: Word, out: &mut Decision<Effect>) {
+        if self.says_nothing(&word) {
+            return self.take(now, word, Part::Rest, out);
         }
+        let doubts = word.doubts(&self.store);
+        if doubts.is_empty() {
+            return self.take(now, word, Part::Rest, out);
+        }
+        let mut certain = word.clone();
+        certain.retain(|port, epoch| !doubts.contains(&(port.clone(), epoch)));
+        self.take(now, certain, Part::Certain, out);
+        word.retain(|port, epoch| doubts.contains(&(port.clone(), epoch)));
         match &word {
             Word::Page { .. } => self.snapshots += 1,
             Word::Changed { .. } | Word::Settled { .. } => {
@@ -122,11 +147,10 @@ impl Collector {
                 }
             }
         }
-        // All of them: some may be in doubt only when the answer is there.
-        let ports: BTreeSet<&PortId> = word.tellings().into_iter().map(|(port, _)| port).collect();
+        let ports: BTreeSet<PortId> = doubts.into_iter().map(|(port, _)| port).collect();
         let request = PlacementsRequest {
             v: V1,
-            ports: ports.into_iter().cloned().collect(),
+            ports: ports.into_iter().collect(),
         };
         let ask = self.next_ask(Asked::Placements(word));
         out.effect(Effect::Placements { ask, request });
@@ -172,34 +196,44 @@ impl Collector {
         };
         let placements = reply.placements.iter();
         let placements: BTreeMap<_, _> = placements.map(|at| (&at.port, at)).collect();
-        let host = word.host();
-        let doubts = word.doubts(&self.store).into_iter();
-        let untrue: BTreeSet<(PortId, Epoch)> = doubts
-            .filter(|(port, epoch)| !may_be_so(host, *epoch, placements.get(port).copied()))
-            .map(|(port, epoch)| (port.clone(), epoch))
-            .collect();
-        for (port, epoch) in &untrue {
-            tracing::warn!(%host, %port, %epoch, "told of a placement that never was; nothing changes");
-        }
-        word.leave_out(&untrue);
-        self.take(now, word, out);
+        let host = word.host().clone();
+        // Not only what is in doubt still: the answer is about all of it.
+        word.retain(|port, epoch| {
+            let so = may_be_so(&host, epoch, placements.get(port).copied());
+            if !so {
+                tracing::warn!(%host, %port, %epoch, "told of a placement that never was; nothing changes");
+            }
+            so
+        });
+        self.take(now, word, Part::Rest, out);
     }
 
-    fn take(&mut self, now: Timestamp, word: Word, out: &mut Decision<Effect>) {
+    fn take(&mut self, now: Timestamp, word: Word, part: Part, out: &mut Decision<Effect>) {
         let (to, ack) = match word {
-            Word::Changed { event, reply } => (reply, self.changed(now, event, &mut out.writes)),
-            Word::Settled { event, reply } => (reply, self.settled(now, event, &mut out.writes)),
+            Word::Changed { event, reply } => {
+                (reply, self.changed(now, event, part, &mut out.writes))
+            }
+            Word::Settled { event, reply } => {
+                (reply, self.settled(now, event, part, &mut out.writes))
+            }
             Word::Page {
                 host,
                 wanted,
                 after,
                 page,
-            } => return self.page(now, &host, wanted, after, page, out),
+                found,
+            } => {
+                let page = Page::new(after, page, found);
+                return self.page(now, &host, wanted, page, part, out);
+            }
         };
-        out.effect(Effect::Reply {
-            to,
-            result: Ok(ReplyBody::Ack(ack)),
-        });
+        match part {
+            Part::Certain => {}
+            Part::Rest => out.effect(Effect::Reply {
+                to,
+                result: Ok(ReplyBody::Ack(ack)),
+            }),
+        }
     }
 
     /// Leaves it to the host to say it again: it repeats what is not

@@ -30,7 +30,7 @@ use crate::stale::{Stale, Suspect};
 use crate::store::Store;
 use crate::{list, rollup};
 pub use doubting::DOUBTED;
-use doubting::Word;
+use doubting::{Part, Word};
 pub use snapshots::SNAPSHOTS;
 
 /// What may be set.
@@ -143,9 +143,19 @@ impl Collector {
     }
 
     /// Places an event among its host's; writes how far they came.
-    fn place(&mut self, name: &HostName, session: Uuid, seq: u64, writes: &mut Writes) -> Place {
+    fn place(
+        &mut self,
+        name: &HostName,
+        session: Uuid,
+        seq: u64,
+        part: Part,
+        writes: &mut Writes,
+    ) -> Place {
         let host = self.host(name, session);
-        let place = host.event(session, seq);
+        let place = match part {
+            Part::Certain => host.sight(session, seq),
+            Part::Rest => host.event(session, seq),
+        };
         host.write(name, writes);
         place
     }

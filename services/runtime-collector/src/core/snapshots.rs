@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 
 use dvs_ledger::{Decision, Writes};
-use dvs_schemas::v1::{Heartbeat, Live, LiveReply, PortGone, V1};
+use dvs_schemas::v1::{CountersOf, Heartbeat, Live, LiveReply, PortGone, PortRuntime, V1};
 use dvs_schemas::{HostName, PortId, Timestamp};
 
-use super::doubting::Word;
+use super::doubting::{Part, Word};
 use super::telling::How;
 use super::{Asked, Collector};
 use crate::events::{Answer, Effect, Question};
@@ -92,44 +92,49 @@ impl Collector {
             | Answer::NoResponder
             | Answer::NotSent(_) => return host.not_answered(),
         };
+        let found = page.ports.iter().map(|state| state.port.clone());
         let word = Word::Page {
             host: name.clone(),
             wanted,
             after,
+            found: found.collect(),
             page,
         };
         self.hear(now, word, out);
     }
 
     /// Stores a page of what a host has, as if its newest event had told it,
-    /// and asks for the next one.
+    /// and asks for the next one once all of it is there.
     pub(super) fn page(
         &mut self,
         now: Timestamp,
         name: &HostName,
         wanted: Wanted,
-        after: Option<PortId>,
-        reply: LiveReply,
+        page: Page,
+        part: Part,
         out: &mut Decision<Effect>,
     ) {
         let Some(host) = self.hosts.get_mut(name) else {
             return;
         };
-        if !host.is_of_present_run(wanted) {
-            return host.not_answered();
-        }
-        let page = Page {
-            after,
-            upto: reply.next.clone(),
-        };
-        if page.upto.is_none() {
-            host.answered(wanted);
-            host.write(name, &mut out.writes);
-        }
-        self.store_page(now, name, wanted, &page, reply, &mut out.writes);
-        if page.upto.is_some() {
-            self.snapshots += 1;
-            self.ask_for_page(name.clone(), wanted, page.upto, out);
+        let upto = page.upto.clone();
+        match part {
+            Part::Certain if host.is_of_present_run(wanted) => {
+                self.store_page(now, name, wanted, page, &mut out.writes);
+            }
+            Part::Certain => {}
+            Part::Rest if host.is_of_present_run(wanted) => {
+                if upto.is_none() {
+                    host.answered(wanted);
+                    host.write(name, &mut out.writes);
+                }
+                self.store_page(now, name, wanted, page, &mut out.writes);
+                if upto.is_some() {
+                    self.snapshots += 1;
+                    self.ask_for_page(name.clone(), wanted, upto, out);
+                }
+            }
+            Part::Rest => host.not_answered(),
         }
     }
 
@@ -138,10 +143,44 @@ impl Collector {
         heard: Timestamp,
         name: &HostName,
         wanted: Wanted,
-        page: &Page,
-        reply: LiveReply,
+        page: Page,
         writes: &mut Writes,
     ) {
+        let by = Stamp {
+            host: name.clone(),
+            run: wanted.run,
+            seq: wanted.seq,
+            at: page.at,
+            heard,
+        };
+        for (port, epoch) in self.store.here(name) {
+            if page.covers(&port) && !page.found.contains(&port) {
+                self.gone(&by, How::BySnapshot, &PortGone { port, epoch }, writes);
+            }
+        }
+        for state in page.ports {
+            self.here(&by, How::BySnapshot, state, writes);
+        }
+        for of in &page.counters {
+            self.count(&by, How::BySnapshot, of, writes);
+        }
+    }
+}
+
+/// A page of what a host has: of the ports after one, up to another.
+#[derive(Debug)]
+pub(super) struct Page {
+    at: Timestamp,
+    after: Option<PortId>,
+    upto: Option<PortId>,
+    /// All that are there. Of one that is left out below what is known stays.
+    found: BTreeSet<PortId>,
+    ports: Vec<PortRuntime>,
+    counters: Vec<CountersOf>,
+}
+
+impl Page {
+    pub(super) fn new(after: Option<PortId>, reply: LiveReply, found: BTreeSet<PortId>) -> Self {
         let LiveReply {
             v: V1,
             host: _,
@@ -149,38 +188,18 @@ impl Collector {
             ports,
             counters,
             totals: _,
-            next: _,
+            next: upto,
         } = reply;
-        let by = Stamp {
-            host: name.clone(),
-            run: wanted.run,
-            seq: wanted.seq,
+        Self {
             at,
-            heard,
-        };
-        let found: BTreeSet<&PortId> = ports.iter().map(|state| &state.port).collect();
-        for (port, epoch) in self.store.here(name) {
-            if page.covers(&port) && !found.contains(&port) {
-                self.gone(&by, How::BySnapshot, &PortGone { port, epoch }, writes);
-            }
-        }
-        for state in ports {
-            self.here(&by, How::BySnapshot, state, writes);
-        }
-        for of in &counters {
-            self.count(&by, How::BySnapshot, of, writes);
+            after,
+            upto,
+            found,
+            ports,
+            counters,
         }
     }
-}
 
-/// The ports that a page speaks of: those after one, up to another.
-#[derive(Debug)]
-struct Page {
-    after: Option<PortId>,
-    upto: Option<PortId>,
-}
-
-impl Page {
     fn covers(&self, port: &PortId) -> bool {
         self.after.as_ref().is_none_or(|after| port > after)
             && self.upto.as_ref().is_none_or(|upto| port <= upto)

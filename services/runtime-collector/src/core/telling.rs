@@ -8,7 +8,7 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Epoch, HostName, PortId, Problem, ProblemCode, Timestamp};
 
-use super::doubting::Word;
+use super::doubting::{Part, Word};
 use super::{Asked, Collector};
 use crate::events::{Answer, Effect, Question, ReplyToken};
 use crate::hosts::Place;
@@ -18,11 +18,21 @@ use crate::record::{Stamp, Standing, Told};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
     ByEvent,
-    /// By an event that came before, or after its run was over.
+    /// By an event that came before, or will come again, or came after its run
+    /// was over.
     Repeated,
     BySnapshot,
     /// By the publisher, as the host was forgotten.
     Forgotten,
+}
+
+impl How {
+    fn of(part: Part) -> Self {
+        match part {
+            Part::Certain => Self::Repeated,
+            Part::Rest => Self::ByEvent,
+        }
+    }
 }
 
 impl Collector {
@@ -30,6 +40,7 @@ impl Collector {
         &mut self,
         heard: Timestamp,
         event: Changed,
+        part: Part,
         writes: &mut Writes,
     ) -> EventAck {
         let Changed {
@@ -41,8 +52,9 @@ impl Collector {
             ports,
             gone,
         } = event;
-        match self.place(&host, session, seq, writes) {
+        match self.place(&host, session, seq, part, writes) {
             Place::New { run } => {
+                let how = How::of(part);
                 let by = Stamp {
                     host,
                     run,
@@ -51,10 +63,10 @@ impl Collector {
                     heard,
                 };
                 for state in ports {
-                    self.here(&by, How::ByEvent, state, writes);
+                    self.here(&by, how, state, writes);
                 }
                 for gone in &gone {
-                    self.gone(&by, How::ByEvent, gone, writes);
+                    self.gone(&by, how, gone, writes);
                 }
             }
             // Either it is in the store, or a snapshot says what became of it.
@@ -67,6 +79,7 @@ impl Collector {
         &mut self,
         heard: Timestamp,
         event: Settled,
+        part: Part,
         writes: &mut Writes,
     ) -> EventAck {
         let Settled {
@@ -79,8 +92,8 @@ impl Collector {
         } = event;
         // Even those of a run that is over: they may be the last of a placement
         // that ended, which no snapshot has any more.
-        let (run, how) = match self.place(&host, session, seq, writes) {
-            Place::New { run } => (run, How::ByEvent),
+        let (run, how) = match self.place(&host, session, seq, part, writes) {
+            Place::New { run } => (run, How::of(part)),
             Place::Covered { run } | Place::Past { run } => (run, How::Repeated),
         };
         let by = Stamp {
