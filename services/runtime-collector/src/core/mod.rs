@@ -18,7 +18,7 @@ use dvs_schemas::v1::{
     Live, LiveRequest, RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest,
     RuntimeRecord, V1,
 };
-use dvs_schemas::{HostName, PortId, Problem, Timestamp};
+use dvs_schemas::{Epoch, HostName, PortId, Problem, Timestamp};
 use uuid::Uuid;
 
 use crate::events::{Answer, AskId, Effect, Event, Question, ReplyBody, ReplyToken};
@@ -98,6 +98,9 @@ pub struct Collector {
     snapshots: usize,
     /// The hosts that have an event waiting for the publisher's word.
     doubted: BTreeSet<HostName>,
+    /// Hosts that were forgotten, up to which placement, while something that
+    /// they said was under way; for as long as it is.
+    forgotten: BTreeMap<HostName, Epoch>,
     next_ask: u64,
 }
 
@@ -120,6 +123,7 @@ impl Collector {
             asked: BTreeMap::new(),
             snapshots: 0,
             doubted: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
             next_ask: 0,
         })
     }
@@ -224,11 +228,17 @@ impl Collector {
             }) => {
                 self.snapshots -= 1;
                 self.snapshot(now, &host, wanted, after, answer, out);
+                self.forget_again(now, &host, &mut out.writes);
             }
             Some(Asked::Fetch { host, seq, reply }) => {
                 self.fetched(now, &host, seq, reply, answer, out);
+                self.forget_again(now, &host, &mut out.writes);
             }
-            Some(Asked::Placements(word)) => self.placements(now, word, answer, out),
+            Some(Asked::Placements(word)) => {
+                let host = word.host().clone();
+                self.placements(now, word, answer, out);
+                self.forget_again(now, &host, &mut out.writes);
+            }
             Some(Asked::SecondLook { host, port }) => {
                 self.second_look(now, host, port, answer, out);
             }
