@@ -316,14 +316,14 @@ impl<D: Datapath> Performer<D> {
                 .boxed()
             }
             HostEffect::Release(release) => {
-                let (bus, port) = (station.line.bus.clone(), release.port.clone());
+                let (bus, asked) = (station.line.bus.clone(), release.clone());
                 ask(
                     bus,
                     subjects::PORT_RELEASE.to_owned(),
                     Format::MessagePack,
                     release,
                 )
-                .map(|outcome| HostEvent::Released { port, outcome })
+                .map(|outcome| HostEvent::Released { asked, outcome })
                 .boxed()
             }
             HostEffect::Tell(event) => tell(station.line.bus.clone(), host.clone(), event).boxed(),

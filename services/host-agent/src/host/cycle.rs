@@ -14,7 +14,7 @@ use dvs_schemas::{PortId, SwitchName, Timestamp};
 use super::messages::HostEffect;
 use super::switch::Hearing;
 use super::waiter::{Failures, Question, Stage, Verdict, Waiter};
-use super::{Effect, HostCore};
+use super::{Effect, HostCore, held_port};
 use crate::backoff::Backoff;
 use crate::datapath::{
     Applied, Bridge, DatapathError, Done, Part, Picture, PluggedPort, Step, StepFailure, Write,
@@ -192,6 +192,9 @@ impl HostCore {
             return;
         }
         self.cycle.retry = None;
+        let switches = &self.switches;
+        let held = |port: &PortId| held_port(switches, port).is_some();
+        self.plugging.holds(now, held, &mut self.chance);
         let mut steps = Vec::new();
         let mut clean = Vec::new();
         for (name, switch) in &mut self.switches {
@@ -381,8 +384,10 @@ impl HostCore {
         bridge.failing.remove(&write.part());
         match write {
             Write::SetBridge { .. } => {}
-            Write::SetPort { port, to, .. } => {
-                self.plugging.came(now, port, to.epoch, to.vnic.as_ref());
+            Write::SetPort { port, from, to } => {
+                let before = from.as_deref().filter(|from| from.epoch == to.epoch);
+                self.plugging
+                    .came(now, port, to.epoch, before, to.vnic.as_ref());
                 let plugged = PluggedPort {
                     port: to.clone(),
                     link: link.unwrap_or(Link::Down),
@@ -396,7 +401,6 @@ impl HostCore {
             }
             Write::RemovePort { port, from } => {
                 bridge.ports.remove(port);
-                self.plugging.lost(now, port, &mut self.chance);
                 self.telling
                     .gone(now, switch, port, from.epoch, &mut self.chance);
                 self.tell_ended(now, Some(port));

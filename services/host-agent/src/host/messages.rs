@@ -105,8 +105,8 @@ pub enum HostEvent {
     },
     /// Answer to [`HostEffect::Release`]; the error says why there is none.
     Released {
-        /// The port.
-        port: PortId,
+        /// What was asked.
+        asked: ReleaseRequest,
         /// The answer.
         outcome: Result<ReleaseReply, String>,
     },

@@ -166,10 +166,10 @@ impl HostCore {
             HostEvent::Claimed { port, outcome } => {
                 self.plugging.claimed(now, &port, outcome, &mut self.chance);
             }
-            HostEvent::Released { port, outcome } => {
-                let held = held_port(&self.switches, &port);
+            HostEvent::Released { asked, outcome } => {
+                let held = held_port(&self.switches, &asked.port);
                 self.plugging
-                    .released(now, &port, held, outcome, &mut self.chance);
+                    .released(now, &asked, held, outcome, &mut self.chance);
             }
             HostEvent::Acknowledged { seq, outcome } => {
                 let (switches, there) = (&self.switches, &self.there);

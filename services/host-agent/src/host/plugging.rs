@@ -15,6 +15,7 @@ use dvs_schemas::{Epoch, HostName, PortId, Timestamp, VnicId};
 
 use super::plug::{Plug, Plugged, Stage, Wish};
 use crate::backoff::Backoff;
+use crate::datapath::VirtualPort;
 use crate::ledger;
 
 /// Between two claims, or releases, that were not answered, or were refused: a
@@ -184,15 +185,21 @@ impl Plugging {
         }
     }
 
-    /// The port went from this host while it is plugged in: somebody placed it
-    /// elsewhere, or deleted it. It is not taken back by force; should it come
-    /// free, this host is in line.
-    pub(super) fn lost(&mut self, now: Timestamp, port: &PortId, chance: &mut fastrand::Rng) {
-        if let Some(plug) = self.plugs.get_mut(port)
-            && plug.stage == Stage::Answered
-        {
-            plug.attempt = 0;
-            plug.stage = Stage::Due(now.after(UNANSWERED.wait(1, chance)));
+    /// What the host holds is another by now. Where a port went from it that is
+    /// plugged in, wired yet or not, somebody placed it elsewhere, or deleted
+    /// it. It is not taken back by force; should it come free, this host is in
+    /// line.
+    pub(super) fn holds(
+        &mut self,
+        now: Timestamp,
+        held: impl Fn(&PortId) -> bool,
+        chance: &mut fastrand::Rng,
+    ) {
+        for (port, plug) in &mut self.plugs {
+            if plug.stage == Stage::Answered && !held(port) {
+                plug.attempt = 0;
+                plug.stage = Stage::Due(now.after(UNANSWERED.wait(1, chance)));
+            }
         }
     }
 
@@ -333,12 +340,14 @@ impl Plugging {
 
     /// A port is wired. It is given back if it came by a claim that was late on
     /// its way, with nothing plugged in any more, and if it was connected to
-    /// another vNIC than is plugged in.
+    /// another vNIC than is plugged in. `before`: how it was wired here already
+    /// in the same placement.
     pub(super) fn came(
         &mut self,
         now: Timestamp,
         port: &PortId,
         epoch: Epoch,
+        before: Option<&VirtualPort>,
         connected: Option<&VnicId>,
     ) {
         let Some(plug) = self.plugs.get_mut(port) else {
@@ -354,9 +363,19 @@ impl Plugging {
                 };
             }
             Wish::Have(plugged) if connected.is_some() && !plugged.is_of(connected) => {
-                let by_late_claim = plug.late.is_some_and(|until| now <= until);
-                // What nobody has answered yet may have been granted long ago.
-                if by_late_claim || matches!(plug.stage, Stage::Asked | Stage::Answered) {
+                let for_this = match before {
+                    // It was nobody else's in this placement until now.
+                    Some(before) => before.vnic.is_none() || plugged.is_of(before.vnic.as_ref()),
+                    // What nobody has answered yet, and what waits, may have been
+                    // granted long ago. What was refused was placed here for the
+                    // other one.
+                    None => {
+                        let by_late_claim = plug.late.is_some_and(|until| now <= until);
+                        let answered = matches!(plug.stage, Stage::Asked | Stage::Answered);
+                        by_late_claim || answered || plug.waits || plug.granted.is_some()
+                    }
+                };
+                if for_this {
                     *plug = Plug {
                         next: Some(plugged.clone()),
                         ..Plug::pulled(now, Some(epoch), plugged.vnic.clone())
@@ -380,15 +399,23 @@ impl Plugging {
     pub(super) fn released(
         &mut self,
         now: Timestamp,
-        port: &PortId,
+        asked: &ReleaseRequest,
         held: Option<&PortState>,
         outcome: Result<ReleaseReply, String>,
         chance: &mut fastrand::Rng,
     ) {
+        let port = &asked.port;
         let Some(plug) = self.plugs.get_mut(port) else {
             return;
         };
-        if plug.stage != Stage::Asked || matches!(plug.wish, Wish::Have(_)) {
+        // The port may have come meanwhile: then it is to be given back in the
+        // epoch that it came in, and this answer says nothing of that.
+        let epoch = match &plug.wish {
+            Wish::Have(_) => return,
+            Wish::GiveBack(epoch) => *epoch,
+            Wish::TakeBackOnceMore => None,
+        };
+        if plug.stage != Stage::Asked || asked.epoch != epoch {
             return;
         }
         match outcome {
@@ -408,7 +435,7 @@ impl Plugging {
                 }
                 plug.stage = Stage::Given(now.after(LATE));
                 if let Some(held) = held {
-                    self.came(now, port, held.epoch, held.vnic.as_ref());
+                    self.came(now, port, held.epoch, None, held.vnic.as_ref());
                 }
             }
             Err(why) => {

@@ -7,6 +7,7 @@ mod answers;
 mod classes;
 mod convergence;
 mod counting;
+mod handing_back;
 mod history;
 mod knowing;
 mod plugging;

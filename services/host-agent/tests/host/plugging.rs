@@ -18,11 +18,11 @@ use crate::versions::{one, site};
 
 const SOON: Duration = Duration::from_secs(1);
 
-fn plug(rig: &mut Rig, port: &str, mac: Option<MacAddr>) {
+pub(crate) fn plug(rig: &mut Rig, port: &str, mac: Option<MacAddr>) {
     plug_as(rig, port, None, mac);
 }
 
-fn plug_as(rig: &mut Rig, port: &str, vnic: Option<VnicId>, mac: Option<MacAddr>) {
+pub(crate) fn plug_as(rig: &mut Rig, port: &str, vnic: Option<VnicId>, mac: Option<MacAddr>) {
     rig.event(HostEvent::Noticed(Notice::Plugged {
         switch: id("prod"),
         port: id(port),
@@ -32,7 +32,7 @@ fn plug_as(rig: &mut Rig, port: &str, vnic: Option<VnicId>, mac: Option<MacAddr>
     rig.wake();
 }
 
-fn pull(rig: &mut Rig, port: &str) {
+pub(crate) fn pull(rig: &mut Rig, port: &str) {
     rig.event(HostEvent::Noticed(Notice::Unplugged {
         switch: id("prod"),
         port: id(port),
@@ -40,7 +40,7 @@ fn pull(rig: &mut Rig, port: &str) {
     rig.wake();
 }
 
-fn claim(port: &str, mac: Option<MacAddr>) -> ClaimRequest {
+pub(crate) fn claim(port: &str, mac: Option<MacAddr>) -> ClaimRequest {
     ClaimRequest {
         v: V1,
         host: id("h1"),
@@ -51,7 +51,7 @@ fn claim(port: &str, mac: Option<MacAddr>) -> ClaimRequest {
     }
 }
 
-fn release(port: &str, epoch: Option<Epoch>) -> ReleaseRequest {
+pub(crate) fn release(port: &str, epoch: Option<Epoch>) -> ReleaseRequest {
     ReleaseRequest {
         v: V1,
         host: id("h1"),
@@ -60,7 +60,7 @@ fn release(port: &str, epoch: Option<Epoch>) -> ReleaseRequest {
     }
 }
 
-fn answer(rig: &mut Rig, port: &str, outcome: ClaimOutcome) {
+pub(crate) fn answer(rig: &mut Rig, port: &str, outcome: ClaimOutcome) {
     let reply = ClaimReply {
         v: V1,
         host: id("h1"),
@@ -73,7 +73,7 @@ fn answer(rig: &mut Rig, port: &str, outcome: ClaimOutcome) {
     });
 }
 
-fn granted() -> ClaimOutcome {
+pub(crate) fn granted() -> ClaimOutcome {
     ClaimOutcome::Granted {
         epoch: Epoch(9),
         revision: Revision(9),
@@ -85,7 +85,7 @@ fn connected() -> Rig {
     with_publisher().0
 }
 
-fn with_publisher() -> (Rig, Publisher) {
+pub(crate) fn with_publisher() -> (Rig, Publisher) {
     let (mut rig, publisher) = (Rig::new(), site());
     rig.event(HostEvent::Connected);
     rig.send(&publisher.full());
@@ -176,7 +176,7 @@ fn what_is_held_is_given_back_and_claimed_for_a_vnic_that_it_is_not_connected_to
     assert_eq!(rig.claims, [claim]);
 }
 
-fn waits() -> ClaimOutcome {
+pub(crate) fn waits() -> ClaimOutcome {
     ClaimOutcome::Waits {
         holder: id("h2"),
         epoch: Epoch(3),
@@ -330,7 +330,7 @@ fn hear_released(rig: &mut Rig) {
 }
 
 /// The publisher has taken the release of a port.
-fn released(rig: &mut Rig, port: &str) {
+pub(crate) fn released(rig: &mut Rig, port: &str) {
     let outcome = ReleaseOutcome::Released {
         revision: Revision(20),
     };
@@ -349,8 +349,19 @@ fn hear(rig: &mut Rig, port: &str, outcome: ReleaseOutcome) {
         port: id(port),
         outcome,
     };
-    let (port, outcome) = (id(port), Ok(reply));
-    rig.event(HostEvent::Released { port, outcome });
+    let asked = rig.releases.last().unwrap().epoch;
+    answered(rig, port, asked, Ok(reply));
+}
+
+/// The release of a port in an epoch was answered, or not.
+pub(crate) fn answered(
+    rig: &mut Rig,
+    port: &str,
+    epoch: Option<Epoch>,
+    outcome: Result<ReleaseReply, String>,
+) {
+    let asked = release(port, epoch);
+    rig.event(HostEvent::Released { asked, outcome });
 }
 
 /// The agent starts again, and is connected for a while.
@@ -399,7 +410,7 @@ fn nothing_counts_as_pulled_before_the_datapath_was_read() {
 }
 
 /// p9 comes to this host.
-fn place(rig: &mut Rig, publisher: &mut Publisher) {
+pub(crate) fn place(rig: &mut Rig, publisher: &mut Publisher) {
     let port = Commit::Port(id("p9"), id("g1"), Policy::default());
     rig.send(&one(publisher.commit(&port)));
 }
@@ -447,8 +458,7 @@ fn what_is_pulled_is_released_until_that_is_heard() {
     pull(&mut rig, "p1");
     rig.pass(Duration::from_secs(2));
     assert_eq!(rig.releases, [release("p1", Some(epoch))]);
-    let (port, outcome) = (id("p1"), Err("no answer".to_owned()));
-    rig.event(HostEvent::Released { port, outcome });
+    answered(&mut rig, "p1", Some(epoch), Err("no answer".to_owned()));
     rig.pass(Duration::from_secs(2));
     assert_eq!(rig.releases.len(), 2);
     hear_released(&mut rig);

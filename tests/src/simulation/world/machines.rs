@@ -69,6 +69,8 @@ impl Machine {
         let behaviour = self.datapath.behaviour();
         let before = Emulated::new(behaviour, random.u64(..));
         let before = std::mem::replace(&mut self.datapath, before);
+        // Who sees every frame sees them there too where the agent can't.
+        before.behave(Behaviour::default());
         let picture = before.picture();
         let ports = picture.iter().flat_map(|(switch, bridge)| {
             let ports = bridge.ports.keys();
@@ -312,8 +314,8 @@ impl World {
                 self.ask_publisher(host, request, token);
             }
             HostEffect::Release(release) => {
-                let port = release.port.clone();
-                let token = self.open(Waiter::Release { host, port }, DEADLINE);
+                let asked = release.clone();
+                let token = self.open(Waiter::Release { host, asked }, DEADLINE);
                 let request = publisher::Request::Release(wire(&release));
                 self.ask_publisher(host, request, token);
             }

@@ -195,6 +195,12 @@ impl World {
         self.at(for_ms, Item::Link { host, up: true });
     }
 
+    /// A host's datapath can't be reached for a while.
+    pub fn hide_datapath(&mut self, host: usize, for_ms: u64) {
+        self.at(0, Item::Reachable { host, is: false });
+        self.at(for_ms, Item::Reachable { host, is: true });
+    }
+
     /// The next thing happens. False if nothing does until then, which is now.
     pub fn step(&mut self, until: Timestamp) -> bool {
         let first = self.queue.first_key_value().map(|((at, _), _)| *at);
@@ -315,6 +321,14 @@ impl World {
                 }
             }
             Item::Start(place) => self.start(place),
+            Item::Reachable { host, is } => {
+                let datapath = &self.hosts[host].datapath;
+                datapath.behave(Behaviour {
+                    gone: (!is).then(|| "its database is away".to_owned()),
+                    ..datapath.behaviour()
+                });
+                self.witness.caused();
+            }
             Item::Link { host, up } => {
                 self.hosts[host].connected = up;
                 self.witness.caused();

@@ -141,13 +141,13 @@ impl World {
                 };
                 self.turn_host(host, Some(HostEvent::Claimed { port, outcome }));
             }
-            Waiter::Release { host, port } => {
+            Waiter::Release { host, asked } => {
                 let outcome = match result {
                     Ok(publisher::Reply::Released(reply)) => Ok(wire(&reply)),
                     Ok(other) => panic!("a release was answered by {other:?}"),
                     Err(problem) => Err(problem.to_string()),
                 };
-                self.turn_host(host, Some(HostEvent::Released { port, outcome }));
+                self.turn_host(host, Some(HostEvent::Released { asked, outcome }));
             }
             Waiter::Placements { ask } => {
                 let answer = match result {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{
-    Clobber, EntrySelection, EventAck, Fetch, FinalState, Heartbeat, Live, Remove, RemovedPort,
-    RenderRequest, RetryPut,
+    Clobber, EntrySelection, EventAck, Fetch, FinalState, Heartbeat, Live, ReleaseRequest, Remove,
+    RemovedPort, RenderRequest, RetryPut,
 };
 use dvs_schemas::{Format, HostName, PortId, Problem, Revision, StoreId, SwitchName};
 use host_agent::datapath::Notice;
@@ -57,7 +57,7 @@ pub(super) enum Waiter {
     },
     Release {
         host: usize,
-        port: PortId,
+        asked: ReleaseRequest,
     },
     Ask {
         ask: AskId,
@@ -212,6 +212,8 @@ pub(super) enum Item {
     Start(Place),
     /// The bus lets a host go, or has it back.
     Link { host: usize, up: bool },
+    /// Whether a host's datapath can be reached.
+    Reachable { host: usize, is: bool },
 }
 
 impl Item {
@@ -266,7 +268,8 @@ impl Item {
             | Self::Noticed { .. }
             | Self::Subscribed { .. }
             | Self::Start(_)
-            | Self::Link { .. } => false,
+            | Self::Link { .. }
+            | Self::Reachable { .. } => false,
         }
     }
 }
@@ -379,9 +382,9 @@ impl World {
                 let outcome = Err(silence);
                 self.turn_host(host, Some(HostEvent::Claimed { port, outcome }));
             }
-            Waiter::Release { host, port } => {
+            Waiter::Release { host, asked } => {
                 let outcome = Err(silence);
-                self.turn_host(host, Some(HostEvent::Released { port, outcome }));
+                self.turn_host(host, Some(HostEvent::Released { asked, outcome }));
             }
             Waiter::Ask { ask, .. } | Waiter::Rip { ask } | Waiter::Placements { ask } => {
                 let answer = runtime_collector::Answer::TimedOut;

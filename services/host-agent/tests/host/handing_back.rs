@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ports that a host was given for one vNIC, and that are another's by now:
+//! given back, unless they were placed there for that one.
+
+use std::time::Duration;
+
+use dvs_schemas::v1::{FinalState, ReleaseOutcome, ReleaseReply, V1};
+use dvs_schemas::{Epoch, Policy, PolicyField, VnicId};
+use host_agent::datapath::Behaviour;
+use host_agent::host::HostEvent;
+
+use crate::history::{Commit, Message, Publisher};
+use crate::plugging::{
+    answer, answered, claim, place, plug, plug_as, pull, release, waits, with_publisher,
+};
+use crate::rig::{Rig, id};
+use crate::versions::{one, site};
+
+/// p9 is here in its first placement, connected to a vNIC or to none.
+fn connect(rig: &mut Rig, publisher: &mut Publisher, vnic: Option<&str>) {
+    let port = Commit::Port(id("p9"), id("g1"), Policy::default());
+    let mut message = one(publisher.commit(&port));
+    if let FinalState::Partial { objects, .. } = &mut message.state {
+        objects.ports[0].value.vnic = vnic.map(id::<VnicId>);
+    }
+    rig.send(&message);
+    rig.wake();
+}
+
+fn refuse(rig: &mut Rig) {
+    let (port, outcome) = (id("p9"), Err("it is another vNIC's".to_owned()));
+    rig.event(HostEvent::Claimed { port, outcome });
+}
+
+#[test]
+fn a_port_that_becomes_another_vnics_is_given_back_whatever_was_refused_meanwhile() {
+    for nobodys in [true, false] {
+        let (mut rig, mut publisher) = with_publisher();
+        plug_as(&mut rig, "p9", Some(id("vm-9")), None);
+        answer(&mut rig, "p9", waits());
+        // It comes, and was disconnected before that, or is after.
+        let first = if nobodys { None } else { Some("vm-9") };
+        connect(&mut rig, &mut publisher, first);
+        connect(&mut rig, &mut publisher, None);
+        rig.pass(Duration::from_secs(60));
+        refuse(&mut rig);
+        assert_eq!(rig.releases, []);
+        connect(&mut rig, &mut publisher, Some("vm-1/eth0"));
+        rig.pass(Duration::from_secs(2));
+        assert_eq!(rig.releases, [release("p9", Some(Epoch(1)))]);
+    }
+}
+
+#[test]
+fn what_waited_and_comes_for_another_vnic_is_given_back() {
+    let (mut rig, mut publisher) = with_publisher();
+    plug_as(&mut rig, "p9", Some(id("vm-9")), None);
+    answer(&mut rig, "p9", waits());
+    connect(&mut rig, &mut publisher, Some("vm-1/eth0"));
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.releases, [release("p9", Some(Epoch(1)))]);
+}
+
+#[test]
+fn what_is_placed_here_for_another_vnic_than_the_refused_one_stays() {
+    let (mut rig, mut publisher) = with_publisher();
+    plug_as(&mut rig, "p9", Some(id("vm-9")), None);
+    refuse(&mut rig);
+    connect(&mut rig, &mut publisher, Some("vm-1/eth0"));
+    // A change of it comes while the next claim is under way.
+    let claims = rig.claims.len();
+    rig.pass(Duration::from_secs(60));
+    assert!(rig.claims.len() > claims);
+    let blocked = Policy {
+        blocked: Some(true),
+        ..Policy::default()
+    };
+    let port = Commit::Port(id("p9"), id("g1"), blocked);
+    rig.send(&one(publisher.commit(&port)));
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.releases, []);
+}
+
+#[test]
+fn what_went_before_it_could_be_wired_is_claimed_again() {
+    let (mut rig, mut publisher) = with_publisher();
+    let failing = [(id("p9"), PolicyField::Vlan)].into();
+    rig.datapath.behave(Behaviour {
+        failing,
+        ..Behaviour::default()
+    });
+    place(&mut rig, &mut publisher);
+    rig.wake();
+    plug(&mut rig, "p9", None);
+    assert_eq!(rig.claims, [], "it is the host's");
+    let Some(Message::Remove(remove)) = publisher.commit(&Commit::NoPort(id("p9"))).pop() else {
+        panic!("no removal");
+    };
+    rig.send_remove(&remove);
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.claims, [claim("p9", None)]);
+}
+
+#[test]
+fn a_late_answer_does_not_end_the_release_of_what_came_meanwhile() {
+    let (mut rig, mut publisher) = (Rig::new(), site());
+    rig.event(HostEvent::Connected);
+    rig.send(&publisher.full());
+    plug(&mut rig, "p9", None);
+    pull(&mut rig, "p9");
+    // The publisher has answered this already: it knew of no claim that waits.
+    assert_eq!(rig.releases, [release("p9", None)]);
+    place(&mut rig, &mut publisher);
+    rig.wake();
+    assert_eq!(rig.releases[1..], [release("p9", Some(Epoch(1)))]);
+    let nothing = ReleaseReply {
+        v: V1,
+        host: id("h1"),
+        port: id("p9"),
+        outcome: ReleaseOutcome::Nothing,
+    };
+    answered(&mut rig, "p9", None, Ok(nothing));
+    // That the port is to go got lost.
+    answered(&mut rig, "p9", Some(Epoch(1)), Err("no answer".to_owned()));
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.releases[2..], [release("p9", Some(Epoch(1)))]);
+}
