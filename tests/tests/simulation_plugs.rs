@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use config_publisher::events::Request;
 use dvs_schemas::v1::{ConnectRequest, DisconnectRequest, MoveRequest};
-use dvs_schemas::{Epoch, HostName, PortId, VnicId};
+use dvs_schemas::{Epoch, HostName, PortId, Timestamp, VnicId};
 use dvs_tests::simulation::laws::{self, Totals};
 use dvs_tests::simulation::operators::Operators;
 use dvs_tests::simulation::weather::Weather;
@@ -28,6 +28,9 @@ const PORTS: usize = 4;
 /// waits is repeated once a minute, a holder that died is taken over after one
 /// and a half, and ports that went are looked for twice.
 const HEALED: Duration = Duration::from_secs(400);
+/// Longer than a message is on its way, repeated or not, and than a plug takes
+/// to be told to an agent.
+const HEARD: Duration = Duration::from_secs(1);
 
 fn weather(random: &mut fastrand::Rng) -> Weather {
     Weather {
@@ -63,6 +66,16 @@ struct Seen {
     epoch: Epoch,
 }
 
+/// A port on a host.
+type There = (PortId, HostName);
+
+/// Where an operator moved a port, and when that was last asked for, or
+/// answered.
+struct Moved {
+    to: HostName,
+    at: Timestamp,
+}
+
 /// One seed's world, and what its laws need to know of the past.
 struct Life {
     seed: u64,
@@ -75,12 +88,18 @@ struct Life {
     asked: Option<(u64, Request)>,
     /// Ports that an operator disconnected since they were connected.
     disconnected: BTreeSet<PortId>,
-    /// Where operators moved ports last.
-    moved: BTreeMap<PortId, HostName>,
-    /// Hosts of which a port was taken, or went, since it came there.
-    loose: BTreeSet<(PortId, HostName)>,
-    /// Hosts that something happened to.
-    harmed: BTreeSet<HostName>,
+    /// Where operators moved ports last, until a machine has them there, or
+    /// they went.
+    moved: BTreeMap<PortId, Moved>,
+    /// Machines that came to a host, when, and in which life of its agent.
+    came: BTreeMap<There, (Timestamp, u64)>,
+    /// Ports whose machine went from their host, or whose vNIC is another one,
+    /// since they were placed there.
+    loose: BTreeSet<There>,
+    /// Ports whose host was down, or off the bus, since they were placed there.
+    harmed: BTreeSet<There>,
+    /// Lives of the hosts' agents when they were looked at last.
+    lives: BTreeMap<HostName, u64>,
 }
 
 impl Life {
@@ -94,8 +113,10 @@ impl Life {
             asked: None,
             disconnected: BTreeSet::new(),
             moved: BTreeMap::new(),
+            came: BTreeMap::new(),
             loose: BTreeSet::new(),
             harmed: BTreeSet::new(),
+            lives: BTreeMap::new(),
         }
     }
 
@@ -113,17 +134,27 @@ impl Life {
             self.hold(totals);
             let kept = self.ports_are_kept();
             self.hold(kept);
+            self.moves_are_over();
         }
     }
 
     /// Nobody takes a port from its vNIC, or from a host that lives and has it
     /// plugged in.
     fn ports_are_kept(&mut self) -> Result<(), String> {
-        for machine in &self.world.hosts {
-            if !machine.agent.runs() || !machine.connected {
-                self.harmed.insert(machine.name.clone());
+        for (port, seen) in &self.seen {
+            let Some(host) = &seen.host else { continue };
+            let machine = self.world.hosts.iter().find(|of| of.name == *host).unwrap();
+            let life = machine.agent.life;
+            let lived = self.lives.get(host) == Some(&life) && machine.agent.runs();
+            if !lived || !machine.connected {
+                self.harmed.insert((port.clone(), host.clone()));
+            }
+            if !self.keeps(host, port, seen.vnic.as_ref()) {
+                self.loose.insert((port.clone(), host.clone()));
             }
         }
+        let lives = self.world.hosts.iter();
+        self.lives = lives.map(|of| (of.name.clone(), of.agent.life)).collect();
         let Some(publisher) = self.world.publisher.core() else {
             return Ok(());
         };
@@ -154,9 +185,9 @@ impl Life {
             }
             if let Some(host) = before.host.clone() {
                 let taken = (id.clone(), host.clone());
-                let moved = now.host.is_some() && now.host.as_ref() == self.moved.get(&id);
-                let keeps = self.keeps(&host, &id, before.vnic.as_ref());
-                if !moved && keeps && !self.loose.contains(&taken) && !self.harmed.contains(&host) {
+                let moved = self.moved.get(&id).map(|moved| &moved.to);
+                let moved = now.host.is_some() && now.host.as_ref() == moved;
+                if !moved && !self.loose.contains(&taken) && !self.harmed.contains(&taken) {
                     return Err(format!("{id} was taken from {host}: it is {now:?} now"));
                 }
             }
@@ -165,10 +196,12 @@ impl Life {
             if let Some(host) = now.host {
                 let name = |index: &usize| self.world.hosts[*index].name == host;
                 let index = (0..HOSTS).find(name).unwrap();
+                let there = (id.clone(), host);
+                self.harmed.remove(&there);
                 if self.plugs(index, &id) {
-                    self.loose.remove(&(id, host));
+                    self.loose.remove(&there);
                 } else {
-                    self.loose.insert((id, host));
+                    self.loose.insert(there);
                 }
             }
         }
@@ -191,6 +224,46 @@ impl Life {
         plugged.iter().any(|plug| plug.port == *port)
     }
 
+    /// What operators moved is their machines' once those are there and wired,
+    /// and nobody's once it went. From then on no move excuses anything.
+    fn moves_are_over(&mut self) {
+        let now = self.world.now;
+        let asked = match &self.asked {
+            Some((_, Request::Move(of))) => Some(of.port.clone()),
+            Some(_) | None => None,
+        };
+        let over = |port: &PortId, moved: &Moved| {
+            let seen = &self.seen[port];
+            if asked.as_ref() == Some(port) || now <= moved.at.after(HEARD) {
+                return false;
+            }
+            if seen.host.as_ref() != Some(&moved.to) {
+                return true;
+            }
+            let machine = &mut self.world.hosts.iter();
+            let machine = machine.find(|of| of.name == moved.to).unwrap();
+            let heard = self.came.get(&(port.clone(), moved.to.clone()));
+            let heard = heard.is_some_and(|(came, life)| {
+                machine.agent.runs() && machine.agent.life == *life && now > came.after(HEARD)
+            });
+            let picture = machine.datapath.picture();
+            let mut wired = picture.values().filter_map(|bridge| bridge.ports.get(port));
+            let wired = wired.any(|wired| wired.port.epoch == seen.epoch);
+            let fits =
+                |plug: &Plug| plug.port == *port && (plug.vnic.is_none() || plug.vnic == seen.vnic);
+            heard && wired && machine.plugged.iter().any(fits)
+        };
+        let over: Vec<PortId> = self
+            .moved
+            .iter()
+            .filter(|(port, moved)| over(port, moved))
+            .map(|(port, _)| port.clone())
+            .collect();
+        for port in over {
+            self.moved.remove(&port);
+        }
+    }
+
     /// Takes the answer to the operator's request, or asks again.
     fn listen(&mut self) {
         let Some((token, request)) = self.asked.take() else {
@@ -201,26 +274,32 @@ impl Life {
             Some(Told::Silence) => self.ask(request),
             // It has done what it does. A move counts from the moment that it
             // was asked for.
-            Some(Told::Published(_)) => {
-                if let Request::Disconnect(of) = request {
-                    self.disconnected.remove(&of.port);
-                }
-            }
+            Some(Told::Published(_)) => match request {
+                Request::Disconnect(of) => drop(self.disconnected.remove(&of.port)),
+                Request::Move(of) => self.moves(&of),
+                _ => {}
+            },
             Some(Told::Acted(_)) => unreachable!("nobody acts on queues"),
         }
     }
 
     fn ask(&mut self, request: Request) {
         match &request {
-            Request::Move(of) => {
-                // It may be carried out without an answer.
-                self.moved.insert(of.port.clone(), of.host.clone());
-            }
+            // It may be carried out without an answer.
+            Request::Move(of) => self.moves(of),
             Request::Disconnect(of) => drop(self.disconnected.insert(of.port.clone())),
             _ => {}
         }
         let token = self.world.ask(Question::Publisher(request.clone()));
         self.asked = Some((token, request));
+    }
+
+    fn moves(&mut self, of: &MoveRequest) {
+        let moved = Moved {
+            to: of.host.clone(),
+            at: self.world.now,
+        };
+        self.moved.insert(of.port.clone(), moved);
     }
 
     fn any_vnic(&mut self, port: &PortId) -> VnicId {
@@ -275,6 +354,10 @@ impl Life {
                         vnic: self.random.bool().then(|| self.any_vnic(&id)),
                         port: id,
                     };
+                    let machine = &self.world.hosts[host];
+                    let there = (plug.port.clone(), machine.name.clone());
+                    self.came
+                        .insert(there, (self.world.now, machine.agent.life));
                     self.world.plug(host, &plug);
                 }
             }
@@ -321,7 +404,8 @@ impl Life {
                 }
             }
             // Where an operator said that it is to be, it is.
-            let by_operator = placed.is_some() && placed == self.moved.get(&id);
+            let moved = self.moved.get(&id).map(|moved| &moved.to);
+            let by_operator = placed.is_some() && placed == moved;
             let is_well = match placed {
                 None => fits.is_empty(),
                 Some(host) => fits.contains(host) || by_operator,
@@ -346,12 +430,10 @@ fn live(seed: u64) -> (u64, u64) {
 
     let weather = weather(&mut life.random);
     life.world.set_weather(weather);
-    // Not all started at once; that harmed nobody who had anything.
-    life.harmed.clear();
     let longest_pause = [100, 1_000, 8_000][life.random.usize(0..3)];
     for _ in 0..HAPPENINGS {
         life.listen();
-        match life.random.u8(0..12) {
+        match life.random.u8(0..13) {
             0..=6 => life.power(),
             7..=9 => life.operate(),
             10 if weather.loss > 0.0 => {
@@ -361,8 +443,11 @@ fn live(seed: u64) -> (u64, u64) {
             10 => {}
             11 if weather.cuts > 0.0 => {
                 let host = life.random.usize(0..HOSTS);
-                life.harmed.insert(life.world.hosts[host].name.clone());
                 life.world.cut(Place::Host(host));
+            }
+            12 if weather.refusals > 0.0 => {
+                let (host, ms) = (life.random.usize(0..HOSTS), life.random.u64(100..30_000));
+                life.world.hide_datapath(host, ms);
             }
             _ => {}
         }
