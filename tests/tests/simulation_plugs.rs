@@ -31,6 +31,9 @@ const HEALED: Duration = Duration::from_secs(400);
 /// Longer than a message is on its way, repeated or not, and than a plug takes
 /// to be told to an agent.
 const HEARD: Duration = Duration::from_secs(1);
+/// For so long a host takes what comes after its machine went for the grant of
+/// a claim that was late on its way, and gives it back.
+const LATE: Duration = Duration::from_secs(60);
 
 fn weather(random: &mut fastrand::Rng) -> Weather {
     Weather {
@@ -93,6 +96,9 @@ struct Life {
     moved: BTreeMap<PortId, Moved>,
     /// Machines that came to a host, when, and in which life of its agent.
     came: BTreeMap<There, (Timestamp, u64)>,
+    /// Machines that went from a host, when. What their host has to say of that
+    /// is late while it is down, or off the bus.
+    went: BTreeMap<There, Timestamp>,
     /// Ports whose machine went from their host, or whose vNIC is another one,
     /// since they were placed there.
     loose: BTreeSet<There>,
@@ -114,6 +120,7 @@ impl Life {
             disconnected: BTreeSet::new(),
             moved: BTreeMap::new(),
             came: BTreeMap::new(),
+            went: BTreeMap::new(),
             loose: BTreeSet::new(),
             harmed: BTreeSet::new(),
             lives: BTreeMap::new(),
@@ -151,6 +158,13 @@ impl Life {
             }
             if !self.keeps(host, port, seen.vnic.as_ref()) {
                 self.loose.insert((port.clone(), host.clone()));
+            }
+        }
+        let now = self.world.now;
+        for ((_, host), went) in &mut self.went {
+            let machine = self.world.hosts.iter().find(|of| of.name == *host).unwrap();
+            if !machine.agent.runs() || !machine.connected {
+                *went = now;
             }
         }
         let lives = self.world.hosts.iter();
@@ -198,7 +212,9 @@ impl Life {
                 let index = (0..HOSTS).find(name).unwrap();
                 let there = (id.clone(), host);
                 self.harmed.remove(&there);
-                if self.plugs(index, &id) {
+                let went = self.went.get(&there);
+                let late = went.is_some_and(|went| self.world.now <= went.after(LATE));
+                if self.plugs(index, &id) && !late {
                     self.loose.remove(&there);
                 } else {
                     self.loose.insert(there);
@@ -366,7 +382,9 @@ impl Life {
 
     fn unplug(&mut self, host: usize, port: &PortId) {
         let name = self.world.hosts[host].name.clone();
-        self.loose.insert((port.clone(), name));
+        let there = (port.clone(), name);
+        self.went.insert(there.clone(), self.world.now);
+        self.loose.insert(there);
         let plugged = self.world.hosts[host].plugged.clone();
         for plug in plugged.iter().filter(|plug| plug.port == *port) {
             self.world.unplug(host, plug);
