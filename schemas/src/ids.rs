@@ -231,9 +231,9 @@ impl fmt::Display for Revision {
 }
 
 /// Per DVPort, raised at each change of placement; the fence against late
-/// hosts. It is the revision of the commit that placed the port, so a port that
-/// is deleted and made anew under its old name doesn't begin at an epoch that
-/// some host still remembers. 0 until the port is first placed.
+/// hosts. It is numbered by the commit that placed the port, so a port that is
+/// deleted and made anew under its old name doesn't begin at an epoch that some
+/// host still remembers. 0 until the port is first placed.
 #[derive(
     Debug,
     Clone,
@@ -252,10 +252,14 @@ impl fmt::Display for Revision {
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// The epoch of a placement by this commit.
+    /// The epoch of a placement by this commit of a ledger. Those of a ledger
+    /// begin with the milliseconds in which it was made: what a later one
+    /// numbers is later, though it counts its commits from 1 again, and nobody
+    /// takes it for what an earlier one numbered. No ledger makes a thousand
+    /// commits per second all its life.
     #[must_use]
-    pub fn of(commit: Revision) -> Self {
-        Self(commit.0)
+    pub fn of(store: StoreId, commit: Revision) -> Self {
+        Self(store.made().saturating_add(commit.0))
     }
 }
 
@@ -275,6 +279,14 @@ impl fmt::Display for Epoch {
 #[serde(transparent)]
 pub struct StoreId(pub Uuid);
 
+impl StoreId {
+    /// When the ledger was made, in milliseconds since 1970, as far as its
+    /// identity says so.
+    fn made(self) -> u64 {
+        self.0.as_u64_pair().0 >> 16
+    }
+}
+
 impl fmt::Display for StoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
@@ -290,6 +302,18 @@ impl fmt::Debug for StoreId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_later_ledger_numbers_is_later_though_it_counts_from_one_again() {
+        let made = |ms: u64| StoreId(Uuid::from_u64_pair(ms << 16 | 0x7fff, u64::MAX));
+        let earlier = Epoch::of(made(1_764_000_000_000), Revision(60_000));
+        let later = Epoch::of(made(1_764_000_060_000), Revision(1));
+        assert_eq!(earlier, Epoch(1_764_000_060_000));
+        assert!(earlier < later, "{earlier} and {later}");
+        assert!(Epoch(60_000) < earlier, "numbered before there were two");
+        let last = StoreId(Uuid::max());
+        assert_eq!(Epoch::of(last, Revision(u64::MAX)), Epoch(u64::MAX));
+    }
 
     #[test]
     fn names_that_would_break_a_subject_are_refused() {

@@ -391,19 +391,20 @@ async fn a_host_that_tells_of_a_placement_it_never_had_changes_nothing_and_is_lo
     })
     .await?;
     let placed = fleet.operator().apply_and_wait(base(), "20s").await?;
-    let record = async |host: &str, epoch: &Value| {
+    let record = async |host: &str, revision: &Value| {
         let question = json!({"port": "web-1"});
         fleet
             .until(
                 "what is known of web-1",
                 async |operator| Ok(operator.ask(RUNTIME_GET, &question).await?.body),
-                |record| record["host"] == host && record["state"]["epoch"] == *epoch,
+                |record| record["host"] == host && record["state"]["revision"] == *revision,
             )
             .await
     };
     let before = record("host-1", &placed["revision"]).await?;
     let mut state = before["state"].clone();
-    state["epoch"] = json!(1_000_000);
+    let epoch = state["epoch"].as_u64().unwrap_or_default() + 1_000_000;
+    state["epoch"] = json!(epoch);
     // All agents have one key, so whoever runs one of them can say this.
     let forger = fleet.sign_in(Program::Agent).await?;
     let forged = |seq: u64, what: &str, told: Value| {
@@ -414,7 +415,7 @@ async fn a_host_that_tells_of_a_placement_it_never_had_changes_nothing_and_is_lo
         ingress_packets: 7,
         ..Counters::default()
     };
-    let counters = json!({"port": "web-1", "epoch": 1_000_000, "counters": counted});
+    let counters = json!({"port": "web-1", "epoch": epoch, "counters": counted});
     for (seq, verb, what, told) in [
         (1, "changed", "ports", state),
         (2, "settled", "counters", counters),
@@ -441,7 +442,7 @@ async fn a_host_that_tells_of_a_placement_it_never_had_changes_nothing_and_is_lo
         )
         .await?
         .unwrap_or_default();
-    for named in ["host-2", "web-1", "1000000"] {
+    for named in ["host-2", "web-1", &epoch.to_string()] {
         assert!(line.contains(named), "{line} does not name {named}");
     }
 

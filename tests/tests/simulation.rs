@@ -140,6 +140,7 @@ fn live(seed: u64) -> Told {
     life.run(HEALED);
     life.hold(laws::converged(&life.world, &life.operators));
     life.hold(laws::every_frame_counts(&life.world));
+    life.hold(laws::the_collector_knows(&life.world));
     quiet_stays_quiet(&mut life);
     Told {
         history: life.world.history(),

@@ -483,6 +483,7 @@ fn live(seed: u64) -> (u64, u64) {
     let well = life.everything_is_where_it_belongs();
     life.hold(well);
     life.hold(laws::every_frame_counts(&life.world));
+    life.hold(laws::the_collector_knows(&life.world));
     let placed = life.seen.values().filter(|seen| seen.host.is_some());
     (placed.count() as u64, life.world.cuts)
 }

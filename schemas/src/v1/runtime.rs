@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Counters, CountersOf, Forgotten, V1};
-use crate::ids::{Epoch, HostName, MirrorName, PortGroupName, PortId, Revision, SwitchName};
+use crate::ids::{
+    Epoch, HostName, MirrorName, PortGroupName, PortId, Revision, StoreId, SwitchName,
+};
 use crate::time::Timestamp;
 use crate::vlan::Vlan;
 
@@ -362,6 +364,9 @@ pub struct RuntimeRollupReply {
 pub struct RuntimeForgetRequest {
     /// Version of the message.
     pub v: V1,
+    /// The ledger that the commits below are of.
+    #[serde(default)]
+    pub store: StoreId,
     /// The hosts. Placements are numbered by the commits that made them, so
     /// what is told of a later one than the commit here is of a host that came
     /// back all the same, and is kept.

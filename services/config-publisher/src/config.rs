@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_schemas::codec::{Format, encode};
 use dvs_schemas::{
-    HostName, MirrorName, MirrorSessionDoc, ObjectKey, PortGroupDoc, PortGroupName, PortId,
-    Revision, SwitchDoc, SwitchName, VnicId,
+    Epoch, HostName, MirrorName, MirrorSessionDoc, ObjectKey, PortGroupDoc, PortGroupName, PortId,
+    Revision, StoreId, SwitchDoc, SwitchName, VnicId,
 };
 use serde::Serialize;
 
@@ -65,6 +65,7 @@ pub struct Largest {
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
+    store: StoreId,
     revision: Revision,
     deleted: Revision,
     switches: BTreeMap<SwitchName, Entry<SwitchDoc>>,
@@ -83,6 +84,21 @@ fn size_of<T: Serialize>(value: &T) -> usize {
 }
 
 impl Config {
+    /// Nothing yet, in this ledger.
+    #[must_use]
+    pub fn of(store: StoreId) -> Self {
+        Self {
+            store,
+            ..Self::default()
+        }
+    }
+
+    /// The epoch of what the next commit places, or takes off its host.
+    #[must_use]
+    pub fn next_epoch(&self) -> Epoch {
+        Epoch::of(self.store, self.revision.next())
+    }
+
     /// The newest commit.
     #[must_use]
     pub fn revision(&self) -> Revision {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_schemas::v1::{Forgotten, RuntimeForgetRequest, V1};
-use dvs_schemas::{HostName, Revision, Timestamp};
+use dvs_schemas::{HostName, Revision, StoreId, Timestamp};
 use fastrand::Rng;
 
 use crate::handover::ENTRY;
@@ -68,6 +68,7 @@ impl Farewell {
     pub fn next(
         &mut self,
         now: Timestamp,
+        store: StoreId,
         max_payload: usize,
     ) -> Option<(u64, RuntimeForgetRequest)> {
         let number = self.next_number;
@@ -83,7 +84,12 @@ impl Farewell {
         });
         self.told = told.collect();
         let hosts = self.told.clone();
-        Some((number, RuntimeForgetRequest { v: V1, hosts }))
+        let request = RuntimeForgetRequest {
+            v: V1,
+            store,
+            hosts,
+        };
+        Some((number, request))
     }
 
     /// Takes the collector's acknowledgement; returns the records that don't

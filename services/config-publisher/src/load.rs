@@ -63,7 +63,7 @@ fn values<V: DeserializeOwned>(
 /// # Errors
 /// An entry is not what this version writes.
 pub fn load(ledger: &Ledger) -> Result<Loaded, LoadError> {
-    let mut config = Config::default();
+    let mut config = Config::of(ledger.id());
     for Versioned { revision, value } in values::<Versioned<SwitchDoc>>(ledger, SWITCHES)? {
         config.put(revision, Object::Switch(value));
     }

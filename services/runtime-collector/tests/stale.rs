@@ -59,7 +59,7 @@ fn what_is_still_there_at_the_second_look_goes_to_the_rip_queue() {
         switch: "prod".parse().unwrap(),
         port: port("web-1"),
     };
-    assert_eq!((&rip.key, rip.revision), (&key, Revision(5)));
+    assert_eq!((&rip.key, rip.revision), (&key, Revision(2)));
     assert_eq!((put.rip.len(), put.repush.len()), (1, 0));
     world.turn([runtime_collector::Event::Answered {
         ask,

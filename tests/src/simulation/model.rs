@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use dvs_schemas::v1::ObjectRef;
-use dvs_schemas::{HostName, ObjectKey, PortId, Revision};
+use dvs_schemas::{Epoch, HostName, ObjectKey, PortId};
 use serde_json::{Value, json};
 
 /// What operators believe to be stored.
@@ -14,8 +14,8 @@ pub struct Model {
     /// As they were applied; a port's host and vNIC are those that were last
     /// named.
     documents: BTreeMap<ObjectKey, Value>,
-    /// The commits that placed the ports.
-    epochs: BTreeMap<PortId, Revision>,
+    /// Those of the commits that placed the ports.
+    epochs: BTreeMap<PortId, Epoch>,
 }
 
 /// What names the object of a document.
@@ -73,7 +73,7 @@ impl Model {
 
     /// Takes in documents that were acknowledged by a commit, or found to be
     /// so already.
-    pub(super) fn apply(&mut self, documents: &[Value], revision: Revision) {
+    pub(super) fn apply(&mut self, documents: &[Value], commit: Epoch) {
         for document in documents {
             let key = key(document);
             let mut document = document.clone();
@@ -88,7 +88,7 @@ impl Model {
             }
             let stays = before.map(|before| before.get("host")) == Some(document.get("host"));
             if let (ObjectKey::Port(port), false) = (&key, stays) {
-                self.epochs.insert(port.clone(), revision);
+                self.epochs.insert(port.clone(), commit);
             }
             self.documents.insert(key, document);
         }
@@ -107,9 +107,9 @@ impl Model {
     }
 
     /// All of it was applied to another store, as one commit.
-    pub(super) fn restored(&mut self, revision: Revision) {
+    pub(super) fn restored(&mut self, commit: Epoch) {
         for epoch in self.epochs.values_mut() {
-            *epoch = revision;
+            *epoch = commit;
         }
     }
 

@@ -63,7 +63,9 @@ impl<C: Core> Node<C> {
     /// Identity of the ledger.
     #[must_use]
     pub fn store(&self) -> StoreId {
-        StoreId(Uuid::from_u64_pair(self.disks, 0))
+        // Made as far apart as no run is long.
+        let made = self.disks * 1_000_000_000;
+        StoreId(Uuid::from_u64_pair(made << 16, 0))
     }
 
     /// The running core.
@@ -99,12 +101,6 @@ impl<C: Core> Node<C> {
         self.running = None;
         self.disk = Disk::default();
         self.disks += 1;
-    }
-
-    /// Whether the disk is the one that the machine began with.
-    #[must_use]
-    pub fn kept_disk(&self) -> bool {
-        self.disks == 1
     }
 
     /// Lets the core take its turn: an event, or only the time. The effects that have left, and whether

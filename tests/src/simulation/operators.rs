@@ -4,7 +4,7 @@
 
 use config_publisher::events::{Reply, Request};
 use dvs_schemas::v1::{ApplyRequest, DeleteRequest, DisconnectRequest, ResyncRequest};
-use dvs_schemas::{Problem, ProblemCode};
+use dvs_schemas::{Epoch, Problem, ProblemCode, StoreId};
 use fastrand::Rng;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ impl Operators {
             Some(Told::Published(answer)) => match (wish, *answer) {
                 // Its hosts have to be known first.
                 (wish @ Wish::Restore(_), Err(_)) => self.ask(world, wish),
-                (wish, Ok(reply)) => self.carried_out(wish, reply),
+                (wish, Ok(reply)) => self.carried_out(world.publisher.store(), wish, reply),
                 (wish, Err(problem)) => self.refused(&wish, &problem),
             },
             Some(Told::Acted(_)) => self.done.0 += 1,
@@ -116,7 +116,7 @@ impl Operators {
         self.done.1 += 1;
     }
 
-    fn carried_out(&mut self, wish: Wish, reply: Reply) {
+    fn carried_out(&mut self, store: StoreId, wish: Wish, reply: Reply) {
         self.done.0 += 1;
         let revision = match (&wish, &reply) {
             (Wish::Apply(_) | Wish::Restore(_) | Wish::Delete(_), Reply::Applied(reply)) => {
@@ -128,9 +128,10 @@ impl Operators {
             (wish, reply) => panic!("{wish:?} was answered by {reply:?}"),
         };
         self.acknowledged = self.acknowledged.max(revision.0);
+        let epoch = Epoch::of(store, revision);
         match wish {
-            Wish::Apply(documents) => self.model.apply(&documents, revision),
-            Wish::Restore(_) => self.model.restored(revision),
+            Wish::Apply(documents) => self.model.apply(&documents, epoch),
+            Wish::Restore(_) => self.model.restored(epoch),
             Wish::Delete(documents) => {
                 if documents
                     .iter()

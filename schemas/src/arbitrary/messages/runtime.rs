@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use super::retry::forgotten;
 use super::{few, v1};
-use crate::arbitrary::{epoch, name, record, revision, timestamp, uuid, vlan};
+use crate::arbitrary::{epoch, name, record, revision, store, timestamp, uuid, vlan};
 use crate::v1::{
     Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Fetched, Link, Live, LiveReply,
     LiveRequest, PastEvent, PortGone, PortRuntime, Rollup, RollupBy, RollupKey, RuntimeForgetReply,
@@ -228,6 +228,7 @@ record!(
     /// Any word that hosts will never come back.
     runtime_forget_request: RuntimeForgetRequest {
         v: v1(),
+        store: store(),
         hosts: few(forgotten()),
     }
 );

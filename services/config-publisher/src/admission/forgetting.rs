@@ -2,7 +2,7 @@
 //! Hosts that will never come back.
 
 use dvs_schemas::v1::{ForgetRequest, Presence};
-use dvs_schemas::{Epoch, Hosts, Problem, ProblemCode, Timestamp};
+use dvs_schemas::{Hosts, Problem, ProblemCode, Timestamp};
 
 use crate::changes::{Change, ChangeSet, Object};
 use crate::config::Config;
@@ -57,7 +57,7 @@ pub fn forget(
         }
         Presence::Never | Presence::Absent => {}
     }
-    let epoch = Epoch::of(config.revision().next());
+    let epoch = config.next_epoch();
     let nowhere = ports.into_iter().filter_map(|port| {
         let entry = config.port(port)?;
         let mut after = entry.value.clone();

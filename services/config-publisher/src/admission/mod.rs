@@ -214,7 +214,7 @@ fn settle(config: &Config, document: &Document) -> Result<Object, Problem> {
         Document::MirrorSession(doc) => Object::MirrorSession(doc.clone()),
         Document::Port(doc) => {
             let mut document = doc.clone();
-            let placed_now = Epoch::of(config.revision().next());
+            let placed_now = config.next_epoch();
             let Some(entry) = config.port(&doc.name) else {
                 let placed = document.host.is_some();
                 let epoch = if placed { placed_now } else { Epoch::default() };

@@ -82,7 +82,7 @@ pub fn release(
     let mut after = entry.value.clone();
     after.document.host = None;
     // So that what the host says of the placement later finds it over.
-    after.epoch = Epoch::of(config.revision().next());
+    after.epoch = config.next_epoch();
     if let Some(claim) = next {
         after = granted(config, fleet, &after, claim)?;
     }
@@ -113,7 +113,7 @@ fn granted(
     let epoch = if document.host == before.host {
         port.epoch
     } else {
-        Epoch::of(config.revision().next())
+        config.next_epoch()
     };
     let mut draft = Draft::new(config, fleet);
     let placed = Placed { document, epoch };

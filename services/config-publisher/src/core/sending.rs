@@ -215,7 +215,8 @@ impl Publisher {
         if let Some((number, put)) = self.courier.next(now, self.settings.max_payload) {
             out.effect(Effect::HandOver { number, put });
         }
-        if let Some((number, request)) = self.farewell.next(now, self.settings.max_payload) {
+        let farewell = &mut self.farewell;
+        if let Some((number, request)) = farewell.next(now, self.store, self.settings.max_payload) {
             out.effect(Effect::TellCollector { number, request });
         }
     }

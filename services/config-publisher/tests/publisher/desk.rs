@@ -15,7 +15,7 @@ use dvs_schemas::v1::{
     Hello, HelloReply, Plan, PlanOutcome, PutReply, RemoveOutcome, RemoveReport, RetryPut,
     RuntimeForgetReply, V1,
 };
-use dvs_schemas::{HostName, Problem, Revision, SwitchName, Timestamp};
+use dvs_schemas::{Epoch, HostName, Problem, Revision, StoreId, SwitchName, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -71,7 +71,9 @@ impl Desk {
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
-        let ledger = Ledger::on_backend(InMemoryBackend::new(), SPEC).unwrap();
+        // Of no time, so epochs are plain revisions.
+        let store = || StoreId(Uuid::from_u128(1));
+        let ledger = Ledger::on_backend_as(InMemoryBackend::new(), SPEC, store).unwrap();
         let publisher = Publisher::load(&ledger, settings.clone()).unwrap();
         let mut desk = Self {
             ledger,
@@ -315,6 +317,11 @@ impl Desk {
 
     pub(crate) fn revision(&self) -> Revision {
         self.publisher.config().revision()
+    }
+
+    /// What the last commit placed is in this.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch::of(self.ledger.id(), self.revision())
     }
 }
 

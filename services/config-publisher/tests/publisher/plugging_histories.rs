@@ -281,7 +281,7 @@ impl History {
             }
             Some(Seen { vnic, .. }) => {
                 let (host, vnic) = self.next(desk, &id, vnic.as_ref());
-                let epoch = Epoch::of(desk.revision());
+                let epoch = desk.epoch();
                 assert_eq!(after, Some(Seen { host, vnic, epoch }));
             }
         }

@@ -296,7 +296,7 @@ fn a_port_is_where_its_newest_placement_is_and_of_others_nothing_is_said() {
         epoch,
         host: host.map(name),
     };
-    let placed = Epoch::of(desk.revision());
+    let placed = desk.epoch();
     let expected = [placement("lab-1", placed, Some("h2"))];
     assert_eq!(of(&mut desk, &["lab-1", "nobody", "a"]), expected);
     let release = ReleaseRequest {
@@ -306,7 +306,7 @@ fn a_port_is_where_its_newest_placement_is_and_of_others_nothing_is_said() {
         epoch: Some(placed),
     };
     desk.ask(Request::Release(release)).unwrap();
-    let released = Epoch::of(desk.revision());
+    let released = desk.epoch();
     assert_eq!(
         of(&mut desk, &["lab-1"]),
         [placement("lab-1", released, None)]
@@ -314,7 +314,7 @@ fn a_port_is_where_its_newest_placement_is_and_of_others_nothing_is_said() {
     desk.apply(
         r#"{"kind": "Port", "name": "lab-1", "switch": "lab", "group": "web", "host": "h1"}"#,
     );
-    let moved = Epoch::of(desk.revision());
+    let moved = desk.epoch();
     let expected = [placement("lab-1", moved, Some("h1"))];
     assert_eq!(of(&mut desk, &["lab-1"]), expected);
     // Made anew, it has been nowhere.

@@ -34,10 +34,14 @@ impl Collector {
         request: RuntimeForgetRequest,
         writes: &mut Writes,
     ) -> RuntimeForgetReply {
-        let RuntimeForgetRequest { v: V1, hosts } = request;
+        let RuntimeForgetRequest {
+            v: V1,
+            store,
+            hosts,
+        } = request;
         let mut ports = 0;
         for Forgotten { host, revision } in hosts {
-            let upto = Epoch::of(revision);
+            let upto = Epoch::of(store, revision);
             ports += self.end_of(heard, &host, upto, writes);
             if self.speaks(&host) {
                 let latest = self.forgotten.entry(host.clone()).or_default();

@@ -73,12 +73,14 @@ impl Collector {
             "the virtual port of epoch {} is still there, and the port is on another host in epoch {newest}",
             suspect.epoch
         );
+        // Of the port as it is elsewhere, as far as that was told.
+        let elsewhere = self.store.show(&port).and_then(|record| record.state);
+        let revision = elsewhere.map_or(Revision::ZERO, |state| state.revision);
         let put = RetryPut {
             v: V1,
             rip: vec![Attempt {
                 key,
-                // The commit that placed the port elsewhere.
-                revision: Revision(newest.0),
+                revision,
                 error,
             }],
             ..RetryPut::default()

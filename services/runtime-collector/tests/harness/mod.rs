@@ -15,7 +15,7 @@ use dvs_schemas::v1::{
     RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling,
     ToldBy, V1,
 };
-use dvs_schemas::{Epoch, HostName, PortId, Problem, Revision, Timestamp, Vlan};
+use dvs_schemas::{Epoch, HostName, PortId, Problem, Revision, StoreId, Timestamp, Vlan};
 use runtime_collector::{
     Answer, AskId, Collector, Effect, Event, Question, ReplyBody, ReplyToken, SPEC, Settings,
 };
@@ -414,6 +414,7 @@ impl World {
         };
         let request = RuntimeForgetRequest {
             v: V1,
+            store: StoreId::default(),
             hosts: vec![forgotten],
         };
         match self.one(Event::Forget {

@@ -73,11 +73,6 @@ impl World {
                 self.send(Item::ToPublisher { request, token });
             }
             Effect::Rip { ask, put } => {
-                // Epochs of two stores can't be compared, so what was right may
-                // look stale. Else nothing but what happens gives rise to it.
-                if !self.publisher.kept_disk() {
-                    self.witness.caused();
-                }
                 let token = self.open(Waiter::Rip { ask }, DEADLINE);
                 let request = RetryRequest::Put(wire(&put));
                 self.send(Item::ToRetry { request, token });
