@@ -21,7 +21,8 @@ use tokio::task::{JoinError, JoinSet};
 use crate::api::{Event, Wish};
 use crate::datapath::{Datapath, Step};
 use crate::host::{
-    Answer, Asker, Effect, HostEffect, HostEvent, LivePicture, RuntimeEvent, WAITERS_MAX,
+    Answer, AskFailure, Asker, Effect, HostEffect, HostEvent, LivePicture, RuntimeEvent,
+    WAITERS_MAX,
 };
 use crate::metrics::Counts;
 use crate::wire;
@@ -451,7 +452,7 @@ async fn live<D: Datapath>(datapath: Arc<D>, asker: Arc<Asker>, question: Live) 
 
 async fn tell(bus: Bus, host: HostName, event: Arc<RuntimeEvent>) -> HostEvent {
     let seq = event.seq();
-    let outcome: Result<EventAck, String> = match &*event {
+    let outcome: Result<EventAck, AskFailure> = match &*event {
         RuntimeEvent::Changed(changed) => {
             let subject = subjects::event(&host, EventVerb::Changed);
             ask(bus, subject, EVENTS, changed.clone()).await
@@ -475,23 +476,29 @@ async fn ask<Q: Serialize, A: DeserializeOwned>(
     subject: String,
     format: Format,
     question: Q,
-) -> Result<A, String> {
+) -> Result<A, AskFailure> {
+    let not_done = |error: &dyn std::error::Error| AskFailure::NotDone(error.to_string());
     let answer = async {
-        let payload = codec::encode(format, &question).map_err(|error| error.to_string())?;
+        let payload = codec::encode(format, &question).map_err(|error| not_done(&error))?;
         let message = bus
             .request(subject.clone(), payload, ANSWER)
             .await
-            .map_err(|error| {
-                if let BusError::TooLarge { .. } = error {
+            .map_err(|error| match error {
+                BusError::TooLarge { .. } => {
                     tracing::warn!(%error, "raise max_payload in the configuration of NATS");
+                    not_done(&error)
                 }
-                error.to_string()
+                BusError::Offline { .. }
+                | BusError::Congested { .. }
+                | BusError::Refused { .. }
+                | BusError::NoResponder { .. } => not_done(&error),
+                BusError::TimedOut { .. } => AskFailure::MaybeDone(error.to_string()),
             })?;
-        codec::decode_answer(&message.payload).map_err(|problem| problem.to_string())
+        codec::decode_answer(&message.payload).map_err(|problem| not_done(&problem))
     };
     let answer = answer.await;
     if let Err(why) = &answer {
-        tracing::debug!(subject, why, "not answered; it is asked again");
+        tracing::debug!(subject, %why, "not answered; it is asked again");
     }
     answer
 }

@@ -26,6 +26,17 @@ pub struct Asker {
     pub format: Format,
 }
 
+/// Why a question came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskFailure {
+    /// It was refused, or never arrived: nothing comes of it.
+    #[error("{0}")]
+    NotDone(String),
+    /// Nobody answered in time: it may have been done all the same, or be yet.
+    #[error("{0}")]
+    MaybeDone(String),
+}
+
 /// What happens to a host.
 #[derive(Debug, Clone)]
 pub enum HostEvent {
@@ -94,28 +105,27 @@ pub enum HostEvent {
     /// The datapath tells something.
     Noticed(Notice),
     /// Answer to [`HostEffect::Hello`]; the error says why there is none.
-    Greeted(Result<HelloReply, String>),
-    /// Answer to [`HostEffect::Claim`]; the error says why there is none, or
-    /// why the claim is refused.
+    Greeted(Result<HelloReply, AskFailure>),
+    /// Answer to [`HostEffect::Claim`].
     Claimed {
         /// The port.
         port: PortId,
         /// The answer.
-        outcome: Result<ClaimReply, String>,
+        outcome: Result<ClaimReply, AskFailure>,
     },
     /// Answer to [`HostEffect::Release`]; the error says why there is none.
     Released {
         /// What was asked.
         asked: ReleaseRequest,
         /// The answer.
-        outcome: Result<ReleaseReply, String>,
+        outcome: Result<ReleaseReply, AskFailure>,
     },
     /// Answer to [`HostEffect::Tell`]; the error says why there is none.
     Acknowledged {
         /// Number of the event that was told.
         seq: u64,
         /// The answer.
-        outcome: Result<EventAck, String>,
+        outcome: Result<EventAck, AskFailure>,
     },
 }
 

@@ -39,7 +39,7 @@ use plugging::{Ask, Plugging};
 use switch::{Hearing, Switch};
 use telling::Telling;
 
-pub use messages::{Answer, Asker, HostEffect, HostEvent, LivePicture, RuntimeEvent};
+pub use messages::{Answer, AskFailure, Asker, HostEffect, HostEvent, LivePicture, RuntimeEvent};
 
 /// What a host and its core decided, with the host that it is about.
 pub type Effect = (HostName, HostEffect);

@@ -11,6 +11,11 @@ use dvs_schemas::{Epoch, MacAddr, Timestamp, VnicId};
 /// is away must not keep a machine from being plugged in elsewhere.
 const SETTLING: Duration = Duration::from_secs(2);
 
+/// How long after a claim was made it may still arrive and bring the port, if
+/// nobody knows its end: longer than anybody waits for an answer. A host that
+/// was off the bus hears of it once it is back.
+pub(super) const LATE: Duration = Duration::from_secs(60);
+
 /// What is plugged in, as far as whoever plugged it says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plugged {
@@ -50,8 +55,8 @@ pub(super) enum Stage {
     Asked,
     /// Nothing is to be asked: the port is the host's.
     Answered,
-    /// It is given back. Should it come all the same until that time, it is
-    /// given back again.
+    /// It is given back. Should it come all the same until that time, by a claim
+    /// that was late on its way, it is given back again.
     Given(Timestamp),
 }
 
@@ -63,8 +68,8 @@ pub(super) struct Plug {
     pub(super) granted: Option<Epoch>,
     /// The vNIC that was plugged in, of what is given back.
     pub(super) was: Option<VnicId>,
-    /// Until then the port may come by a claim that was made for another vNIC,
-    /// and was taken back.
+    /// Until then the port may come by a claim that was made before, and that
+    /// nobody knows the end of.
     pub(super) late: Option<Timestamp>,
     /// What is wanted once the port is given back: another vNIC is plugged in
     /// by now.
@@ -77,14 +82,28 @@ pub(super) struct Plug {
 }
 
 impl Plug {
+    /// This is plugged in.
+    pub(super) fn there(plugged: Plugged, stage: Stage) -> Self {
+        Self {
+            wish: Wish::Have(plugged),
+            granted: None,
+            was: None,
+            late: None,
+            next: None,
+            stage,
+            attempt: 0,
+            waits: false,
+        }
+    }
+
     /// The vNIC is plugged in no more; `epoch` is that of the port, if the host
-    /// holds it.
-    pub(super) fn pulled(now: Timestamp, epoch: Option<Epoch>, was: Option<VnicId>) -> Self {
+    /// holds it. `before`: what was known of the plug.
+    pub(super) fn pulled(now: Timestamp, epoch: Option<Epoch>, before: Option<&Self>) -> Self {
         Self {
             wish: Wish::GiveBack(epoch),
             granted: None,
-            was,
-            late: None,
+            was: before.and_then(Self::vnic).cloned(),
+            late: before.and_then(|before| before.may_come_until(now)),
             next: None,
             stage: match epoch {
                 Some(_) => Stage::Settling(now.after(SETTLING)),
@@ -93,6 +112,17 @@ impl Plug {
             attempt: 0,
             waits: false,
         }
+    }
+
+    /// Until when the port may come by a claim that was made for it.
+    pub(super) fn may_come_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let is_open = match &self.wish {
+            // One that waits may just be granted.
+            Wish::Have(_) => self.waits || self.stage == Stage::Asked,
+            Wish::GiveBack(_) | Wish::TakeBackOnceMore => false,
+        };
+        let open = is_open.then(|| now.after(LATE));
+        open.max(self.late).filter(|until| now < *until)
     }
 
     /// The vNIC that this is about, if it is known.

@@ -13,7 +13,8 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Epoch, HostName, PortId, Timestamp, VnicId};
 
-use super::plug::{Plug, Plugged, Stage, Wish};
+use super::messages::AskFailure;
+use super::plug::{LATE, Plug, Plugged, Stage, Wish};
 use crate::backoff::Backoff;
 use crate::datapath::VirtualPort;
 use crate::ledger;
@@ -33,11 +34,6 @@ const SLOWEST: u32 = u32::MAX;
 /// How long it takes at most until a datapath that was read has told of all that
 /// is plugged in: the two come by different ways.
 const RECALLING: Duration = Duration::from_secs(2);
-
-/// How long after a release a claim that was made before it may still arrive,
-/// and bring the port: longer than anybody waits for an answer. A host that was
-/// off the bus hears of it once it is back.
-const LATE: Duration = Duration::from_secs(60);
 
 /// A word that takes a claim back and finds none may have overtaken it: the two
 /// are heard side by side. So it is said once more after that time.
@@ -64,17 +60,8 @@ impl Plugging {
     /// `plugged`: the ports that were plugged in when the ledger was written.
     pub(super) fn new(host: HostName, plugged: Vec<(PortId, Option<VnicId>)>) -> Self {
         let recalled = |(port, vnic)| {
-            let plug = Plug {
-                wish: Wish::Have(Plugged { vnic, mac: None }),
-                granted: None,
-                was: None,
-                late: None,
-                next: None,
-                stage: Stage::Recalled(None),
-                attempt: 0,
-                waits: false,
-            };
-            (port, plug)
+            let plugged = Plugged { vnic, mac: None };
+            (port, Plug::there(plugged, Stage::Recalled(None)))
         };
         Self {
             host,
@@ -88,6 +75,8 @@ impl Plugging {
         for plug in self.plugs.values_mut() {
             if plug.stage == Stage::Recalled(None) {
                 plug.stage = Stage::Recalled(Some(now.after(RECALLING)));
+                // Of the claims that were made before nobody knows.
+                plug.late = Some(now.after(LATE));
             }
         }
     }
@@ -131,21 +120,18 @@ impl Plugging {
         let plug = match owed {
             Some(epoch) if !wired => Plug {
                 next: Some(plugged),
-                ..Plug::pulled(now, epoch, before.and_then(Plug::vnic).cloned())
+                ..Plug::pulled(now, epoch, before)
             },
             Some(_) | None => Plug {
-                wish: Wish::Have(plugged),
-                granted: None,
-                was: None,
-                late: None,
-                next: None,
-                stage: if wired {
-                    Stage::Answered
-                } else {
-                    Stage::Due(now)
-                },
-                attempt: 0,
-                waits: false,
+                late: before.and_then(|before| before.may_come_until(now)),
+                ..Plug::there(
+                    plugged,
+                    if wired {
+                        Stage::Answered
+                    } else {
+                        Stage::Due(now)
+                    },
+                )
             },
         };
         self.plugs.insert(port.clone(), plug);
@@ -156,14 +142,17 @@ impl Plugging {
     /// holds it.
     pub(super) fn unplugged(&mut self, now: Timestamp, port: PortId, epoch: Option<Epoch>) {
         let before = self.plugs.get(&port);
-        let was = before.and_then(Plug::vnic).cloned();
         let epoch = epoch.or(before.and_then(|before| before.granted));
-        self.plugs.insert(port, Plug::pulled(now, epoch, was));
+        let pulled = Plug::pulled(now, epoch, before);
+        self.plugs.insert(port, pulled);
     }
 
     /// The bus is back: what came while it was away is still to be heard of.
     pub(super) fn connected(&mut self, now: Timestamp) {
         for plug in self.plugs.values_mut() {
+            if plug.late.is_some() {
+                plug.late = Some(now.after(LATE));
+            }
             if let Stage::Given(_) = plug.stage {
                 plug.stage = Stage::Given(now.after(LATE));
             }
@@ -298,7 +287,7 @@ impl Plugging {
         &mut self,
         now: Timestamp,
         port: &PortId,
-        outcome: Result<ClaimReply, String>,
+        outcome: Result<ClaimReply, AskFailure>,
         chance: &mut fastrand::Rng,
     ) {
         let host = &self.host;
@@ -329,9 +318,13 @@ impl Plugging {
                 }
             },
             Err(why) => {
+                match &why {
+                    AskFailure::NotDone(_) => {}
+                    AskFailure::MaybeDone(_) => plug.late = Some(now.after(LATE)),
+                }
                 plug.waits = false;
                 if plug.attempt == 1 {
-                    tracing::warn!(%host, %port, why, "plugged in, and not this host's; claimed again in a while");
+                    tracing::warn!(%host, %port, %why, "plugged in, and not this host's; claimed again in a while");
                 }
                 plug.stage = Stage::Due(now.after(UNANSWERED.wait(plug.attempt, chance)));
             }
@@ -340,8 +333,9 @@ impl Plugging {
 
     /// A port is wired. It is given back if it came by a claim that was late on
     /// its way, with nothing plugged in any more, and if it was connected to
-    /// another vNIC than is plugged in. `before`: how it was wired here already
-    /// in the same placement.
+    /// another vNIC than is plugged in. What comes where no claim is open was
+    /// placed here by somebody, and stays. `before`: how it was wired here
+    /// already in the same placement.
     pub(super) fn came(
         &mut self,
         now: Timestamp,
@@ -353,14 +347,27 @@ impl Plugging {
         let Some(plug) = self.plugs.get_mut(port) else {
             return;
         };
+        let host = &self.host;
         match &plug.wish {
             Wish::GiveBack(Some(given)) if *given == epoch => {}
-            Wish::GiveBack(_) | Wish::TakeBackOnceMore => {
+            Wish::GiveBack(_) | Wish::TakeBackOnceMore if plug.late.is_some_and(|by| now <= by) => {
+                tracing::info!(%host, %port, %epoch, "came when its vNIC was gone, by a claim that was late; given back");
                 *plug = Plug {
                     next: plug.next.take(),
                     stage: Stage::Due(now),
-                    ..Plug::pulled(now, Some(epoch), plug.was.take())
+                    ..Plug::pulled(now, Some(epoch), Some(plug))
                 };
+            }
+            Wish::GiveBack(_) | Wish::TakeBackOnceMore => {
+                tracing::info!(%host, %port, %epoch, "placed here with no vNIC plugged in");
+                match plug.next.take() {
+                    Some(next) if next.is_of(connected) => {
+                        *plug = Plug::there(next, Stage::Answered)
+                    }
+                    Some(next) => *plug = Plug::there(next, Stage::Due(now)),
+                    None => drop(self.plugs.remove(port)),
+                }
+                self.unwritten.insert(port.clone());
             }
             Wish::Have(plugged) if connected.is_some() && !plugged.is_of(connected) => {
                 let for_this = match before {
@@ -376,13 +383,15 @@ impl Plugging {
                     }
                 };
                 if for_this {
+                    tracing::info!(%host, %port, %epoch, "another vNIC is plugged in than is connected; given back");
                     *plug = Plug {
                         next: Some(plugged.clone()),
-                        ..Plug::pulled(now, Some(epoch), plugged.vnic.clone())
+                        ..Plug::pulled(now, Some(epoch), Some(plug))
                     };
                 }
             }
             Wish::Have(plugged) if plugged.is_of(connected) => match plug.stage {
+                // Whatever was asked has come, answered or not.
                 Stage::Due(_) | Stage::Asked => {
                     plug.waits = false;
                     plug.stage = Stage::Answered;
@@ -401,7 +410,7 @@ impl Plugging {
         now: Timestamp,
         asked: &ReleaseRequest,
         held: Option<&PortState>,
-        outcome: Result<ReleaseReply, String>,
+        outcome: Result<ReleaseReply, AskFailure>,
         chance: &mut fastrand::Rng,
     ) {
         let port = &asked.port;
@@ -433,14 +442,15 @@ impl Plugging {
                     plug.stage = Stage::Due(now.after(OVERTAKEN));
                     return;
                 }
-                plug.stage = Stage::Given(now.after(LATE));
+                let known = plug.late.is_none_or(|until| until <= now);
+                plug.stage = Stage::Given(if known { now } else { now.after(LATE) });
                 if let Some(held) = held {
                     self.came(now, port, held.epoch, None, held.vnic.as_ref());
                 }
             }
             Err(why) => {
                 let host = &self.host;
-                tracing::debug!(%host, %port, why, "not released yet");
+                tracing::debug!(%host, %port, %why, "not released yet");
                 plug.stage = Stage::Due(now.after(UNANSWERED.wait(plug.attempt, chance)));
             }
         }

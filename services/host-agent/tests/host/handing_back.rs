@@ -11,7 +11,8 @@ use host_agent::host::HostEvent;
 
 use crate::history::{Commit, Message, Publisher};
 use crate::plugging::{
-    answer, answered, claim, place, plug, plug_as, pull, release, waits, with_publisher,
+    answer, answered, claim, granted_in, place, plug, plug_as, pull, refused, release, released,
+    unheard, waits, with_publisher,
 };
 use crate::rig::{Rig, id};
 use crate::versions::{one, site};
@@ -28,7 +29,7 @@ fn connect(rig: &mut Rig, publisher: &mut Publisher, vnic: Option<&str>) {
 }
 
 fn refuse(rig: &mut Rig) {
-    let (port, outcome) = (id("p9"), Err("it is another vNIC's".to_owned()));
+    let (port, outcome) = (id("p9"), Err(refused("it is another vNIC's")));
     rig.event(HostEvent::Claimed { port, outcome });
 }
 
@@ -121,7 +122,56 @@ fn a_late_answer_does_not_end_the_release_of_what_came_meanwhile() {
     };
     answered(&mut rig, "p9", None, Ok(nothing));
     // That the port is to go got lost.
-    answered(&mut rig, "p9", Some(Epoch(1)), Err("no answer".to_owned()));
+    answered(&mut rig, "p9", Some(Epoch(1)), Err(unheard()));
     rig.pass(Duration::from_secs(2));
     assert_eq!(rig.releases[2..], [release("p9", Some(Epoch(1)))]);
+}
+
+#[test]
+fn what_is_placed_here_after_an_orderly_release_stays() {
+    let (mut rig, mut publisher) = with_publisher();
+    plug(&mut rig, "p9", None);
+    answer(&mut rig, "p9", granted_in(Epoch(1)));
+    place(&mut rig, &mut publisher);
+    rig.wake();
+    pull(&mut rig, "p9");
+    rig.pass(Duration::from_secs(3));
+    assert_eq!(rig.releases, [release("p9", Some(Epoch(1)))]);
+    released(&mut rig, "p9");
+    let Some(Message::Remove(remove)) = publisher.commit(&Commit::NoPort(id("p9"))).pop() else {
+        panic!("no removal");
+    };
+    rig.send_remove(&remove);
+    rig.pass(Duration::from_secs(1));
+    // An operator places it, and starts the machine later.
+    place(&mut rig, &mut publisher);
+    rig.pass(Duration::from_secs(600));
+    assert_eq!(rig.releases.len(), 1);
+}
+
+#[test]
+fn what_comes_by_a_claim_that_nobody_answered_is_given_back_whatever_was_answered_since() {
+    let (mut rig, mut publisher) = with_publisher();
+    plug(&mut rig, "p9", None);
+    let (port, outcome) = (id("p9"), Err(unheard()));
+    rig.event(HostEvent::Claimed { port, outcome });
+    rig.pass(Duration::from_secs(2));
+    refuse(&mut rig);
+    pull(&mut rig, "p9");
+    assert_eq!(rig.releases, [release("p9", None)]);
+    released(&mut rig, "p9");
+    place(&mut rig, &mut publisher);
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.releases[1..], [release("p9", Some(Epoch(1)))]);
+}
+
+#[test]
+fn what_becomes_another_vnics_after_a_claim_that_nobody_answered_is_given_back() {
+    let (mut rig, mut publisher) = with_publisher();
+    plug_as(&mut rig, "p9", Some(id("vm-9")), None);
+    let (port, outcome) = (id("p9"), Err(unheard()));
+    rig.event(HostEvent::Claimed { port, outcome });
+    connect(&mut rig, &mut publisher, Some("vm-1/eth0"));
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.releases, [release("p9", Some(Epoch(1)))]);
 }

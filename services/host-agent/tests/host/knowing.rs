@@ -30,7 +30,7 @@ fn hello_is_repeated_until_it_is_answered_and_the_full_states_came() {
     let (mut rig, publisher) = (Rig::new(), site());
     connect(&mut rig);
     assert_eq!(rig.hellos.len(), 1);
-    rig.event(HostEvent::Greeted(Err("nobody answers".to_owned())));
+    rig.event(HostEvent::Greeted(Err(crate::plugging::unheard())));
     rig.pass(Duration::from_secs(1));
     assert_eq!(rig.hellos.len(), 2);
     answered(&mut rig, &["prod"]);

@@ -10,7 +10,7 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Epoch, MacAddr, Policy, PortId, Revision, VnicId};
 use host_agent::datapath::Notice;
-use host_agent::host::{HostEvent, RuntimeEvent};
+use host_agent::host::{AskFailure, HostEvent, RuntimeEvent};
 
 use crate::history::{Commit, Message, Publisher};
 use crate::rig::{Rig, id};
@@ -73,9 +73,23 @@ pub(crate) fn answer(rig: &mut Rig, port: &str, outcome: ClaimOutcome) {
     });
 }
 
+/// What the publisher says where it does nothing.
+pub(crate) fn refused(why: &str) -> AskFailure {
+    AskFailure::NotDone(why.to_owned())
+}
+
+/// What there is to say where nobody answers.
+pub(crate) fn unheard() -> AskFailure {
+    AskFailure::MaybeDone("no answer".to_owned())
+}
+
 pub(crate) fn granted() -> ClaimOutcome {
+    granted_in(Epoch(9))
+}
+
+pub(crate) fn granted_in(epoch: Epoch) -> ClaimOutcome {
     ClaimOutcome::Granted {
-        epoch: Epoch(9),
+        epoch,
         revision: Revision(9),
     }
 }
@@ -234,7 +248,7 @@ fn what_nobody_answers_or_what_is_refused_is_asked_again_but_never_often() {
     plug(&mut rig, "p7", None);
     for refusals in 1..=6 {
         assert_eq!(rig.claims.len(), refusals);
-        let (port, outcome) = (id("p7"), Err("there is no port p7".to_owned()));
+        let (port, outcome) = (id("p7"), Err(refused("there is no port p7")));
         rig.event(HostEvent::Claimed { port, outcome });
         rig.pass(Duration::from_millis(400));
         assert_eq!(rig.claims.len(), refusals, "not at once");
@@ -358,7 +372,7 @@ pub(crate) fn answered(
     rig: &mut Rig,
     port: &str,
     epoch: Option<Epoch>,
-    outcome: Result<ReleaseReply, String>,
+    outcome: Result<ReleaseReply, AskFailure>,
 ) {
     let asked = release(port, epoch);
     rig.event(HostEvent::Released { asked, outcome });
@@ -458,7 +472,7 @@ fn what_is_pulled_is_released_until_that_is_heard() {
     pull(&mut rig, "p1");
     rig.pass(Duration::from_secs(2));
     assert_eq!(rig.releases, [release("p1", Some(epoch))]);
-    answered(&mut rig, "p1", Some(epoch), Err("no answer".to_owned()));
+    answered(&mut rig, "p1", Some(epoch), Err(unheard()));
     rig.pass(Duration::from_secs(2));
     assert_eq!(rig.releases.len(), 2);
     hear_released(&mut rig);

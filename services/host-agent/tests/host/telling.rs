@@ -197,7 +197,7 @@ fn an_event_is_repeated_as_it_is_until_it_is_acknowledged() {
     for _ in 0..3 {
         rig.event(HostEvent::Acknowledged {
             seq: first.seq(),
-            outcome: Err("nobody answers".to_owned()),
+            outcome: Err(crate::plugging::unheard()),
         });
         rig.send(&one(publisher.commit(&Commit::Group(id("g1"), access(21)))));
         rig.pass(Duration::from_secs(60));

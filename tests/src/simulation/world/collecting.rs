@@ -5,7 +5,7 @@
 use config_publisher::events as publisher;
 use dvs_schemas::Problem;
 use dvs_schemas::v1::EventAck;
-use host_agent::host::{HostEvent, RuntimeEvent};
+use host_agent::host::{AskFailure, HostEvent, RuntimeEvent};
 use runtime_collector::{Effect, Event, Question, ReplyBody, ReplyToken};
 
 use super::traffic::{DEADLINE, HostQuestion, Item, RetryRequest, Slot, Waiter, wire};
@@ -86,7 +86,7 @@ impl World {
         };
         match waiter {
             Waiter::Tell { host, seq } => {
-                let outcome = result.map_err(|problem| problem.to_string());
+                let outcome = result.map_err(|problem| AskFailure::NotDone(problem.to_string()));
                 self.turn_host(host, Some(HostEvent::Acknowledged { seq, outcome }));
             }
             Waiter::Push { .. }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{RenderReply, RenderRequest, RipKey};
 use dvs_schemas::{HostName, Problem};
-use host_agent::host::HostEvent;
+use host_agent::host::{AskFailure, HostEvent};
 use retry::Commit;
 use runtime_collector::Answer;
 
@@ -129,7 +129,7 @@ impl World {
                 let result = match result {
                     Ok(publisher::Reply::Hello(reply)) => Ok(wire(&reply)),
                     Ok(other) => panic!("a hello was answered by {other:?}"),
-                    Err(problem) => Err(problem.to_string()),
+                    Err(problem) => Err(AskFailure::NotDone(problem.to_string())),
                 };
                 self.turn_host(host, Some(HostEvent::Greeted(result)));
             }
@@ -137,7 +137,7 @@ impl World {
                 let outcome = match result {
                     Ok(publisher::Reply::Claimed(reply)) => Ok(wire(&reply)),
                     Ok(other) => panic!("a claim was answered by {other:?}"),
-                    Err(problem) => Err(problem.to_string()),
+                    Err(problem) => Err(AskFailure::NotDone(problem.to_string())),
                 };
                 self.turn_host(host, Some(HostEvent::Claimed { port, outcome }));
             }
@@ -145,7 +145,7 @@ impl World {
                 let outcome = match result {
                     Ok(publisher::Reply::Released(reply)) => Ok(wire(&reply)),
                     Ok(other) => panic!("a release was answered by {other:?}"),
-                    Err(problem) => Err(problem.to_string()),
+                    Err(problem) => Err(AskFailure::NotDone(problem.to_string())),
                 };
                 self.turn_host(host, Some(HostEvent::Released { asked, outcome }));
             }

@@ -12,7 +12,7 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Format, HostName, PortId, Problem, Revision, StoreId, SwitchName};
 use host_agent::datapath::Notice;
-use host_agent::host::{Answer, HostEffect, HostEvent, RuntimeEvent};
+use host_agent::host::{Answer, AskFailure, HostEffect, HostEvent, RuntimeEvent};
 use retry::{Action, Answer as RetryAnswer, FlightId};
 use runtime_collector::AskId;
 use serde::Serialize;
@@ -370,20 +370,23 @@ impl World {
                 };
                 self.turn_retry(Some(event));
             }
-            Waiter::Hello { host } => self.turn_host(host, Some(HostEvent::Greeted(Err(silence)))),
+            Waiter::Hello { host } => self.turn_host(
+                host,
+                Some(HostEvent::Greeted(Err(AskFailure::MaybeDone(silence)))),
+            ),
             Waiter::Tell { host, seq } => self.turn_host(
                 host,
                 Some(HostEvent::Acknowledged {
                     seq,
-                    outcome: Err(silence),
+                    outcome: Err(AskFailure::MaybeDone(silence)),
                 }),
             ),
             Waiter::Claim { host, port } => {
-                let outcome = Err(silence);
+                let outcome = Err(AskFailure::MaybeDone(silence));
                 self.turn_host(host, Some(HostEvent::Claimed { port, outcome }));
             }
             Waiter::Release { host, asked } => {
-                let outcome = Err(silence);
+                let outcome = Err(AskFailure::MaybeDone(silence));
                 self.turn_host(host, Some(HostEvent::Released { asked, outcome }));
             }
             Waiter::Ask { ask, .. } | Waiter::Rip { ask } | Waiter::Placements { ask } => {
