@@ -114,15 +114,18 @@ impl Plug {
         }
     }
 
-    /// Until when the port may come by a claim that was made for it.
+    /// Until when the port may come by a claim that was made for it. That may
+    /// be over already, and begins anew where the bus comes back.
     pub(super) fn may_come_until(&self, now: Timestamp) -> Option<Timestamp> {
         let is_open = match &self.wish {
             // One that waits may just be granted.
             Wish::Have(_) => self.waits || self.stage == Stage::Asked,
-            Wish::GiveBack(_) | Wish::TakeBackOnceMore => false,
+            // What was granted and is not given back yet.
+            Wish::GiveBack(Some(_)) => !matches!(self.stage, Stage::Given(_)),
+            Wish::GiveBack(None) | Wish::TakeBackOnceMore => false,
         };
         let open = is_open.then(|| now.after(LATE));
-        open.max(self.late).filter(|until| now < *until)
+        open.max(self.late)
     }
 
     /// The vNIC that this is about, if it is known.

@@ -253,7 +253,10 @@ impl Plugging {
                 continue;
             }
             plug.stage = Stage::Asked;
-            plug.granted = None;
+            if plug.granted.take().is_some() {
+                // It was granted and has not come.
+                plug.late = Some(now.after(LATE));
+            }
             plug.attempt = plug.attempt.saturating_add(1);
             let (host, port) = (self.host.clone(), port.clone());
             asks.push(match plug.wish.clone() {
@@ -318,11 +321,13 @@ impl Plugging {
                 }
             },
             Err(why) => {
-                match &why {
-                    AskFailure::NotDone(_) => {}
-                    AskFailure::MaybeDone(_) => plug.late = Some(now.after(LATE)),
+                match (&why, std::mem::take(&mut plug.waits)) {
+                    (AskFailure::NotDone(_), false) => {}
+                    // The one before waits, as far as anybody knows.
+                    (AskFailure::NotDone(_), true) | (AskFailure::MaybeDone(_), _) => {
+                        plug.late = Some(now.after(LATE));
+                    }
                 }
-                plug.waits = false;
                 if plug.attempt == 1 {
                     tracing::warn!(%host, %port, %why, "plugged in, and not this host's; claimed again in a while");
                 }

@@ -175,3 +175,39 @@ fn what_becomes_another_vnics_after_a_claim_that_nobody_answered_is_given_back()
     rig.pass(Duration::from_secs(2));
     assert_eq!(rig.releases, [release("p9", Some(Epoch(1)))]);
 }
+
+#[test]
+fn what_was_granted_and_comes_after_an_absence_in_which_the_vnic_went_is_given_back() {
+    for first in [granted_in(Epoch(1)), waits()] {
+        let (mut rig, mut publisher) = with_publisher();
+        plug(&mut rig, "p9", None);
+        answer(&mut rig, "p9", first);
+        rig.pass(Duration::from_secs(61));
+        // Asked once more, and the bus is away.
+        assert_eq!(rig.claims.len(), 2);
+        rig.event(HostEvent::Disconnected);
+        let (port, outcome) = (id("p9"), Err(refused("no connection to NATS")));
+        rig.event(HostEvent::Claimed { port, outcome });
+        rig.pass(Duration::from_secs(600));
+        pull(&mut rig, "p9");
+        rig.pass(Duration::from_secs(600));
+        rig.event(HostEvent::Connected);
+        place(&mut rig, &mut publisher);
+        rig.pass(Duration::from_secs(3));
+        assert_eq!(rig.releases.last(), Some(&release("p9", Some(Epoch(1)))));
+    }
+}
+
+#[test]
+fn what_was_granted_for_a_vnic_that_went_before_it_came_is_given_back_after_another_one() {
+    let (mut rig, mut publisher) = with_publisher();
+    plug_as(&mut rig, "p9", Some(id("vm-9")), None);
+    answer(&mut rig, "p9", granted_in(Epoch(1)));
+    pull(&mut rig, "p9");
+    plug_as(&mut rig, "p9", Some(id("rival")), None);
+    refuse(&mut rig);
+    pull(&mut rig, "p9");
+    connect(&mut rig, &mut publisher, Some("vm-9"));
+    rig.pass(Duration::from_secs(3));
+    assert_eq!(rig.releases.last(), Some(&release("p9", Some(Epoch(1)))));
+}
