@@ -409,7 +409,7 @@ impl HostCore {
         let Some((held, there)) = held.zip(self.there.get(switch)) else {
             return;
         };
-        if let Some(state) = held.runtime(switch, there, port) {
+        if let Some(state) = held.runtime(switch, there, port, self.telling.newest(port)) {
             let settings = held.runtime_settings();
             self.telling.port(now, state, settings, &mut self.chance);
         }

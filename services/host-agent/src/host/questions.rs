@@ -20,7 +20,7 @@ use super::room::Room;
 use super::switch::Switch;
 use super::{Effect, HostCore};
 use crate::changes::changes;
-use crate::datapath::DatapathError;
+use crate::datapath::{DatapathError, Part};
 use crate::plan::{MayRemove, Parts, plan};
 
 /// What was found of one port; on its way from one switch to another it may be
@@ -97,11 +97,12 @@ impl HostCore {
                 continue;
             };
             for id in there.ports.keys().filter(|id| question.wants(id)) {
-                let Some(mut state) = switch.runtime(name, there, id) else {
+                let newest = self.telling.newest(id);
+                let Some(mut state) = switch.runtime(name, there, id, newest) else {
                     continue;
                 };
                 // What is held may be ahead of what is there.
-                if let Some(newest) = self.telling.newest(id) {
+                if let Some(newest) = newest {
                     state.group = newest.group.clone();
                     state.revision = newest.revision;
                 }
@@ -109,13 +110,15 @@ impl HostCore {
             }
         }
         if let (Some(port), true) = (&question.port, found.is_empty()) {
-            return Answer::Problem(
-                Problem::new(
-                    ProblemCode::NotFound,
-                    format!("port {port} is not on host {}", self.host),
-                )
-                .at("port"),
-            );
+            let failing = Part::Port(port.clone());
+            let fails = picture.values().any(|there| !there.is_whole(&failing));
+            let (code, what) = if fails {
+                (ProblemCode::Unavailable, "has never been as it is to be")
+            } else {
+                (ProblemCode::NotFound, "is not")
+            };
+            let why = format!("port {port} {what} on host {}", self.host);
+            return Answer::Problem(Problem::new(code, why).at("port"));
         }
         for (_, of) in counters {
             let found = found.entry(of.port.clone()).or_default();

@@ -201,17 +201,23 @@ impl Switch {
     }
 
     /// The rare states of a port as they are there; none if it is not held or
-    /// not there, or if nobody knows how it is there.
+    /// not there. What could not be made true wholly is as it was `told` last,
+    /// but for its link, which everybody sees.
     pub(super) fn runtime(
         &self,
         switch: &SwitchName,
         there: &Bridge,
         port: &PortId,
+        told: Option<&PortRuntime>,
     ) -> Option<PortRuntime> {
         let held = self.held.ports.get(port)?;
         let plugged = there.ports.get(port)?;
         if !there.is_whole(&Part::Port(port.clone())) {
-            return None;
+            let told = told.filter(|told| told.epoch == plugged.port.epoch)?;
+            return Some(PortRuntime {
+                link: plugged.link,
+                ..told.clone()
+            });
         }
         let copies = |mirror: &crate::datapath::Mirror| {
             mirror.ports.iter().any(|source| source.port == *port)

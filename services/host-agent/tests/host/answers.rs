@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    ApplyOutcome, Change, Clobber, FinalState, GlobalKey, PlanOutcome, PortFailure, RemoveOutcome,
-    Removed, SwitchObjects, V1,
+    ApplyOutcome, Change, Clobber, FinalState, GlobalKey, Link, PlanOutcome, PortFailure,
+    RemoveOutcome, Removed, SwitchObjects, V1,
 };
 use dvs_schemas::{Policy, PolicyField, PortId, Revision};
 use host_agent::datapath::{Behaviour, Emulated, Part};
-use host_agent::host::{Answer, HostEffect};
+use host_agent::host::{Answer, HostEffect, HostEvent};
 
 use crate::history::{Commit, Message, Publisher};
 use crate::rig::{Rig, id};
@@ -221,6 +221,49 @@ fn what_is_there_in_an_unknown_shape_is_set_again_and_removed_by_a_step() {
     let asked = rig.send_remove(&remove);
     assert_eq!(rig.removal(asked), RemoveOutcome::Removed);
     assert!(!rig.datapath.picture()["prod"].ports.contains_key("p1"));
+}
+
+/// A snapshot that left it out would end what is known of it.
+#[test]
+fn a_port_that_is_there_in_an_unknown_shape_is_told_as_it_was_with_its_link() {
+    let (mut rig, mut publisher) = (Rig::new(), site());
+    rig.event(HostEvent::Connected);
+    rig.send(&publisher.full());
+    let states = |rig: &mut Rig, port: Option<&str>| match rig.ask_live(port) {
+        Answer::Live(page) => page.ports,
+        other => panic!("{other:?}"),
+    };
+    let before = states(&mut rig, None);
+    assert_eq!(before[0].link, Link::Up);
+    rig.datapath.behave(failing(&[("p1", PolicyField::Vlan)]));
+    rig.datapath.disturb(|picture| {
+        let bridge = picture.get_mut("prod").unwrap();
+        bridge.failing.insert(Part::Port(id("p1")));
+        bridge.ports.get_mut("p1").unwrap().link = Link::Down;
+    });
+    rig.notices();
+    let mut expected = before.clone();
+    expected[0].link = Link::Down;
+    assert_eq!(states(&mut rig, None), expected);
+    assert_eq!(states(&mut rig, Some("p1")), expected[..1]);
+    // It fails from the first on: nobody can say how it is there.
+    let port = Commit::Port(id("p9"), id("g1"), Policy::default());
+    rig.datapath.behave(failing(&[("p9", PolicyField::Vlan)]));
+    rig.send(&one(publisher.commit(&port)));
+    rig.datapath.disturb(|picture| {
+        let bridge = picture.get_mut("prod").unwrap();
+        let as_p1 = bridge.ports["p1"].clone();
+        bridge.ports.insert(id("p9"), as_p1);
+        bridge.failing.insert(Part::Port(id("p9")));
+    });
+    rig.notices();
+    let Answer::Problem(problem) = rig.ask_live(Some("p9")) else {
+        panic!("an answer");
+    };
+    assert_eq!(
+        problem.message,
+        "port p9 has never been as it is to be on host h1"
+    );
 }
 
 /// One commit moves a port to another group and deletes its old group; the
