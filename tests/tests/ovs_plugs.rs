@@ -158,7 +158,7 @@ async fn a_port_that_fails_is_shown_as_failing_and_its_removal_takes_its_marks_a
             write,
         }];
         let applied = host.datapath.apply(Arc::new(step)).await;
-        applied.is_ok_and(|applied| match &applied.steps[..] {
+        applied.steps.is_ok_and(|steps| match &steps[..] {
             [Err(failure)] => failure.message.contains("dev0"),
             _ => false,
         })
@@ -208,7 +208,10 @@ async fn a_removal_that_was_not_carried_out_is_there_to_be_removed() {
     };
     let failed = host.datapath.apply(Arc::new([step])).await;
     run("kill", &["-CONT", pid.trim()]);
-    failed.unwrap_err();
+    failed.steps.unwrap_err();
+    // Its placement is over all the same, and nobody else tells what it came to.
+    let ended = failed.ended.iter().map(|(_, of)| (&of.port, of.epoch));
+    assert_eq!(ended.collect::<Vec<_>>(), [(&id("a"), Epoch(1))]);
     let picture = host.datapath.read().await.unwrap();
     let bridge = &picture[&switch()];
     assert_eq!(bridge.ports.get(&id("a")).map(|a| &a.port), Some(&port));

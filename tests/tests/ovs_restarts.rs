@@ -135,7 +135,7 @@ async fn a_database_that_dies_amid_a_change_has_it_after_one_full_read() {
             host.ovs.kill_db().unwrap();
         };
         let (applied, ()) = tokio::join!(host.datapath.apply(Arc::new(steps)), dies);
-        let error = applied.unwrap_err();
+        let error = applied.steps.unwrap_err();
         assert!(error.to_string().contains("between.sock"), "{error}");
         host.ovs.start_db().unwrap();
         until("the database is read again", async || {

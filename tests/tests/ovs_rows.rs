@@ -463,7 +463,8 @@ async fn a_database_that_goes_away_is_said_and_its_return_is_one_delta() {
             switch: switch(),
             write: host.set("a", spec),
         }];
-        host.datapath.apply(Arc::new(step)).await.unwrap_err();
+        let applied = host.datapath.apply(Arc::new(step)).await;
+        applied.steps.unwrap_err();
         host.ovs.start_db().unwrap();
         loop {
             if let Notice::Disturbed = host.datapath.next_notice().await
@@ -589,13 +590,14 @@ async fn what_open_vswitch_has_not_carried_out_is_not_said_to_be_done() {
     }]);
     signal("-STOP");
     for _again in 0..2 {
-        let error = host.datapath.apply(Arc::clone(&steps)).await.unwrap_err();
+        let applied = host.datapath.apply(Arc::clone(&steps)).await;
+        let error = applied.steps.unwrap_err();
         assert!(error.to_string().contains("carried out"), "{error}");
     }
     signal("-CONT");
     until("it is carried out", async || {
-        let outcomes = host.datapath.apply(Arc::clone(&steps)).await;
-        outcomes.is_ok_and(|outcomes| outcomes.steps.iter().all(Result::is_ok))
+        let outcomes = host.datapath.apply(Arc::clone(&steps)).await.steps;
+        outcomes.is_ok_and(|steps| steps.iter().all(Result::is_ok))
     })
     .await;
 }

@@ -5,7 +5,7 @@ use dvs_daemon::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-use crate::datapath::{Applied, DatapathError};
+use crate::datapath::Applied;
 
 type Outcome = [(&'static str, &'static str); 1];
 
@@ -43,10 +43,10 @@ impl Counts {
         counts
     }
 
-    pub(crate) fn applied(&self, outcome: &Result<Applied, DatapathError>) {
-        let name = match outcome {
+    pub(crate) fn applied(&self, applied: &Applied) {
+        let name = match &applied.steps {
             Err(_) => "unreachable",
-            Ok(Applied { steps, ended: _ }) => {
+            Ok(steps) => {
                 let done = steps.iter().filter(|result| result.is_ok()).count();
                 self.writes.inc_by(u64::try_from(done).unwrap_or(u64::MAX));
                 if done == steps.len() {

@@ -423,9 +423,9 @@ async fn apply<D: Datapath>(
     number: u64,
     steps: Arc<[Step]>,
 ) -> HostEvent {
-    let outcome = datapath.apply(steps).await;
-    counts.applied(&outcome);
-    HostEvent::Applied { number, outcome }
+    let applied = datapath.apply(steps).await;
+    counts.applied(&applied);
+    HostEvent::Applied { number, applied }
 }
 
 async fn count<D: Datapath>(datapath: Arc<D>, ports: Vec<(SwitchName, PortId)>) -> HostEvent {

@@ -121,12 +121,14 @@ impl Host {
 
     /// Applies several writes as one delta.
     pub async fn writes(&self, writes: impl IntoIterator<Item = Write>) -> Vec<Outcome> {
-        self.apply(writes).await.steps
+        let steps = self.apply(writes).await.steps;
+        steps.expect("a datapath that answers")
     }
 
     /// Applies a write that ends a placement, and answers what that came to.
     pub async fn end(&self, write: Write) -> CountersOf {
         let Applied { steps, mut ended } = self.apply([write]).await;
+        let steps = steps.expect("a datapath that answers");
         assert!(steps.iter().all(Result::is_ok), "{steps:?}");
         ended.pop().expect("a placement that ended").1
     }
@@ -139,8 +141,7 @@ impl Host {
                 write,
             })
             .collect();
-        let applied = self.datapath.apply(steps).await;
-        applied.expect("a datapath that answers")
+        self.datapath.apply(steps).await
     }
 
     /// Changes the settings of the switch.

@@ -186,18 +186,18 @@ impl Emulated {
     }
 
     /// [`Datapath::apply`] without its latency.
-    ///
-    /// # Errors
-    /// As behaviour says.
-    pub fn apply_now(&self, steps: &[Step]) -> Result<Applied, DatapathError> {
+    #[must_use]
+    pub fn apply_now(&self, steps: &[Step]) -> Applied {
         let mut state = self.state();
-        state.reachable("changed")?;
+        if let Err(error) = state.reachable("changed") {
+            return error.into();
+        }
         let mut ended = Vec::new();
         let results = steps.iter().map(|step| state.carry_out(step, &mut ended));
-        Ok(Applied {
-            steps: results.collect(),
+        Applied {
+            steps: Ok(results.collect()),
             ended,
-        })
+        }
     }
 
     /// [`Datapath::counters`] without its latency.
@@ -437,7 +437,7 @@ impl Datapath for Emulated {
         self.read_now()
     }
 
-    async fn apply(&self, steps: Arc<[Step]>) -> Result<Applied, DatapathError> {
+    async fn apply(&self, steps: Arc<[Step]>) -> Applied {
         self.latency().await;
         self.apply_now(&steps)
     }

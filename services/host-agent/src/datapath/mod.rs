@@ -191,14 +191,24 @@ pub struct Done {
 }
 
 /// What came of an apply.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// Of each step, in order.
-    pub steps: Vec<Result<Done, StepFailure>>,
-    /// What placements came to that ended, whether the step that ended them
-    /// came to its own end or not; those of an earlier call, too, if that
-    /// failed as a whole.
+    /// Of each step, in order; or why nobody knows which of them were carried
+    /// out.
+    pub steps: Result<Vec<Result<Done, StepFailure>>, DatapathError>,
+    /// What placements came to that ended, whatever became of the steps that
+    /// ended them: it is counted, and told nowhere else.
     pub ended: Vec<(SwitchName, CountersOf)>,
+}
+
+impl From<DatapathError> for Applied {
+    /// Nothing was reached.
+    fn from(error: DatapathError) -> Self {
+        Self {
+            steps: Err(error),
+            ended: Vec::new(),
+        }
+    }
 }
 
 /// A step that was not carried out.
@@ -367,10 +377,7 @@ pub trait Datapath: Send + Sync + 'static {
     /// Carries out a whole delta, in order, as one transaction as far as the
     /// datapath can. A failed step doesn't
     /// keep the others from being carried out, unless they need it.
-    fn apply(
-        &self,
-        steps: Arc<[Step]>,
-    ) -> impl Future<Output = Result<Applied, DatapathError>> + Send;
+    fn apply(&self, steps: Arc<[Step]>) -> impl Future<Output = Applied> + Send;
 
     /// Reads counters now; ports that are not there are left out.
     fn counters(

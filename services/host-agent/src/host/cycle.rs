@@ -258,9 +258,16 @@ impl HostCore {
         &mut self,
         now: Timestamp,
         number: u64,
-        outcome: Result<Applied, DatapathError>,
+        Applied {
+            steps: outcome,
+            ended,
+        }: Applied,
         out: &mut Decision<Effect>,
     ) {
+        // Whatever became of the steps, and whoever waits for them.
+        for (switch, of) in ended {
+            self.telling.settled(now, &switch, of, &mut self.chance);
+        }
         if number != self.cycle.number {
             return;
         }
@@ -272,15 +279,7 @@ impl HostCore {
             }
         };
         let failures = match outcome {
-            Ok(Applied {
-                steps: results,
-                ended,
-            }) => {
-                for (switch, of) in ended {
-                    self.telling.settled(now, &switch, of, &mut self.chance);
-                }
-                self.take_results(now, &steps, results, out)
-            }
+            Ok(results) => self.take_results(now, &steps, results, out),
             Err(error) => {
                 // Nobody knows which of the steps were carried out.
                 self.cycle.known = false;

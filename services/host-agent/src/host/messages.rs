@@ -89,7 +89,7 @@ pub enum HostEvent {
         /// Number of the apply.
         number: u64,
         /// A result per step.
-        outcome: Result<Applied, DatapathError>,
+        applied: Applied,
     },
     /// Answer to [`HostEffect::Count`].
     Counted(Result<Vec<(SwitchName, CountersOf)>, DatapathError>),

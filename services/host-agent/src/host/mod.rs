@@ -147,7 +147,7 @@ impl HostCore {
             }
             HostEvent::Fetch { message, asker } => self.fetched(&message, asker, out),
             HostEvent::Read(picture) => self.read(now, picture, out),
-            HostEvent::Applied { number, outcome } => self.applied(now, number, outcome, out),
+            HostEvent::Applied { number, applied } => self.applied(now, number, applied, out),
             HostEvent::Counted(counted) => self.counted(now, counted),
             HostEvent::LiveRead {
                 asker,

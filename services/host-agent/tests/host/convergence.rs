@@ -167,8 +167,8 @@ proptest! {
         let first = whole_plan(&held, &there);
         prop_assert_eq!(&first.stuck, &BTreeMap::new());
         let datapath = Emulated::standing(Behaviour::default(), 1, there);
-        let results = datapath.apply_now(&first.steps).unwrap();
-        prop_assert!(results.steps.iter().all(Result::is_ok), "{:?}", results);
+        let results = datapath.apply_now(&first.steps).steps.unwrap();
+        prop_assert!(results.iter().all(Result::is_ok), "{:?}", results);
         prop_assert_eq!(whole_plan(&held, &datapath.picture()), Default::default());
     }
 

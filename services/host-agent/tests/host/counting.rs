@@ -141,6 +141,21 @@ fn what_a_placement_came_to_is_told_if_it_ended_while_the_agent_was_away() {
 }
 
 #[test]
+fn what_a_placement_came_to_is_told_though_nobody_knows_whether_it_was_removed() {
+    let (mut rig, mut publisher) = with_five();
+    traffic(&mut rig, "p1", 100);
+    rig.lose_results = true;
+    let Some(Message::Remove(remove)) = publisher.commit(&Commit::NoPort(id("p1"))).pop() else {
+        panic!("no removal");
+    };
+    rig.send_remove(&remove);
+    // It dies before it tries again.
+    rig.lose_results = false;
+    rig.restart();
+    assert_eq!(told_first(&mut rig), [counted("p1", 1, 6)]);
+}
+
+#[test]
 fn what_never_counted_is_not_written() {
     let (mut rig, _) = told();
     let commits = rig.commits.len();

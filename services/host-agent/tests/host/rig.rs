@@ -64,6 +64,8 @@ pub(crate) struct Rig {
     pub(crate) todo: VecDeque<HostEffect>,
     /// True: applies and reads stay in `todo`.
     pub(crate) hold_datapath: bool,
+    /// Applies are carried out, and nobody learns of which steps.
+    pub(crate) lose_results: bool,
     /// True: the bus takes no subscription.
     pub(crate) hold_subscriptions: bool,
     pub(crate) answers: Vec<(u64, Answer)>,
@@ -110,6 +112,7 @@ impl Rig {
             asked: 0,
             todo: VecDeque::new(),
             hold_datapath: false,
+            lose_results: false,
             hold_subscriptions: false,
             answers: Vec::new(),
             subscribed: BTreeSet::new(),
@@ -222,10 +225,16 @@ impl Rig {
     fn carry_out(&mut self, effect: HostEffect) -> Option<HostEvent> {
         match effect {
             HostEffect::Read => Some(HostEvent::Read(self.datapath.read_now())),
-            HostEffect::Apply { number, steps } => Some(HostEvent::Applied {
-                number,
-                outcome: self.datapath.apply_now(&steps),
-            }),
+            HostEffect::Apply { number, steps } => {
+                let mut applied = self.datapath.apply_now(&steps);
+                if self.lose_results {
+                    applied.steps = Err(DatapathError {
+                        doing: "changed",
+                        reason: "the database is lost".to_owned(),
+                    });
+                }
+                Some(HostEvent::Applied { number, applied })
+            }
             HostEffect::Count(ports) => Some(HostEvent::Counted(self.datapath.counters_now(ports))),
             HostEffect::ReadLive { asker, question } => Some(HostEvent::LiveRead {
                 asker,

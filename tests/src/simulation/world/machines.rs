@@ -347,10 +347,9 @@ impl World {
                 if machine.agent.life != life && self.random.bool() {
                     return;
                 }
-                let outcome = machine.datapath.apply_now(&steps);
-                let ended = outcome.as_ref().map(|applied| applied.ended.clone());
-                ends = ended.unwrap_or_default();
-                HostEvent::Applied { number, outcome }
+                let applied = machine.datapath.apply_now(&steps);
+                ends.clone_from(&applied.ended);
+                HostEvent::Applied { number, applied }
             }
             HostEffect::Count(ports) => HostEvent::Counted(machine.datapath.counters_now(ports)),
             HostEffect::ReadLive { asker, question } => HostEvent::LiveRead {

@@ -56,7 +56,7 @@ pub struct Ovs {
 enum Call {
     Resume(Vec<(SwitchName, CountersOf)>),
     Read(oneshot::Sender<Result<Picture, DatapathError>>),
-    Apply(Arc<[Step]>, oneshot::Sender<Result<Applied, DatapathError>>),
+    Apply(Arc<[Step]>, oneshot::Sender<Applied>),
     Counters(
         Vec<(SwitchName, PortId)>,
         oneshot::Sender<Result<Vec<(SwitchName, CountersOf)>, DatapathError>>,
@@ -78,7 +78,7 @@ impl Ovs {
     async fn ask<A>(
         &self,
         doing: &'static str,
-        call: impl FnOnce(oneshot::Sender<Result<A, DatapathError>>) -> Call,
+        call: impl FnOnce(oneshot::Sender<A>) -> Call,
     ) -> Result<A, DatapathError> {
         let over = || DatapathError {
             doing,
@@ -86,7 +86,7 @@ impl Ovs {
         };
         let (answer, answered) = oneshot::channel();
         self.calls.send(call(answer)).await.map_err(|_| over())?;
-        answered.await.unwrap_or_else(|_| Err(over()))
+        answered.await.map_err(|_| over())
     }
 }
 
@@ -97,12 +97,12 @@ impl Datapath for Ovs {
     }
 
     async fn read(&self) -> Result<Picture, DatapathError> {
-        self.ask("read", Call::Read).await
+        self.ask("read", Call::Read).await?
     }
 
-    async fn apply(&self, steps: Arc<[Step]>) -> Result<Applied, DatapathError> {
-        self.ask("changed", |answer| Call::Apply(steps, answer))
-            .await
+    async fn apply(&self, steps: Arc<[Step]>) -> Applied {
+        let applied = self.ask("changed", |answer| Call::Apply(steps, answer));
+        applied.await.unwrap_or_else(Applied::from)
     }
 
     async fn counters(
@@ -110,7 +110,7 @@ impl Datapath for Ovs {
         ports: Vec<(SwitchName, PortId)>,
     ) -> Result<Vec<(SwitchName, CountersOf)>, DatapathError> {
         self.ask("read", |answer| Call::Counters(ports, answer))
-            .await
+            .await?
     }
 
     async fn next_notice(&self) -> Notice {

@@ -235,7 +235,11 @@ impl Task {
         match call {
             Call::Resume(told) => self.resume(told),
             Call::Read(answer) => drop(answer.send(self.read().await)),
-            Call::Apply(steps, answer) => drop(answer.send(self.apply(&steps).await)),
+            Call::Apply(steps, answer) => {
+                let steps = self.apply(&steps).await;
+                let ended = std::mem::take(&mut self.ended);
+                drop(answer.send(Applied { steps, ended }));
+            }
             Call::Counters(ports, answer) => drop(answer.send(self.counters(ports).await)),
         }
     }
@@ -309,7 +313,10 @@ impl Task {
         }
     }
 
-    async fn apply(&mut self, steps: &[Step]) -> Result<Applied, DatapathError> {
+    async fn apply(
+        &mut self,
+        steps: &[Step],
+    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
         let error = |reason| DatapathError {
             doing: "changed",
             reason,
@@ -355,10 +362,7 @@ impl Task {
                 self.has_left(step);
             }
         }
-        Ok(Applied {
-            steps: results,
-            ended: std::mem::take(&mut self.ended),
-        })
+        Ok(results)
     }
 
     /// What may be written for some steps: where drift is only told, nothing
