@@ -284,3 +284,56 @@ async fn an_interface_is_a_port_by_its_name() {
     host.ovs.vsctl(&["del-port", "tap100i0"]).unwrap();
     host.linked("vm-100-0", Link::Down).await;
 }
+
+/// A device of the switch itself is made anew whenever that starts: its link is
+/// down then, so it is read before it counts anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_port_counts_goes_on_when_its_switch_starts_anew_and_it_overtakes_what_it_was() {
+    if skipped(
+        "what_a_port_counts_goes_on_when_its_switch_starts_anew_and_it_overtakes_what_it_was",
+    ) {
+        return;
+    }
+    let mut host = Host::start().await;
+    let add = ["add-port", &host.bridge(), "in0"];
+    let set = ["--", "set", "Interface", "in0", "type=internal"];
+    let id_is = ["external_ids:iface-id=a"];
+    host.ovs
+        .vsctl(&[add.as_slice(), &set, &id_is].concat())
+        .unwrap();
+    host.port("a", access(10), None).await.unwrap();
+    let namespace = host.ovs.namespace().to_owned();
+    let sends = |frames: u32| {
+        let quiet = "net.ipv6.conf.in0.disable_ipv6=1";
+        let up = ["link", "set", "in0", "up"];
+        let put = format!(
+            "import socket as s; o = s.socket(s.AF_PACKET, s.SOCK_RAW); o.bind(('in0', 0)); \
+             [o.send(bytes(60)) for _ in range({frames})]"
+        );
+        let here = ["netns", "exec", &namespace];
+        run("ip", &[&here[..], &["sysctl", "-qw", quiet]].concat());
+        run("ip", &[&["-n", &namespace][..], &up].concat());
+        run("ip", &[&here[..], &["python3", "-c", &put]].concat());
+    };
+    let counted = async |host: &Host| {
+        let ports = vec![(switch(), id("a"))];
+        let counters = host.datapath.counters(ports).await.unwrap();
+        counters[0].1.counters.ingress_packets
+    };
+    sends(5);
+    until("five frames are counted", async || {
+        counted(&host).await == 5
+    })
+    .await;
+    host.ovs.stop_vswitchd().unwrap();
+    host.ovs.start_vswitchd().unwrap();
+    until("the bridge has its rules again", async || {
+        let rules = host.ovs.ofctl("dump-flows", &host.bridge(), &["table=0"]);
+        rules.is_ok_and(|rules| rules.contains("actions"))
+    })
+    .await;
+    // What the agent does when a switch is back is done before this.
+    host.datapath.read().await.unwrap();
+    sends(20);
+    until("the others are, too", async || counted(&host).await == 25).await;
+}

@@ -5,6 +5,7 @@
 mod bridges;
 mod commit;
 mod database;
+mod drift;
 mod judgement;
 mod picture;
 mod ports;
@@ -24,12 +25,14 @@ use uuid::Uuid;
 
 use self::bridges::{Bridges, Hold};
 use self::commit::Sent;
+use self::drift::Reported;
 use self::judgement::KeptMtus;
+use self::rules::Reviews;
 use super::Call;
 use super::config::{DriftPolicy, OvsConfig};
 use super::counters::Tallies;
 use super::intent::{Abilities, Intent, take};
-use super::rows::{Difference, Known, Place, Scope};
+use super::rows::{Known, Place, Scope};
 use super::wiring::{Plug, Plugs};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
@@ -148,8 +151,7 @@ pub(super) struct Task {
     moved: BTreeSet<(SwitchName, PortId)>,
     /// More was changed than one interface alone, and nobody has settled it.
     unsettled: bool,
-    /// Drift that was told, and stays.
-    reported: Vec<Difference>,
+    reported: Reported,
     /// What keeps a part of the database from being as it is to be.
     failures: BTreeMap<Place, StepFailure>,
     /// Of switches whose MTU is not taken everywhere.
@@ -158,6 +160,8 @@ pub(super) struct Task {
     written: Option<Hold>,
     /// What was written there and not carried out in time.
     sent: Option<Sent>,
+    /// When the rules of bridges are looked at.
+    reviews: Reviews,
     attempt: u32,
     /// When to reach again for what is away.
     retry: Option<Instant>,
@@ -168,6 +172,7 @@ enum Happening {
     Call(Option<Call>),
     Changed(Result<Vec<dvs_ovsdb::RowChange>, dvs_ovsdb::SessionError>),
     Rules(SwitchName, Result<(), dvs_openflow::SessionError>),
+    Review(SwitchName),
     Retry,
 }
 
@@ -194,11 +199,12 @@ impl Task {
             owners: BTreeMap::new(),
             moved: BTreeSet::new(),
             unsettled: false,
-            reported: Vec::new(),
+            reported: Reported::default(),
             failures: BTreeMap::new(),
             kept: BTreeMap::new(),
             written: None,
             sent: None,
+            reviews: Reviews::default(),
             attempt: 0,
             // Whoever asks first makes it connect, so that what the agent knows
             // is known before.
@@ -219,7 +225,8 @@ impl Task {
                 Happening::Changed(Ok(changes)) => self.changed(changes).await,
                 // Whoever asks next is told what comes of connecting again.
                 Happening::Changed(Err(error)) => drop(self.lost(&error)),
-                Happening::Rules(switch, Ok(())) => self.rules_changed(&switch).await,
+                Happening::Rules(switch, Ok(())) => self.reviews.ask(switch),
+                Happening::Review(switch) => self.review(&switch).await,
                 Happening::Rules(switch, Err(error)) => self.rules_unknown(&switch, &error),
                 Happening::Retry => {
                     self.retry = None;
@@ -250,6 +257,7 @@ impl Task {
             bridges,
             retry,
             unsettled,
+            reviews,
             ..
         } = self;
         let changed = async {
@@ -269,6 +277,7 @@ impl Task {
             call = calls.recv() => Happening::Call(call),
             changed = changed => Happening::Changed(changed),
             (switch, change) = bridges.changed() => Happening::Rules(switch, change),
+            switch = reviews.due() => Happening::Review(switch),
             () = due => Happening::Retry,
         }
     }

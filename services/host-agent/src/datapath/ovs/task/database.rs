@@ -299,19 +299,13 @@ impl Task {
         self.judge().await
     }
 
-    /// Tells of drift, once for as long as it stays.
     fn report(&mut self, drift: Vec<Difference>, repaired: bool) {
-        for difference in &drift {
-            if self.reported.contains(difference) {
-                continue;
+        for telling in self.reported.take(drift, repaired, self.config.drift) {
+            if telling.is_new {
+                self.counts.drifts.inc();
             }
-            self.counts.drifts.inc();
-            self.notices.tell(difference.told(repaired));
+            self.notices.tell(telling.difference.told(telling.repaired));
         }
-        self.reported = match self.config.drift {
-            DriftPolicy::Repair => Vec::new(),
-            DriftPolicy::Report => drift,
-        };
     }
 
     /// Others wrote, or Open vSwitch did.

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is told of drift in rows: once when it is seen, and once more when what
+//! stayed is undone.
+
+use crate::datapath::ovs::config::DriftPolicy;
+use crate::datapath::ovs::rows::Difference;
+
+/// Drift that was told as not undone, and stays.
+#[derive(Debug, Default)]
+pub(super) struct Reported(Vec<Difference>);
+
+/// What is to be told of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Telling {
+    pub(super) difference: Difference,
+    /// True if it was not known.
+    pub(super) is_new: bool,
+    pub(super) repaired: bool,
+}
+
+impl Reported {
+    /// Takes in what drifts now, and whether all of that was just undone.
+    /// Answers what is to be told.
+    pub(super) fn take(
+        &mut self,
+        drift: Vec<Difference>,
+        repaired: bool,
+        policy: DriftPolicy,
+    ) -> Vec<Telling> {
+        let before = std::mem::take(&mut self.0);
+        let is_new = |difference: &Difference| !before.contains(difference);
+        let fresh = drift.iter().filter(|difference| is_new(difference));
+        let mut tellings: Vec<Telling> = fresh
+            .map(|difference| Telling {
+                difference: difference.clone(),
+                is_new: true,
+                repaired,
+            })
+            .collect();
+        match policy {
+            DriftPolicy::Report => {}
+            // Whatever undid it: a later try, or a change of the port.
+            DriftPolicy::Repair => {
+                let undone = |difference: &Difference| repaired || !drift.contains(difference);
+                let undone = before.into_iter().filter(undone);
+                tellings.extend(undone.map(|difference| Telling {
+                    difference,
+                    is_new: false,
+                    repaired: true,
+                }));
+            }
+        }
+        if !repaired {
+            self.0 = drift;
+        }
+        tellings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::Part;
+
+    fn tag(found: &str) -> Difference {
+        Difference {
+            place: ("prod".parse().expect("a name"), Part::Bridge),
+            row: "Port tap3".to_owned(),
+            column: Some("tag"),
+            wanted: "10".to_owned(),
+            found: found.to_owned(),
+        }
+    }
+
+    fn told(difference: Difference, is_new: bool, repaired: bool) -> Telling {
+        Telling {
+            difference,
+            is_new,
+            repaired,
+        }
+    }
+
+    #[test]
+    fn what_can_t_be_undone_is_told_once_and_once_more_when_it_is() {
+        let repair = DriftPolicy::Repair;
+        let mut reported = Reported::default();
+        let first = reported.take(vec![tag("20")], false, repair);
+        assert_eq!(first, [told(tag("20"), true, false)]);
+        assert_eq!(reported.take(vec![tag("20")], false, repair), []);
+        let both = reported.take(vec![tag("20"), tag("30")], true, repair);
+        let expected = [told(tag("30"), true, true), told(tag("20"), false, true)];
+        assert_eq!(both, expected);
+        assert_eq!(reported.take(Vec::new(), false, repair), []);
+    }
+
+    #[test]
+    fn what_is_gone_was_undone() {
+        let mut reported = Reported::default();
+        reported.take(vec![tag("20")], false, DriftPolicy::Repair);
+        let later = reported.take(Vec::new(), false, DriftPolicy::Repair);
+        assert_eq!(later, [told(tag("20"), false, true)]);
+    }
+
+    #[test]
+    fn what_is_only_told_is_told_once_for_as_long_as_it_stays() {
+        let report = DriftPolicy::Report;
+        let mut reported = Reported::default();
+        let first = reported.take(vec![tag("20")], false, report);
+        assert_eq!(first, [told(tag("20"), true, false)]);
+        assert_eq!(reported.take(vec![tag("20")], false, report), []);
+        assert_eq!(reported.take(Vec::new(), false, report), []);
+        let again = reported.take(vec![tag("20")], false, report);
+        assert_eq!(again, [told(tag("20"), true, false)]);
+    }
+}
