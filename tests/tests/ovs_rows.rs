@@ -248,13 +248,23 @@ async fn drift_that_could_not_be_undone_is_not_told_as_undone() {
     run("kill", &["-STOP", pid.trim()]);
     let set = ["--no-wait", "set", "Port", a.interface(), "tag=99"];
     host.ovs.vsctl(&set).unwrap();
-    let told = loop {
+    let told = async || loop {
         if let Notice::Drift(drift) = host.datapath.next_notice().await {
             break drift;
         }
     };
+    let first = told().await;
+    // Whoever looks meanwhile tells nothing anew.
+    host.datapath.read().await.unwrap_err();
     run("kill", &["-CONT", pid.trim()]);
-    assert_eq!((told.found.as_str(), told.repaired), ("99", false));
+    assert_eq!((first.found.as_str(), first.repaired), ("99", false));
+    host.datapath.read().await.unwrap();
+    let undone = Drift {
+        repaired: true,
+        ..first
+    };
+    assert_eq!(told().await, undone);
+    assert_eq!(host.counts.drifts(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

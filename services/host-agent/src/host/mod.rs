@@ -221,10 +221,14 @@ impl HostCore {
         }
         self.telling.over(now, &mut self.chance);
         self.find_missing(now, out);
-        self.plugging.write(&mut out.writes);
-        if !self.greeting.is_online() {
-            return;
+        if self.greeting.is_online() {
+            self.speak(now, out);
         }
+        self.plugging.write(&mut out.writes);
+    }
+
+    /// Says and asks what is due by now.
+    fn speak(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
         if let Some(event) = self.telling.send(now) {
             let event = match self.mode() {
                 TellMode::Push => event,

@@ -9,6 +9,7 @@ use dvs_schemas::{PortId, SwitchName};
 
 use super::Task;
 use super::commit::Meets;
+use super::drift::Outcome;
 use crate::datapath::ovs::config::DriftPolicy;
 use crate::datapath::ovs::intent::{Intent, Wish};
 use crate::datapath::ovs::rows::{self, Difference, Inputs, RowPlan, Scope};
@@ -300,7 +301,12 @@ impl Task {
     }
 
     fn report(&mut self, drift: Vec<Difference>, repaired: bool) {
-        for telling in self.reported.take(drift, repaired, self.config.drift) {
+        let outcome = match (repaired, self.sent) {
+            (true, _) => Outcome::Undone,
+            (false, None) => Outcome::Stays,
+            (false, Some(_)) => Outcome::Pending,
+        };
+        for telling in self.reported.take(drift, outcome, self.config.drift) {
             if telling.is_new {
                 self.counts.drifts.inc();
             }
