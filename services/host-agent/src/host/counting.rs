@@ -4,6 +4,7 @@
 //! came to that is over is told until the collector has it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use dvs_ledger::Writes;
 use dvs_schemas::v1::{Counters, CountersOf};
@@ -75,6 +76,22 @@ impl Counting {
         self.settled.get(&key) == Some(&of.counters)
     }
 
+    /// Forgets what the collector was told of placements of a port, or of all,
+    /// that are over and never counted: of them it gets no last word.
+    pub(super) fn forget(
+        &mut self,
+        port: Option<&PortId>,
+        is_there: impl Fn(&PortId, Epoch) -> bool,
+    ) {
+        let told = self.settled.range(all_of(port)).map(|(key, _)| key);
+        let is_over =
+            |key: &&(PortId, Epoch)| !self.kept.contains_key(*key) && !is_there(&key.0, key.1);
+        let over: Vec<(PortId, Epoch)> = told.filter(is_over).cloned().collect();
+        for key in over {
+            self.settled.remove(&key);
+        }
+    }
+
     /// The collector has the last word of a placement.
     pub(super) fn end(&mut self, port: &PortId, epoch: Epoch) {
         let key = (port.clone(), epoch);
@@ -86,16 +103,7 @@ impl Counting {
 
     /// Of placements of one port, or of all.
     pub(super) fn of(&self, port: Option<&PortId>) -> Vec<CountersOf> {
-        let kept: Box<dyn Iterator<Item = _>> = match port {
-            Some(port) => {
-                let (first, last) = (Epoch(u64::MIN), Epoch(u64::MAX));
-                Box::new(
-                    self.kept
-                        .range((port.clone(), first)..=(port.clone(), last)),
-                )
-            }
-            None => Box::new(self.kept.iter()),
-        };
+        let kept = self.kept.range(all_of(port));
         kept.map(|(key, (_, counters))| of(key, *counters))
             .collect()
     }
@@ -107,6 +115,17 @@ impl Counting {
             let kept = kept.map(|(switch, counters)| (switch.clone(), of(&key, *counters)));
             ledger::write_counters(host, &key.0, key.1, kept.as_ref(), writes);
         }
+    }
+}
+
+/// The placements of one port, or all.
+fn all_of(port: Option<&PortId>) -> (Bound<(PortId, Epoch)>, Bound<(PortId, Epoch)>) {
+    match port {
+        Some(port) => (
+            Bound::Included((port.clone(), Epoch(u64::MIN))),
+            Bound::Included((port.clone(), Epoch(u64::MAX))),
+        ),
+        None => (Bound::Unbounded, Bound::Unbounded),
     }
 }
 

@@ -225,6 +225,7 @@ impl Telling {
                 self.owe(now, of, chance);
             }
         }
+        self.counting.forget(port, is_there);
     }
 
     /// Whether the event under way says it.

@@ -3,13 +3,14 @@
 //! and what a placement came to is told until the collector has it.
 
 use dvs_schemas::Epoch;
-use dvs_schemas::v1::{Counters, CountersOf, RemoveOutcome};
+use dvs_schemas::v1::{Counters, CountersOf, FinalState, RemoveOutcome};
 use host_agent::datapath::Notice;
 use host_agent::host::{Answer, HostEvent};
 
 use crate::history::{Commit, Message, Publisher};
 use crate::rig::{QUIET, Rig, id};
 use crate::telling::{SOON, acknowledge, settled, told, traffic};
+use crate::versions::one;
 
 fn counted(port: &str, epoch: u64, packets: u64) -> CountersOf {
     CountersOf {
@@ -179,4 +180,46 @@ fn what_has_settled_is_told_once_however_often_the_datapath_takes_it_for_new() {
     assert_eq!(rig.told, []);
     settle(&mut rig, "p1", 1);
     assert_eq!(settled(&rig.told[0]).counters, [counted("p1", 1, 6)]);
+}
+
+/// Where the datapath doesn't say what a placement came to as it ends, since
+/// somebody else has taken it away.
+#[test]
+fn nothing_is_kept_of_a_placement_that_is_over_and_never_counted() {
+    let (mut rig, mut publisher) = told();
+    let settles = |rig: &mut Rig| {
+        rig.told.clear();
+        rig.event(HostEvent::Noticed(Notice::Busy {
+            switch: id("prod"),
+            port: id("p1"),
+        }));
+        let mut told = Vec::new();
+        for _ in 0..6 {
+            rig.pass(QUIET);
+            if let Some(event) = rig.told.last().cloned() {
+                told.extend(event.counters().to_vec());
+                acknowledge(rig);
+                rig.told.clear();
+            }
+        }
+        told
+    };
+    assert_eq!(settles(&mut rig), [counted("p1", 1, 0)]);
+    assert_eq!(settles(&mut rig), []);
+    let before = rig.held("prod").unwrap().ports["p1"].value.clone();
+    rig.datapath.disturb(|picture| {
+        picture.get_mut("prod").unwrap().ports.remove("p1");
+    });
+    remove(&mut rig, &mut publisher);
+    rig.notices();
+    rig.pass(SOON);
+    acknowledge(&mut rig);
+    // The very same placement is as new.
+    let port = Commit::Port(id("p1"), id("g1"), before.policy.clone());
+    let mut message = one(publisher.commit(&port));
+    if let FinalState::Partial { objects, .. } = &mut message.state {
+        objects.ports[0].value.epoch = before.epoch;
+    }
+    rig.send(&message);
+    assert_eq!(settles(&mut rig), [counted("p1", 1, 0)]);
 }
