@@ -64,9 +64,19 @@ impl Task {
         }
     }
 
-    /// A step came to its end.
+    /// A step came to its end. With a bridge all goes that is on it: no other
+    /// step will say so.
     pub(super) fn has_left(&mut self, Step { switch, write }: &Step) {
-        self.leaving.remove(&(switch.clone(), write.part()));
+        match write {
+            Write::RemoveBridge { .. } => self.leaving.retain(|(left, _), _| left != switch),
+            Write::SetBridge { .. }
+            | Write::SetPort { .. }
+            | Write::SetMirror { .. }
+            | Write::RemoveMirror { .. }
+            | Write::RemovePort { .. } => {
+                self.leaving.remove(&(switch.clone(), write.part()));
+            }
+        }
     }
 }
 
@@ -101,4 +111,83 @@ fn show(picture: &mut Picture, switch: &SwitchName, write: &Write) {
         | Write::SetMirror { .. } => {}
     }
     bridge.failing.insert(write.part());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use dvs_schemas::documents::Teaming;
+    use dvs_schemas::{Epoch, Mtu, Policy, PrivateVlans};
+
+    use super::*;
+    use crate::datapath::ovs::config::{DatapathKind, DriftPolicy, OvsConfig};
+    use crate::datapath::ovs::task::OvsCounts;
+    use crate::datapath::{BridgeSettings, VirtualPort};
+    use crate::merge::merge;
+
+    fn task() -> Task {
+        let config = OvsConfig {
+            database: dvs_ovsdb::Options {
+                endpoint: "unix:/nowhere".parse().expect("an endpoint"),
+                tls: None,
+                database: "Open_vSwitch".to_owned(),
+                wanted: OvsConfig::wanted(),
+                patience: Duration::from_secs(1),
+                probe: Duration::from_secs(1),
+            },
+            run_dir: "/nowhere".into(),
+            kind: DatapathKind::System,
+            bridges: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
+            patterns: Vec::new(),
+            drift: DriftPolicy::Repair,
+            patience: Duration::from_secs(1),
+        };
+        Task::new(config, OvsCounts::default(), Arc::default())
+    }
+
+    #[test]
+    fn what_was_on_a_bridge_that_is_gone_is_not_on_the_next_one_of_its_name() {
+        let switch: SwitchName = "prod".parse().expect("a name");
+        let settings = Arc::new(BridgeSettings {
+            mtu: Mtu::default(),
+            uplinks: Vec::new(),
+            teaming: Teaming::default(),
+            private_vlans: PrivateVlans::default(),
+        });
+        let natural = Policy::default();
+        let port = Arc::new(VirtualPort {
+            epoch: Epoch(1),
+            vnic: None,
+            mac: None,
+            policy: merge(&natural, &natural, &natural, &settings.private_vlans)
+                .expect("no private VLAN is named"),
+        });
+        let step = |write| Step {
+            switch: switch.clone(),
+            write,
+        };
+        let mut task = task();
+        // The port could not be removed by itself.
+        task.leaves(&step(Write::RemovePort {
+            port: "p1".parse().expect("a name"),
+            from: port,
+        }));
+        let bridge = step(Write::RemoveBridge {
+            from: settings.clone(),
+        });
+        task.leaves(&bridge);
+        task.has_left(&bridge);
+        let wish = Wish::new(settings.clone());
+        task.intent.insert(switch.clone(), wish);
+        let anew = Bridge {
+            settings,
+            ports: BTreeMap::new(),
+            mirrors: BTreeMap::new(),
+            failing: BTreeSet::new(),
+        };
+        assert_eq!(task.picture(), Picture::from([(switch, anew)]));
+    }
 }
