@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dvs_schemas::v1::{FinalState, ReleaseOutcome, ReleaseReply, V1};
 use dvs_schemas::{Epoch, Policy, PolicyField, VnicId};
-use host_agent::datapath::Behaviour;
+use host_agent::datapath::{Behaviour, Notice};
 use host_agent::host::HostEvent;
 
 use crate::history::{Commit, Message, Publisher};
@@ -99,6 +99,29 @@ fn what_went_before_it_could_be_wired_is_claimed_again() {
     };
     rig.send_remove(&remove);
     rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.claims, [claim("p9", None)]);
+}
+
+/// Nobody can say what is there, so nothing is planned until that is over.
+#[test]
+fn what_went_while_the_datapath_was_out_of_reach_is_claimed_again_once_it_is_back() {
+    let (mut rig, mut publisher) = with_publisher();
+    place(&mut rig, &mut publisher);
+    rig.wake();
+    plug(&mut rig, "p9", None);
+    rig.datapath.behave(Behaviour {
+        gone: Some("it restarts".to_owned()),
+        ..Behaviour::default()
+    });
+    rig.event(HostEvent::Noticed(Notice::Disturbed));
+    let Some(Message::Remove(remove)) = publisher.commit(&Commit::NoPort(id("p9"))).pop() else {
+        panic!("no removal");
+    };
+    rig.send_remove(&remove);
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.claims, []);
+    rig.datapath.behave(Behaviour::default());
+    rig.pass(Duration::from_secs(62));
     assert_eq!(rig.claims, [claim("p9", None)]);
 }
 
