@@ -4,7 +4,7 @@
 //! came to that is over is told until the collector has it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 
 use dvs_ledger::Writes;
 use dvs_schemas::v1::{Counters, CountersOf};
@@ -119,7 +119,7 @@ impl Counting {
 }
 
 /// The placements of one port, or all.
-fn all_of(port: Option<&PortId>) -> (Bound<(PortId, Epoch)>, Bound<(PortId, Epoch)>) {
+fn all_of(port: Option<&PortId>) -> impl RangeBounds<(PortId, Epoch)> {
     match port {
         Some(port) => (
             Bound::Included((port.clone(), Epoch(u64::MIN))),
