@@ -168,13 +168,19 @@ impl Book {
             let first = port.meters.first().copied().map(Then::Meter);
             first.into_iter().chain(then.iter().copied()).collect()
         };
-        if let Some(vid) = vlans::sends_untagged(&port.policy.vlan) {
-            let (set, on) = (Then::SetVlan(vid), Then::Goto(Table::Domain));
-            let then = metered(&[set, on]);
-            self.rule(Table::Classify, 100, vec![from, When::Untagged], then);
+        let untagged = vec![from, When::Untagged];
+        let on = Then::Goto(Table::Domain);
+        if let Some(vid) = vlans::only(&port.policy.vlan) {
+            let [ask, look] = asks(port);
+            let then = metered(&[ask, look, Then::VlanOfMember, on]);
+            self.rule(Table::Classify, 100, untagged, then);
+            let when = vec![When::Asked(port.ofport)];
+            self.rule(Table::Own, 50, when, vec![Then::SetMember(vid)]);
+        } else if let Some(vid) = vlans::sends_untagged(&port.policy.vlan) {
+            let then = metered(&[Then::SetVlan(vid), on]);
+            self.rule(Table::Classify, 100, untagged, then);
         }
         for masked in masks(vlans::sends_tagged(&port.policy.vlan)) {
-            let on = Then::Goto(Table::Domain);
             let then = metered(&[Then::VlanOfTag, Then::PopTag, on]);
             let when = vec![from, When::Tagged(masked)];
             self.rule(Table::Classify, 100, when, then);
@@ -298,18 +304,15 @@ impl Book {
             let when = [Some(When::Out(port.ofport)), when, own];
             when.into_iter().flatten().collect()
         };
-        let receives = vlans::receives(&port.policy.vlan, private);
-        if let [(span, Tag::Off)] = *receives
-            && span.first == span.last
-        {
-            let vid = span.first;
-            let then = vec![Then::SetMember(vid), Then::Goto(Table::Member)];
+        if let Some(vid) = vlans::only(&port.policy.vlan) {
+            let [ask, look] = asks(port);
+            let then = vec![ask, look, Then::Goto(Table::Member)];
             self.rule(Table::Deliver, 50, to(None), then);
             let when = vec![When::Vlan(exactly(vid)), When::Member(vid)];
             self.rule(Table::Member, 50, when, vec![Then::OutputThere]);
             return;
         }
-        for (span, tag) in receives {
+        for (span, tag) in vlans::receives(&port.policy.vlan, private) {
             for masked in span.masks() {
                 let when = to(Some(When::Vlan(masked)));
                 let push = match tag {
@@ -383,6 +386,11 @@ impl Book {
             self.rule(table, 50, when, then);
         }
     }
+}
+
+/// Looks up the VLAN of a port that is in one alone.
+fn asks(port: &Wired) -> [Then; 2] {
+    [Then::SetAsked(port.ofport), Then::Through(Table::Own)]
 }
 
 /// What follows once a frame may pass.

@@ -31,11 +31,13 @@ pub(super) enum Table {
     Lookup,
     /// Copies for ports that see everything.
     Copies,
-    /// To the one port. What a port that is in one VLAN may get is looked up
-    /// next, so a VLAN stands in no rule whose match names such a port.
+    /// To the one port.
     Deliver,
     /// To the port that it was found to go to, if that is in its VLAN.
     Member,
+    /// The VLAN of a port that is in one alone. Nothing else says it, so another
+    /// VLAN is one rule of the port that does something else.
+    Own,
     /// To every port of the VLAN.
     Flood,
     /// To where an address may be that nobody knows.
@@ -65,8 +67,10 @@ pub(super) enum When {
     Domain(Vid),
     /// It was found to go to this port; 0 is not known.
     Out(OfPort),
-    /// The port where it goes is in this VLAN alone.
+    /// The port that is asked about is in this VLAN alone.
     Member(Vid),
+    /// This port is asked about.
+    Asked(OfPort),
     /// So many pieces of a long list were done.
     Piece(u32),
     /// It carries this.
@@ -129,8 +133,12 @@ pub(super) enum Then {
     Learn,
     /// It goes to this port.
     SetOut(OfPort),
-    /// The port where it goes is in this VLAN alone.
+    /// The port that is asked about is in this VLAN alone.
     SetMember(Vid),
+    /// It belongs to the VLAN of the port that is asked about.
+    VlanOfMember,
+    /// This port is asked about.
+    SetAsked(OfPort),
     /// So many pieces of a long list are done.
     SetPiece(u32),
     /// Out of this port, as it is now; never back where it came in.

@@ -140,6 +140,15 @@ fn private_receives(
     }
 }
 
+/// The VLAN of a port that sends and receives in that one alone, untagged.
+pub(super) fn only(vlan: &EffectiveVlan) -> Option<Vid> {
+    match vlan {
+        EffectiveVlan::Untagged => Some(0),
+        EffectiveVlan::Access(vlan) => Some(vlan.get()),
+        EffectiveVlan::Private { .. } | EffectiveVlan::Trunk(_) => None,
+    }
+}
+
 /// The VLAN of what a port sends without a tag, if that passes at all.
 pub(super) fn sends_untagged(vlan: &EffectiveVlan) -> Option<Vid> {
     match vlan {

@@ -19,8 +19,10 @@ const DOMAIN: Reg = Reg::R1;
 const OUT: Reg = Reg::R2;
 /// Pieces of a long list that were done.
 const PIECE: Reg = Reg::R3;
-/// The one VLAN of the port where the frame goes.
+/// The one VLAN of the port that is asked about.
 const MEMBER: Reg = Reg::R5;
+/// That port.
+const ASKED: Reg = Reg::R6;
 /// Priority of the tag that was taken off (IEEE 802.1Q, 6.9), for the tag that
 /// is put on.
 const PRIORITY: Reg = Reg::R4;
@@ -119,6 +121,7 @@ fn fields(fields: Match, when: &When) -> Option<Match> {
         When::Vlan(of) => fields.reg(VLAN, vlans(*of)),
         When::Domain(vid) => fields.reg(DOMAIN, u32::from(*vid)),
         When::Out(port) => fields.reg(OUT, *port),
+        When::Asked(port) => fields.reg(ASKED, *port),
         When::Member(vid) => fields.reg(MEMBER, u32::from(*vid)),
         When::Piece(piece) => fields.reg(PIECE, *piece),
         When::Carries(carried) => carries(fields, *carried),
@@ -202,6 +205,11 @@ fn actions(then: Then, rule: &Rule) -> Option<Vec<Action>> {
         Then::Learn => vec![Action::Learn(Box::new(learn(rule)?))],
         Then::SetOut(port) => vec![Action::set_reg(OUT, port)?],
         Then::SetMember(vid) => vec![Action::set_reg(MEMBER, u32::from(vid))?],
+        Then::VlanOfMember => {
+            let copy = Transfer::new(Field::Reg(MEMBER), Field::Reg(VLAN))?;
+            vec![Action::Copy(copy)]
+        }
+        Then::SetAsked(port) => vec![Action::set_reg(ASKED, port)?],
         Then::SetPiece(piece) => vec![Action::set_reg(PIECE, piece)?],
         Then::Output(port) => vec![Action::Output(Port::try_from(port).ok()?)],
         Then::OutputThere => vec![Action::OutputReg(OUT)],

@@ -57,6 +57,7 @@ struct Passing {
     domain: Vid,
     out: OfPort,
     member: Vid,
+    asked: OfPort,
     piece: u32,
 }
 
@@ -88,6 +89,7 @@ impl Switch {
             domain: 0,
             out: 0,
             member: 0,
+            asked: 0,
             piece: 0,
         };
         let mut outputs = Vec::new();
@@ -134,6 +136,8 @@ impl Switch {
                 }
                 Then::SetOut(port) => it.out = port,
                 Then::SetMember(vid) => it.member = vid,
+                Then::VlanOfMember => it.vlan = it.member,
+                Then::SetAsked(port) => it.asked = port,
                 Then::SetPiece(piece) => it.piece = piece,
                 Then::Output(port) if port == it.port => {}
                 Then::Output(port) => outputs.push((port, it.frame.tag)),
@@ -157,6 +161,7 @@ fn fits(when: When, it: &Passing) -> bool {
         When::Vlan(masked) => covers(masked, it.vlan),
         When::Domain(vid) => it.domain == vid,
         When::Out(port) => it.out == port,
+        When::Asked(port) => it.asked == port,
         When::Member(vid) => it.member == vid,
         When::Piece(piece) => it.piece == piece,
         When::Carries(carried) => is_carried(carried, it.frame.carries),
