@@ -389,6 +389,23 @@ fn of_a_page_what_is_in_no_doubt_is_known_at_once_and_the_next_page_waits() {
     assert_eq!(known, here.map(Some));
 }
 
+/// A host that is started anew can't say how a port is there that it can't make
+/// what it is to be; what that counts it says.
+#[test]
+fn a_port_of_which_a_snapshot_has_the_counters_alone_is_not_gone() {
+    for counted in [true, false] {
+        let mut world = held();
+        world.changed(changed("h2", 1, 1, vec![state("web-3", 4, 8)]));
+        let counters = counted.then(|| counters("web-3", 4, 7));
+        snapshot(
+            &mut world,
+            live_reply("h2", vec![], Vec::from_iter(counters)),
+        );
+        let known = world.get("web-3").unwrap().state;
+        assert_eq!(known, counted.then(|| state("web-3", 4, 8)));
+    }
+}
+
 #[test]
 fn a_port_that_a_snapshot_has_in_a_placement_that_never_was_is_not_gone_for_that() {
     for waits in [false, true] {

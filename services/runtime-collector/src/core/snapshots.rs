@@ -92,7 +92,10 @@ impl Collector {
             | Answer::NoResponder
             | Answer::NotSent(_) => return host.not_answered(),
         };
-        let found = page.ports.iter().map(|state| state.port.clone());
+        // A host that can't say how a port is there still counts for it.
+        let states = page.ports.iter().map(|state| &state.port);
+        let counted = page.counters.iter().map(|of| &of.port);
+        let found = states.chain(counted).cloned();
         let word = Word::Page {
             host: name.clone(),
             wanted,
