@@ -70,7 +70,7 @@ impl HostCore {
             switch.full_seen = true;
             marks.extend(Parts::all(&switch.held, there));
         }
-        let scope = switch.scope(message, &marks);
+        let scope = switch.scope(message, &marks, there);
         switch.dirty.extend(marks);
         if full {
             self.greeting.arrived(name);

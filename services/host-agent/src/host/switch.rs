@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dvs_schemas::v1::{Clobber, FinalState, MirrorState, PortRuntime};
+use dvs_schemas::v1::{Clobber, FinalState, GlobalKey, MirrorState, PortRuntime};
 use dvs_schemas::{
     MirrorDestination, MirrorName, MirrorPort, PortGroupName, PortId, Revision, RuntimeSettings,
     SwitchName, TellMode,
@@ -169,19 +169,29 @@ impl Switch {
     }
 
     /// What the sender of a clobber asks about; `marks` is what its message
-    /// changed. Where ports are sent, groups and settings come along as what
-    /// they need, and are asked about only as far as they were news: a port
-    /// that fails for itself must not make pushes of other ports fail.
-    pub(super) fn scope(&self, message: &Clobber, marks: &Parts) -> Scope {
+    /// changed, which a repeated one no longer does. Where ports are sent,
+    /// groups and settings come along as what they need, and are asked about
+    /// only as far as they were news: a port that fails for itself must not
+    /// make pushes of other ports fail. Without a bridge nothing is in force,
+    /// so a missing one is asked about by everybody.
+    pub(super) fn scope(&self, message: &Clobber, marks: &Parts, there: Option<&Bridge>) -> Scope {
         let FinalState::Partial {
             settings,
             objects,
-            removed: _,
+            removed,
         } = &message.state
         else {
             return Scope::Switch;
         };
         let mut parts = marks.clone();
+        parts.bridge |= there.is_none();
+        parts.mirrors.extend(removed.iter().filter_map(|removed| {
+            match &removed.object {
+                GlobalKey::Mirror(name) => Some(name.clone()),
+                // Its ports left it before, each by a word of its own.
+                GlobalKey::Group(_) => None,
+            }
+        }));
         let mirrors = objects.mirrors.iter();
         parts.mirrors.extend(mirrors.map(|m| m.value.name.clone()));
         if !objects.ports.is_empty() {

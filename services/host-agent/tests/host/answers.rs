@@ -73,6 +73,46 @@ fn a_port_that_fails_for_itself_does_not_fail_pushes_of_other_ports() {
 }
 
 #[test]
+fn nothing_is_applied_on_a_host_that_has_no_bridge() {
+    let behaviour = Behaviour {
+        failure_rate: 1.0,
+        ..Behaviour::default()
+    };
+    let mut rig = Rig::on(Arc::new(Emulated::new(behaviour, 1)));
+    let mut publisher = site();
+    rig.send(&publisher.full());
+    // Neither the group nor the session has anything to do with a port of this
+    // host.
+    let session = Commit::Mirror(id("m1"), id("p8"), id("p9"));
+    for commit in [Commit::Group(id("g2"), access(20)), session] {
+        let asked = rig.send(&one(publisher.commit(&commit)));
+        assert!(!applied(&rig, asked), "{commit:?}");
+    }
+    rig.datapath.behave(Behaviour::default());
+    let asked = rig.send(&one(publisher.commit(&Commit::Group(id("g2"), access(21)))));
+    assert!(applied(&rig, asked));
+}
+
+#[test]
+fn a_repeated_removal_of_a_session_is_applied_only_when_it_is_gone() {
+    let (mut rig, mut publisher) = (Rig::new(), site());
+    publisher.commit(&Commit::Mirror(id("m1"), id("p1"), id("p2")));
+    rig.send(&publisher.full());
+    rig.datapath.behave(Behaviour {
+        failing_mirrors: [id("m1")].into(),
+        ..Behaviour::default()
+    });
+    let removal = one(publisher.commit(&Commit::NoMirror(id("m1"))));
+    for _ in 0..2 {
+        let asked = rig.send(&removal);
+        assert!(!applied(&rig, asked));
+    }
+    rig.datapath.behave(Behaviour::default());
+    let asked = rig.send(&removal);
+    assert!(applied(&rig, asked));
+}
+
+#[test]
 fn a_removal_is_over_only_when_no_session_copies_its_frames() {
     let (mut rig, mut publisher) = (Rig::new(), site());
     publisher.commit(&Commit::Mirror(id("m1"), id("p1"), id("p2")));
