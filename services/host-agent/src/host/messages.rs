@@ -253,20 +253,6 @@ impl RuntimeEvent {
         }
     }
 
-    /// True if it says something of a port.
-    #[must_use]
-    pub fn is_about(&self, port: &PortId) -> bool {
-        match self {
-            Self::Changed(Changed { ports, gone, .. }) => {
-                let there = ports.iter().map(|state| &state.port);
-                let mut all = there.chain(gone.iter().map(|gone| &gone.port));
-                all.any(|about| about == port)
-            }
-            Self::Settled(event) => event.counters.iter().any(|of| of.port == *port),
-            Self::Notice(event) => event.ports.contains(port),
-        }
-    }
-
     /// Counters that have settled, if it tells of such.
     #[must_use]
     pub fn counters(&self) -> &[CountersOf] {

@@ -176,10 +176,6 @@ impl HostCore {
                 let is_there = |port: &PortId, epoch| is_there(switches, there, port, epoch);
                 self.telling
                     .answered(now, seq, outcome.ok(), is_there, &mut self.chance);
-                self.plugging.told(now, |port| self.telling.owes(port));
-                if self.plugging.is_settling() {
-                    self.telling.hurry(now, &mut self.chance);
-                }
             }
         }
         self.advance(now, out);
@@ -343,7 +339,7 @@ impl HostCore {
         let epoch = self.held_epoch(&switch, &port);
         self.plugging.unplugged(now, port.clone(), epoch);
         if epoch.is_some() {
-            // What it came to is told before the port goes.
+            // Nothing waits for what it came to.
             self.telling.busy(now, switch.clone(), port.clone());
             self.effect(HostEffect::Count(vec![(switch, port)]), out);
         }

@@ -138,12 +138,6 @@ impl Pacing {
         });
         over
     }
-
-    /// All that waits: somebody can't.
-    pub(super) fn all(&mut self) -> Vec<PortRuntime> {
-        let all = std::mem::take(&mut self.held);
-        all.into_values().map(|held| held.state).collect()
-    }
 }
 
 /// What differs: fields that have a class, and whether anything else does,
@@ -278,10 +272,8 @@ mod tests {
             };
         for _ in 0..10 {
             change(&mut pacing, 1, &up, &down);
-            pacing.all();
         }
         assert_eq!(change(&mut pacing, 1, &up, &down), None);
-        pacing.all();
         let calm = 2 * u64::from(SELDOM * RARE) * QUIET.as_secs();
         assert_eq!(change(&mut pacing, calm, &up, &down), Some(up.clone()));
     }

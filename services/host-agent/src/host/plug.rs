@@ -6,11 +6,6 @@ use std::time::Duration;
 use dvs_schemas::v1::PortState;
 use dvs_schemas::{Epoch, MacAddr, Timestamp, VnicId};
 
-/// How long a port that was unplugged is kept until the collector has what it
-/// came to. Nothing is lost after that, it is only told later: a collector that
-/// is away must not keep a machine from being plugged in elsewhere.
-const SETTLING: Duration = Duration::from_secs(2);
-
 /// How long after a claim was made it may still arrive and bring the port, if
 /// nobody knows its end: longer than anybody waits for an answer. A host that
 /// was off the bus hears of it once it is back.
@@ -47,8 +42,6 @@ pub(super) enum Stage {
     /// It was plugged in before the agent started. Whether it still is, the
     /// datapath says by that time; there is none until it was read.
     Recalled(Option<Timestamp>),
-    /// To be asked for once what it came to is told, at that time at the latest.
-    Settling(Timestamp),
     /// To be asked for at that time.
     Due(Timestamp),
     /// Asked for.
@@ -74,6 +67,10 @@ pub(super) struct Plug {
     /// What is wanted once the port is given back: another vNIC is plugged in
     /// by now.
     pub(super) next: Option<Plugged>,
+    /// The placement that was given back for what is plugged in by now: the
+    /// host may hold the port in it for a moment more, and a claim that named
+    /// it would be refused.
+    pub(super) ended: Option<Epoch>,
     pub(super) stage: Stage,
     /// Questions in a row without success.
     pub(super) attempt: u32,
@@ -90,6 +87,7 @@ impl Plug {
             was: None,
             late: None,
             next: None,
+            ended: None,
             stage,
             attempt: 0,
             waits: false,
@@ -105,10 +103,10 @@ impl Plug {
             was: before.and_then(Self::vnic).cloned(),
             late: before.and_then(|before| before.may_come_until(now)),
             next: None,
-            stage: match epoch {
-                Some(_) => Stage::Settling(now.after(SETTLING)),
-                None => Stage::Due(now),
-            },
+            ended: None,
+            // At once: a machine may wait elsewhere. What the port came to
+            // is reported by its epoch, before or after.
+            stage: Stage::Due(now),
             attempt: 0,
             waits: false,
         }
@@ -134,6 +132,11 @@ impl Plug {
             Wish::Have(plugged) => plugged.vnic.as_ref(),
             Wish::GiveBack(_) | Wish::TakeBackOnceMore => self.was.as_ref(),
         }
+    }
+
+    /// True if the host's word that this placement is over may have been heard.
+    pub(super) fn gives_back(&self, epoch: Epoch) -> bool {
+        self.wish == Wish::GiveBack(Some(epoch)) && self.stage == Stage::Asked
     }
 
     /// What is to be given back before another vNIC claims the port: the

@@ -86,7 +86,6 @@ impl Plugging {
         let is_missing = |plug: &Plug| match plug.stage {
             Stage::Recalled(Some(until)) => until <= now,
             Stage::Recalled(None)
-            | Stage::Settling(_)
             | Stage::Due(_)
             | Stage::Asked
             | Stage::Answered
@@ -117,7 +116,14 @@ impl Plugging {
         let wired = held.is_some_and(|held| plugged.is_of(held.vnic.as_ref()));
         let before = self.plugs.get(&port);
         let owed = before.and_then(|before| before.owes(&plugged, held));
+        let is_asked = |before: &&Plug| held.is_some_and(|held| before.gives_back(held.epoch));
         let plug = match owed {
+            // Its word that it went is on its way. What comes of that is no
+            // longer this one's.
+            Some(_) if let Some(asked) = before.filter(is_asked) => Plug {
+                next: Some(plugged),
+                ..asked.clone()
+            },
             Some(epoch) if !wired => Plug {
                 next: Some(plugged),
                 ..Plug::pulled(now, epoch, before)
@@ -165,7 +171,7 @@ impl Plugging {
         for (port, plug) in &mut self.plugs {
             let waits = match plug.stage {
                 Stage::Due(_) | Stage::Answered => true,
-                Stage::Recalled(_) | Stage::Settling(_) | Stage::Asked | Stage::Given(_) => false,
+                Stage::Recalled(_) | Stage::Asked | Stage::Given(_) => false,
             };
             if waits && !held(port) {
                 plug.stage = Stage::Due(now);
@@ -192,26 +198,9 @@ impl Plugging {
         }
     }
 
-    /// True if a port waits for what it came to to be told.
-    pub(super) fn is_settling(&self) -> bool {
-        let mut plugs = self.plugs.values();
-        plugs.any(|plug| matches!(plug.stage, Stage::Settling(_)))
-    }
-
-    /// More was told: ports of which nothing is left to tell can be released.
-    pub(super) fn told(&mut self, now: Timestamp, owes: impl Fn(&PortId) -> bool) {
-        for (port, plug) in &mut self.plugs {
-            if matches!(plug.stage, Stage::Settling(_)) && !owes(port) {
-                plug.stage = Stage::Due(now);
-            }
-        }
-    }
-
     pub(super) fn due(&self) -> Option<Timestamp> {
         let due = self.plugs.values().filter_map(|plug| match plug.stage {
-            Stage::Due(at) | Stage::Settling(at) | Stage::Recalled(Some(at)) | Stage::Given(at) => {
-                Some(at)
-            }
+            Stage::Due(at) | Stage::Recalled(Some(at)) | Stage::Given(at) => Some(at),
             Stage::Recalled(None) | Stage::Asked | Stage::Answered => None,
         });
         due.min()
@@ -234,15 +223,14 @@ impl Plugging {
         let mut asks = Vec::new();
         for (port, plug) in &mut self.plugs {
             match plug.stage {
-                Stage::Due(at) | Stage::Settling(at) if at <= now => {}
+                Stage::Due(at) if at <= now => {}
                 Stage::Recalled(_)
                 | Stage::Due(_)
-                | Stage::Settling(_)
                 | Stage::Asked
                 | Stage::Answered
                 | Stage::Given(_) => continue,
             }
-            let held = held(port);
+            let held = held(port).filter(|held| plug.ended != Some(held.epoch));
             if let (Wish::Have(plugged), Some(held)) = (&plug.wish, held)
                 && plugged.is_of(held.vnic.as_ref())
             {
@@ -402,7 +390,7 @@ impl Plugging {
                     plug.stage = Stage::Answered;
                     plug.attempt = 0;
                 }
-                Stage::Recalled(_) | Stage::Settling(_) | Stage::Answered | Stage::Given(_) => {}
+                Stage::Recalled(_) | Stage::Answered | Stage::Given(_) => {}
             },
             Wish::Have(_) => {}
         }
@@ -436,6 +424,7 @@ impl Plugging {
             Ok(reply) => {
                 if let Some(next) = plug.next.take() {
                     plug.wish = Wish::Have(next);
+                    plug.ended = asked.epoch;
                     self.unwritten.insert(port.clone());
                     plug.late = Some(now.after(LATE));
                     plug.attempt = 0;

@@ -205,9 +205,5 @@ impl HostCore {
         };
         self.telling
             .looked(now, counted, down, class, &mut self.chance);
-        self.plugging.told(now, |port| self.telling.owes(port));
-        if self.plugging.is_settling() {
-            self.telling.hurry(now, &mut self.chance);
-        }
     }
 }

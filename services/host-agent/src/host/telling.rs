@@ -290,32 +290,6 @@ impl Telling {
         self.look_again(now);
     }
 
-    /// True while something of a port is not acknowledged yet.
-    pub(super) fn owes(&self, port: &PortId) -> bool {
-        let busy = self.busy.keys().any(|(_, busy)| busy == port);
-        let settled = self.settled.keys().any(|(settled, _)| settled == port);
-        let flies = self
-            .flight
-            .as_ref()
-            .is_some_and(|event| event.is_about(port));
-        let waits = self.pacing.holds(port);
-        busy || settled
-            || flies
-            || waits
-            || self.unsent.contains(port)
-            || self.gone.contains_key(port)
-    }
-
-    /// Somebody waits for what is to be told.
-    pub(super) fn hurry(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {
-        for state in self.pacing.all() {
-            self.tell(now, state, chance);
-        }
-        if self.flight.is_none() && self.has_more() {
-            self.due = Some(now);
-        }
-    }
-
     /// Counters could not be read; look again later.
     pub(super) fn not_counted(&mut self, now: Timestamp) {
         self.look_again(now);
