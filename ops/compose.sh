@@ -18,6 +18,12 @@ find_compose() {
         return 1
     fi
     COMPOSE+=(--project-directory "$ROOT" -f "$ROOT/compose.yaml")
+    # Containers belong to the folder that has their state: what runs for
+    # another DVS_RUN is a project of its own, and nobody's here to take down.
+    if [[ $RUN != "$ROOT/.run" && -z ${COMPOSE_PROJECT_NAME:-} ]]; then
+        COMPOSE_PROJECT_NAME=dvswitch-$(realpath -m "$RUN" | cksum | cut -d' ' -f1)
+        export COMPOSE_PROJECT_NAME
+    fi
 }
 
 compose() { "${COMPOSE[@]}" "$@"; }
