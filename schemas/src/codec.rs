@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::problem::{Problem, ProblemBody, ProblemCode};
+use crate::tree::Tree;
 
 /// Deepest nesting that is read. The deepest document needs 8; what nests
 /// deeper is a mistake or an attack on the stack.
@@ -79,14 +80,31 @@ pub fn decode_tree(bytes: &[u8]) -> Result<(Format, Value), Problem> {
     }
     let format = Format::of(bytes)?;
     let value = match format {
-        Format::Json => serde_json::from_slice(bytes).map_err(|e| unreadable(format, e))?,
-        Format::MessagePack => from_message_pack(bytes)?,
+        Format::Json => from_json(bytes)?,
+        Format::MessagePack => from_message_pack(bytes).map(|Tree(value)| value)?,
     };
     if depth(&value) > DEPTH_MAX {
         return Err(Problem::invalid("the request nests too deeply")
             .allow(format!("at most {DEPTH_MAX} levels")));
     }
     Ok((format, value))
+}
+
+fn from_json(bytes: &[u8]) -> Result<Value, Problem> {
+    if let Ok(Tree(value)) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    // Following the path costs time, so only what is refused is read with it.
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(&mut reader)
+        .map_err(|e| {
+            let path = e.path().to_string();
+            place(path, unreadable(Format::Json, e.into_inner()).message)
+        })
+        .and_then(|Tree(value)| {
+            let ended = reader.end().map_err(|e| unreadable(Format::Json, e));
+            ended.map(|()| value)
+        })
 }
 
 fn from_message_pack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
@@ -232,6 +250,30 @@ mod tests {
         let problem = decode::<Policy>(&packed).unwrap_err();
         assert_eq!(problem.field.as_deref(), Some("vlan.access"));
         assert!(problem.message.contains("1 to 4094"), "{}", problem.message);
+    }
+
+    /// Of two values one would be lost, and readers differ in which.
+    #[test]
+    fn a_key_that_is_there_twice_is_refused_by_its_path_in_both_formats() {
+        let text = br#"[{"kind":"Port"},{"policy":{"vlan":{"access":5,"access":6}}}]"#;
+        let problem = decode_tree(text).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("[1].policy.vlan"));
+        let expected = "not readable as JSON: the key \"access\" is there twice in one object";
+        assert!(problem.message.starts_with(expected), "{}", problem.message);
+        assert_eq!(
+            decode::<Policy>(br#"{"blocked":true,"blocked":false}"#)
+                .unwrap_err()
+                .message,
+            "not readable as JSON: the key \"blocked\" is there twice in one object at line 1 column 32"
+        );
+        // {"a": {"b": 1, "b": 2}}
+        let packed = b"\x81\xa1a\x82\xa1b\x01\xa1b\x02";
+        let problem = decode_tree(packed).unwrap_err();
+        assert_eq!(problem.field.as_deref(), Some("a"));
+        assert_eq!(
+            problem.message,
+            "not readable as MessagePack: the key \"b\" is there twice in one object"
+        );
     }
 
     /// A server that takes more brings it to the services.

@@ -18,6 +18,7 @@ pub mod problem;
 pub mod subjects;
 pub mod telling;
 pub mod time;
+pub mod tree;
 pub mod v1;
 pub mod vlan;
 

@@ -304,6 +304,20 @@ policy:
         );
     }
 
+    /// Whatever the text is read as: of two values one would be lost.
+    #[test]
+    fn a_key_that_is_there_twice_is_refused() {
+        let json = r#"{"kind":"Switch","name":"a","name":"b"}"#;
+        let twice = SITE.replace("name: web\n", "name: web\nname: web2\n");
+        for text in [json, &format!("{json}\n{json}"), &twice] {
+            let error = error(text);
+            assert!(
+                error.contains("duplicate") && error.contains("name"),
+                "{error}"
+            );
+        }
+    }
+
     #[test]
     fn unknown_fields_and_kinds_are_named() {
         let text = error(&SITE.replace("switch: prod", "swich: prod"));

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use dvs_schemas::tree::Tree;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::Spanned;
@@ -67,8 +68,8 @@ fn one_line(error: &serde_saphyr::Error) -> String {
 /// The values of a text that is JSON throughout.
 fn json_stream(text: &str) -> Option<Vec<Node>> {
     serde_json::Deserializer::from_str(text)
-        .into_iter::<Value>()
-        .map(|value| value.ok().map(Node::from))
+        .into_iter::<Tree>()
+        .map(|tree| tree.ok().map(|Tree(value)| Node::from(value)))
         .collect()
 }
 
