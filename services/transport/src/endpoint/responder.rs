@@ -18,13 +18,14 @@ use crate::bus::{Bus, Outbound};
 use crate::error::BusError;
 use crate::micro::Micro;
 
-/// What headers and protocol take of a message beside its body: two headers,
-/// of which one holds a message of at most [`HEADER_TEXT`] bytes.
-const HEADROOM: usize = 512;
+/// What headers and protocol take of a message beside its body and the text of
+/// [`header_text`], in bytes: two names and a number.
+const HEADROOM: usize = 192;
 
-/// Longest text in the `Nats-Service-Error` header, in characters of up to
-/// four bytes; the body has it whole.
-const HEADER_TEXT: usize = 80;
+/// Longest text in the `Nats-Service-Error` header, in bytes. Problems have a
+/// few hundred; only one that quotes a whole request is longer, and its body
+/// has it whole.
+const HEADER_TEXT: usize = 2048;
 
 /// Answers one request, once.
 #[derive(Debug)]
@@ -107,7 +108,8 @@ impl Responder {
         });
         let error = answer.as_ref().err().map(|problem| LastError {
             code: problem.code.number().into(),
-            status: header_text(problem),
+            // A server that takes next to nothing needs room for the body, too.
+            status: header_text(problem, HEADER_TEXT.min(max / 4)),
         });
         if let Some(counted) = counted {
             counted.count(error.clone());
@@ -116,7 +118,11 @@ impl Responder {
         let Some(reply) = reply else { return Ok(()) };
         let (body, headers) = match answer {
             Ok(body) => (body, None),
-            Err(problem) => (fitting(format, &problem, max), error.map(error_headers)),
+            Err(problem) => {
+                let text = error.as_ref().map_or(0, |error| error.status.len());
+                let body = fitting(format, &problem, max.saturating_sub(text));
+                (body, error.map(error_headers))
+            }
         };
         let mut message = Outbound::new(reply, body);
         message.headers = headers;
@@ -154,7 +160,8 @@ fn fitting(format: Format, problem: &Problem, max: usize) -> Bytes {
     if body.len() <= max {
         return body;
     }
-    codec::encode_problem(format, &Problem::new(problem.code, header_text(problem)))
+    let short = Problem::new(problem.code, header_text(problem, max / 4));
+    codec::encode_problem(format, &short)
 }
 
 fn error_headers(error: LastError) -> HeaderMap {
@@ -164,13 +171,16 @@ fn error_headers(error: LastError) -> HeaderMap {
     headers
 }
 
-/// One short line: a header can't hold line ends (the client library panics
-/// at one), and a problem may quote any text.
-fn header_text(problem: &Problem) -> String {
-    problem
-        .to_string()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(HEADER_TEXT)
-        .collect()
+/// One line of at most `max` bytes, and where it is cut a sign that it is: a
+/// header can't hold line ends (the client library panics at one), and a problem
+/// may quote any text.
+fn header_text(problem: &Problem, max: usize) -> String {
+    let text = problem.to_string().replace(char::is_control, " ");
+    if text.len() <= max {
+        return text;
+    }
+    let room = max.saturating_sub('…'.len_utf8());
+    let fits = |(start, c): &(usize, char)| start + c.len_utf8() <= room;
+    let cut = text.char_indices().take_while(fits).map(|(_, c)| c);
+    cut.chain(['…']).collect()
 }
