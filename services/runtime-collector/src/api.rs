@@ -3,6 +3,7 @@
 //! the core's reply.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use async_nats::Message;
 use dvs_schemas::codec;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::events::Event;
 use crate::metrics::Heard;
+use crate::repeats::Repeats;
 
 /// What this service can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +182,8 @@ pub async fn hear(
     heard: Heard,
     stop: CancellationToken,
 ) {
+    // By host, or by none for those whose subject names none.
+    let mut refused = Repeats::default();
     while let Some(Some((verb, message))) = stop.run_until_cancelled(events.next()).await {
         let responder = Responder::to_message(&bus, &message);
         let event = match read_event(verb, &message.subject, &message.payload) {
@@ -198,7 +202,10 @@ pub async fn hear(
             Ok(Told::Heartbeat(heartbeat)) => Event::Heartbeat(heartbeat),
             Err(problem) => {
                 heard.refused();
-                tracing::warn!(subject = %message.subject, %problem, "an event was refused");
+                let sender = subjects::parse_event_host(&message.subject);
+                if let Some(more) = refused.line(SystemTime::now().into(), &sender) {
+                    tracing::warn!(subject = %message.subject, %problem, more, "an event was refused");
+                }
                 let to = waiting.add(responder);
                 waiting.reply::<()>(to, Err(problem)).await;
                 continue;

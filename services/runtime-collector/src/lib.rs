@@ -17,6 +17,7 @@ mod live;
 mod metrics;
 mod perform;
 mod record;
+mod repeats;
 mod rollup;
 mod stale;
 mod store;

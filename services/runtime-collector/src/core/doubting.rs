@@ -96,7 +96,7 @@ impl Word {
     }
 
     /// Leaves out all but what is to be kept.
-    fn retain(&mut self, keep: impl Fn(&PortId, Epoch) -> bool) {
+    fn retain(&mut self, mut keep: impl FnMut(&PortId, Epoch) -> bool) {
         match self {
             Self::Changed { event, .. } => {
                 event.ports.retain(|state| keep(&state.port, state.epoch));
@@ -198,10 +198,11 @@ impl Collector {
         let placements: BTreeMap<_, _> = placements.map(|at| (&at.port, at)).collect();
         let host = word.host().clone();
         // Not only what is in doubt still: the answer is about all of it.
+        let lines = &mut self.false_lines;
         word.retain(|port, epoch| {
             let so = may_be_so(&host, epoch, placements.get(port).copied());
-            if !so {
-                tracing::warn!(%host, %port, %epoch, "told of a placement that never was; nothing changes");
+            if !so && let Some(more) = lines.line(now, &host) {
+                tracing::warn!(%host, %port, %epoch, more, "reported a placement that never was; nothing changes");
             }
             so
         });

@@ -26,6 +26,7 @@ use crate::history::History;
 use crate::hosts::{Host, Known, Place, Wanted};
 use crate::ledger::HOSTS;
 use crate::live::{passed_through, unknown};
+use crate::repeats::Repeats;
 use crate::stale::{Stale, Suspect};
 use crate::store::Store;
 use crate::{list, rollup};
@@ -101,6 +102,9 @@ pub struct Collector {
     /// Hosts that were forgotten, up to which placement, while something that
     /// they said was under way; for as long as it is.
     forgotten: BTreeMap<HostName, Epoch>,
+    /// Log lines about late news, and about placements that never were.
+    late_lines: Repeats<HostName>,
+    false_lines: Repeats<HostName>,
     next_ask: u64,
 }
 
@@ -124,6 +128,8 @@ impl Collector {
             snapshots: 0,
             doubted: BTreeSet::new(),
             forgotten: BTreeMap::new(),
+            late_lines: Repeats::default(),
+            false_lines: Repeats::default(),
             next_ask: 0,
         })
     }

@@ -252,9 +252,9 @@ impl Collector {
             How::Forgotten => ToldBy::Forgotten,
             How::Repeated | How::BySnapshot => return,
         };
-        if !news {
-            let host = &by.host;
-            tracing::info!(%host, %port, %epoch, "told of what is over or known; nothing changes");
+        let host = &by.host;
+        if !news && let Some(more) = self.late_lines.line(by.heard, host) {
+            tracing::info!(%host, %port, %epoch, more, "reported what is over or known; nothing changes");
         }
         let event = PastEvent {
             heard: by.heard,
