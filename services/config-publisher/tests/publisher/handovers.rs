@@ -235,7 +235,7 @@ fn absent_hosts_are_not_waited_for() {
     desk.calls.clear();
     desk.manner("h2", Manner::Fails);
     desk.apply(&web(200));
-    let expected = repush("h2", 3, "absent: not heard of for 31 s");
+    let expected = repush("h2", 3, "absent: it missed 3 heartbeats");
     assert_eq!(desk.put[0].repush, [expected]);
     // Whoever speaks again is waited for again.
     desk.heartbeat("h2");

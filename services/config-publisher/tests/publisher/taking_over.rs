@@ -87,7 +87,7 @@ fn a_dead_holders_port_goes_to_who_waits_after_the_set_time_and_its_removal_is_o
         .flat_map(|put| &put.rip)
         .map(|rip| format!("{} {}: {}", rip.key.host, rip.key.port, rip.error))
         .collect();
-    assert_eq!(owed, ["h1 web-1: absent: not heard of for 130 s"]);
+    assert_eq!(owed, ["h1 web-1: absent: it missed 3 heartbeats"]);
     // Whatever is due after that, it is not this again.
     live(&mut desk, &["h2", "h3"], 600);
     assert_eq!(holder(&desk), ("h2".to_owned(), Epoch(2)));
