@@ -4,6 +4,7 @@
 mod connections;
 mod queues;
 mod runtime;
+mod words;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use crate::output::ListFormat;
 pub use connections::{DisconnectArgs, ForgetArgs, MoveArgs, PlacingArgs, VnicArgs};
 pub use queues::{OutOfSyncArgs, QueueAction, RipFilter, RipQueueArgs, Selected, SyncFilter};
 pub use runtime::{HistoryArgs, LiveArgs, RollupArgs, RollupKind, RuntimeArgs};
+use words::KindWordParser;
+pub use words::{KindWord, of_host, of_object};
 
 const HELP: &str = "\
 Exit codes:
@@ -191,20 +194,18 @@ pub struct DiffArgs {
   dvsctl delete portgroup web --switch prod
   dvsctl delete mirror prod/tap
   dvsctl delete -f site.yaml --wait
-  dvsctl get ports --group web -o name | xargs -L1 dvsctl delete")]
+  dvsctl delete port/web-1 portgroup/prod/web
+  dvsctl get ports --group web -o name | xargs dvsctl delete")]
 pub struct DeleteArgs {
-    /// Kind of the objects.
-    #[arg(value_enum, ignore_case = true, required_unless_present = "files")]
-    pub kind: Option<ObjectKind>,
+    /// Kind of the objects; or the first one by kind and name, like port/web-1,
+    /// and then the others like that, too.
+    #[arg(value_parser = KindWordParser::<ObjectKind>::NEW, ignore_case = true, required_unless_present = "files")]
+    pub kind: Option<KindWord<ObjectKind>>,
     /// Names; those of port groups and mirrors as SWITCH/NAME, or with --switch.
-    #[arg(
-        value_name = "NAME",
-        requires = "kind",
-        required_unless_present = "files"
-    )]
+    #[arg(value_name = "NAME", requires = "kind")]
     pub names: Vec<String>,
     /// Switch of the port groups or mirrors.
-    #[arg(long)]
+    #[arg(long, value_parser = words::switch)]
     pub switch: Option<SwitchName>,
     /// Leave out what isn't there, instead of refusing.
     #[arg(long)]
@@ -284,21 +285,22 @@ pub enum Resource {
   dvsctl get hosts --switch prod
   dvsctl get ports --host h1 -o wide
   dvsctl get portgroup prod/web -o yaml
+  dvsctl get port/web-1 -o wide
   dvsctl get all -o yaml > site.yaml      (apply -f reads it)")]
 pub struct GetArgs {
-    /// What to list.
-    #[arg(value_enum, ignore_case = true)]
-    pub resource: Resource,
+    /// What to list; or one thing by kind and name, like port/web-1.
+    #[arg(value_parser = KindWordParser::<Resource>::NEW, ignore_case = true)]
+    pub resource: KindWord<Resource>,
     /// Only this one.
     pub name: Option<String>,
     /// Only this switch and what belongs to it.
-    #[arg(long)]
+    #[arg(long, value_parser = words::switch)]
     pub switch: Option<SwitchName>,
     /// Only ports of this group.
     #[arg(long)]
     pub group: Option<PortGroupName>,
     /// Only ports on this host, or this host.
-    #[arg(long)]
+    #[arg(long, value_parser = words::host)]
     pub host: Option<HostName>,
     /// How to print.
     #[command(flatten)]
@@ -309,14 +311,15 @@ pub struct GetArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   dvsctl describe port web-1
+  dvsctl describe port/web-1
   dvsctl describe host h7
   dvsctl describe port web-1 -o json | jq .state")]
 pub struct DescribeArgs {
-    /// What it is.
-    #[arg(value_enum, ignore_case = true)]
-    pub thing: Describable,
+    /// What it is; or kind and name, like port/web-1.
+    #[arg(value_parser = KindWordParser::<Describable>::NEW, ignore_case = true)]
+    pub thing: KindWord<Describable>,
     /// Its name.
-    pub name: String,
+    pub name: Option<String>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: DescribeFormat,
@@ -349,10 +352,10 @@ pub enum DescribeFormat {
 #[derive(Debug, Args)]
 pub struct ResyncArgs {
     /// Only this host.
-    #[arg(long)]
+    #[arg(long, value_parser = words::host)]
     pub host: Option<HostName>,
     /// Only this switch.
-    #[arg(long)]
+    #[arg(long, value_parser = words::switch)]
     pub switch: Option<SwitchName>,
     /// Wait until every host has applied it, at most BOUND; exit code 1 if one lags.
     #[arg(long, value_name = "BOUND", num_args = 0..=1, require_equals = true, default_missing_value = "10s")]

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use dvs_schemas::v1::{
     ApplyReply, ApplyRequest, Change, ChangedObject, Deadline, DeleteRequest, DryRunReply,
     HostOutcome, HostPlan, HostVerdict, ObjectRef, Operation, Options, PushSummary, ResyncReply,
@@ -14,7 +15,9 @@ use dvs_schemas::{Kind, subjects};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::args::{ApplyArgs, ChangeArgs, DeleteArgs, ReplyFormat, ResyncArgs};
+use crate::args::{
+    ApplyArgs, ChangeArgs, DeleteArgs, KindWord, ObjectKind, ReplyFormat, ResyncArgs, of_object,
+};
 use crate::documents::{self, Written};
 use crate::failure::{Failure, Refusal, Verdict};
 use crate::get;
@@ -25,6 +28,13 @@ use crate::session::{Connector, Session};
 /// A dry run asks hosts, of which a dead one takes the publisher's own bound
 /// for pushes; the reply comes after that.
 const PLANNING: Duration = Duration::from_secs(10);
+
+/// Hosts that are named of those that have the same to say: a line stays one on
+/// a screen.
+const NAMED: usize = 5;
+
+/// Reasons that are named of those why hosts lag: all of them fit on a screen.
+const REASONS: usize = 10;
 
 /// Runs `apply`.
 ///
@@ -58,11 +68,7 @@ pub async fn delete(connector: Connector<'_>, args: DeleteArgs) -> Result<Verdic
         change,
     } = args;
     let (mut objects, written) = if let Some(kind) = kind {
-        let named = names
-            .iter()
-            .map(|name| object(kind.into(), name, switch.as_ref()))
-            .collect::<Result<Vec<_>, _>>()?;
-        (named, Vec::new())
+        (named(kind, &names, switch.as_ref())?, Vec::new())
     } else {
         let written = documents::read(&files)?;
         let objects = written
@@ -95,6 +101,38 @@ async fn existing(session: &Session, objects: Vec<ObjectRef>) -> Result<Vec<Obje
     let present = get::present(session, keys.collect()).await?;
     let is_there = |object: &ObjectRef| object.key().is_ok_and(|key| present.contains_key(&key));
     Ok(objects.into_iter().filter(is_there).collect())
+}
+
+/// The objects that a command line names: a kind and names, or a kind with each
+/// name.
+fn named(
+    first: KindWord<ObjectKind>,
+    words: &[String],
+    switch: Option<&dvs_schemas::SwitchName>,
+) -> Result<Vec<ObjectRef>, Failure> {
+    let KindWord { kind, name } = first;
+    let Some(name) = name else {
+        if words.is_empty() {
+            return Err(Failure::Usage(
+                "name what is to be deleted, like port web-1 or port/web-1".to_owned(),
+            ));
+        }
+        let objects = words.iter().map(|name| object(kind.into(), name, switch));
+        return objects.collect();
+    };
+    let others = words.iter().map(|word| {
+        let split = word
+            .split_once('/')
+            .ok_or("a kind and a slash before it".to_owned());
+        let named = split.and_then(|(kind, name)| Ok((ObjectKind::from_str(kind, true)?, name)));
+        let (kind, name) = named.map_err(|why| {
+            Failure::Usage(format!("{word:?} needs its kind, like port/{word}: {why}"))
+        })?;
+        object(kind.into(), name, switch)
+    });
+    std::iter::once(object(kind.into(), &name, switch))
+        .chain(others)
+        .collect()
 }
 
 /// The object that a word of the command line names: `prod/web`, or `web` with
@@ -226,8 +264,8 @@ pub fn changes(changed: &[ChangedObject], suffix: &str) -> String {
                  fields,
              }| {
                 let name = match object.key() {
-                    Ok(key) => get::name(&key),
-                    Err(_) => format!("{} {}", object.kind, object.name),
+                    Ok(key) => of_object(&key),
+                    Err(_) => format!("{}/{}", object.kind, object.name),
                 };
                 let done = match operation {
                     Operation::Created => "created",
@@ -291,6 +329,10 @@ pub fn push_summary(summary: &PushSummary) -> String {
             reasons.entry(reason).or_default().push(host.as_str());
         }
     }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    // What most hosts say comes first, and what few say may be left out.
+    reasons.sort_by_key(|(_, hosts)| std::cmp::Reverse(hosts.len()));
+    let rest = reasons.split_off(reasons.len().min(REASONS));
     for ((outcome, why), hosts) in reasons {
         let outcome = match outcome {
             HostVerdict::Failed => "failed",
@@ -300,8 +342,12 @@ pub fn push_summary(summary: &PushSummary) -> String {
             HostVerdict::Applied => "applied",
         };
         let why = why.map_or_else(String::new, |why| format!(" ({why})"));
-        text.push_str(&format!("\n  {outcome}{why}: {}", hosts.join(", ")));
+        text.push_str(&format!("\n  {outcome}{why}: {}", first_few(&hosts)));
     }
+    named -= rest
+        .iter()
+        .map(|(_, hosts)| hosts.len() as u64)
+        .sum::<u64>();
     let lag = hosts.saturating_sub(*applied);
     if lag > named {
         text.push_str(&format!("\n  and {} more", count(lag - named, "host")));
@@ -318,22 +364,22 @@ pub fn push_summary(summary: &PushSummary) -> String {
 /// group's change is one paragraph, not ten thousand.
 #[must_use]
 pub fn plans(reply: &DryRunReply) -> String {
-    let mut alike: Vec<(&HostPlan, Vec<&HostPlan>)> = Vec::new();
+    let mut alike: Vec<(&HostPlan, Vec<&str>)> = Vec::new();
     for plan in &reply.plans {
         let same = alike.iter_mut().find(|(first, _)| {
             (&first.switch, &first.changes, &first.error)
                 == (&plan.switch, &plan.changes, &plan.error)
         });
         match same {
-            Some((_, plans)) => plans.push(plan),
-            None => alike.push((plan, vec![plan])),
+            Some((_, hosts)) => hosts.push(plan.host.as_str()),
+            None => alike.push((plan, vec![plan.host.as_str()])),
         }
     }
     let mut text = String::new();
     for (plan, hosts) in alike {
         text.push_str(&format!(
             "on {}, switch {}:\n",
-            host_names(&hosts),
+            first_few(&hosts),
             plan.switch
         ));
         if let Some(error) = &plan.error {
@@ -358,15 +404,10 @@ pub fn plans(reply: &DryRunReply) -> String {
 }
 
 /// The first few by name, the rest as a number.
-fn host_names(plans: &[&HostPlan]) -> String {
-    const NAMED: usize = 5;
-    let names: Vec<_> = plans
-        .iter()
-        .take(NAMED)
-        .map(|plan| plan.host.as_str())
-        .collect();
+fn first_few(hosts: &[&str]) -> String {
+    let names = hosts.iter().copied().take(NAMED).collect::<Vec<_>>();
     let names = names.join(", ");
-    match plans.len().saturating_sub(NAMED) {
+    match hosts.len().saturating_sub(NAMED) {
         0 => names,
         rest => format!("{names} and {} more", count(rest as u64, "host")),
     }
@@ -413,4 +454,42 @@ pub async fn resync(connector: Connector<'_>, args: ResyncArgs) -> Result<Verdic
         count(reply.hosts, "host")
     ));
     Ok(pushed(reply.applied.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn lagging(host: u64, why: &str) -> HostOutcome {
+        HostOutcome {
+            host: format!("h{host}").parse().unwrap(),
+            outcome: HostVerdict::Failed,
+            why: Some(why.to_owned()),
+        }
+    }
+
+    fn summary(hosts: u64, outcomes: Vec<HostOutcome>) -> String {
+        push_summary(&PushSummary {
+            hosts,
+            applied: 0,
+            outcomes,
+        })
+    }
+
+    #[test]
+    fn however_many_hosts_lag_their_summary_fits_on_a_screen() {
+        let absent = (1..=1000).map(|host| lagging(host, "absent")).collect();
+        assert_eq!(
+            summary(3000, absent),
+            "applied on 0 of 3000 hosts\n  \
+             failed (absent): h1, h2, h3, h4, h5 and 995 hosts more\n  \
+             and 2000 hosts more\n\
+             they are tried again until they have it; `dvsctl out-of-sync` shows how it goes"
+        );
+        let each_its_own = (1..=1000).map(|host| lagging(host, &format!("why {host}")));
+        let text = summary(1000, each_its_own.collect());
+        assert_eq!(text.lines().count(), 1 + REASONS + 2);
+        assert!(text.contains("\n  and 990 hosts more\n"), "{text}");
+    }
 }

@@ -30,6 +30,10 @@ pub async fn run(connector: Connector<'_>, args: DescribeArgs) -> Result<Verdict
         name,
         output,
     } = args;
+    let (thing, name) = thing.with(name)?;
+    let name = name.ok_or_else(|| {
+        Failure::Usage("name the port or host, like port web-1 or host/h7".to_owned())
+    })?;
     let session = connector.open().await?;
     let text = match thing {
         Describable::Port => port(&session, &name, output).await?,

@@ -9,11 +9,11 @@ use dvs_schemas::v1::{ApplyRequest, DryRunReply, Item, Options};
 use dvs_schemas::{Document, ObjectKey, subjects};
 use similar::TextDiff;
 
-use crate::args::DiffArgs;
+use crate::args::{DiffArgs, of_object};
 use crate::change::plans;
 use crate::documents::{self, Written};
 use crate::failure::{Failure, Refusal, Verdict};
-use crate::get::{name, present};
+use crate::get::present;
 use crate::output::{colours, print, say, yaml};
 use crate::progress::Progress;
 use crate::session::Connector;
@@ -83,12 +83,12 @@ pub fn object(present: Option<&Item>, written: &Written, colours: bool) -> std::
     let (old, from) = match present {
         Some(item) => (
             yaml(&item.document)?,
-            format!("{} (revision {})", name(&key), item.revision),
+            format!("{} (revision {})", of_object(&key), item.revision),
         ),
         None => (String::new(), "nothing".to_owned()),
     };
     let new = yaml(&as_it_would_be(present, &written.document))?;
-    let to = format!("{} ({})", name(&key), written.place);
+    let to = format!("{} ({})", of_object(&key), written.place);
     let diff = TextDiff::from_lines(&old, &new)
         .unified_diff()
         .context_radius(3)
@@ -158,8 +158,8 @@ mod tests {
         let diff = object(Some(&item(OLD)), &written(NEW), false).unwrap();
         assert_eq!(
             diff,
-            "--- portgroup prod/web (revision 7)\n\
-             +++ portgroup prod/web (web.yaml:1: document 1)\n\
+            "--- portgroup/prod/web (revision 7)\n\
+             +++ portgroup/prod/web (web.yaml:1: document 1)\n\
              @@ -3,4 +3,4 @@\n switch: prod\n policy:\n   vlan:\n\
              -    access: 100\n\
              +    access: 200\n"

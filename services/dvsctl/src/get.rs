@@ -9,7 +9,7 @@ use dvs_schemas::{
     PortGroupDoc, SwitchDoc, subjects,
 };
 
-use crate::args::{GetArgs, ObjectKind, Resource};
+use crate::args::{GetArgs, Resource, of_object};
 use crate::failure::{Failure, Verdict};
 use crate::hosts;
 use crate::output::{OutputFormat, json, or_dash, print, say, say_if_empty, table, yaml};
@@ -17,7 +17,6 @@ use crate::policy::{overridable, overrides, security, shaping, vlan};
 use crate::session::{Connector, Session};
 use crate::when::age;
 use crate::whereabouts::{self, Known, Wanted};
-use clap::ValueEnum as _;
 
 /// From so many objects of a kind on it is cheaper to read the whole list, of
 /// which one page holds thousands, than to ask for each by its name.
@@ -28,22 +27,23 @@ const ONE_BY_ONE: usize = 16;
 /// # Errors
 /// The publisher can't be asked, or refuses.
 pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Failure> {
-    let kind = match args.resource {
-        Resource::Switches => Some(Kind::Switch),
-        Resource::Portgroups => Some(Kind::PortGroup),
-        Resource::Ports => Some(Kind::Port),
-        Resource::Mirrors => Some(Kind::MirrorSession),
-        Resource::All => None,
-        Resource::Hosts => return hosts::run(connector, args).await,
-    };
     let GetArgs {
-        resource: _,
+        resource,
         name,
         switch,
         group,
         host,
         format,
     } = args;
+    let (resource, name) = resource.with(name)?;
+    let kind = match resource {
+        Resource::Switches => Some(Kind::Switch),
+        Resource::Portgroups => Some(Kind::PortGroup),
+        Resource::Ports => Some(Kind::Port),
+        Resource::Mirrors => Some(Kind::MirrorSession),
+        Resource::All => None,
+        Resource::Hosts => return hosts::run(connector, name, host, switch, &format).await,
+    };
     let (switch, name) = match name.as_deref().and_then(|name| name.split_once('/')) {
         Some((in_switch, name)) => {
             let parsed = in_switch
@@ -193,19 +193,6 @@ fn named(of_kind: &GetRequest, key: &ObjectKey) -> GetRequest {
     }
 }
 
-/// An object's name as `delete` takes it: `portgroup prod/web`.
-#[must_use]
-pub fn name(key: &ObjectKey) -> String {
-    let kind = ObjectKind::from(key.kind()).to_possible_value();
-    let kind = kind.as_ref().map_or("", |value| value.get_name());
-    match key {
-        ObjectKey::Switch(name) => format!("{kind} {name}"),
-        ObjectKey::PortGroup(switch, name) => format!("{kind} {switch}/{name}"),
-        ObjectKey::Port(name) => format!("{kind} {name}"),
-        ObjectKey::MirrorSession(switch, name) => format!("{kind} {switch}/{name}"),
-    }
-}
-
 /// The objects as text; `kind` none: of all kinds.
 ///
 /// # Errors
@@ -224,7 +211,7 @@ pub fn render(
         OutputFormat::Name => {
             return Ok(items
                 .iter()
-                .map(|item| name(&item.document.key()) + "\n")
+                .map(|item| of_object(&item.document.key()) + "\n")
                 .collect());
         }
     };
@@ -234,8 +221,8 @@ pub fn render(
         .map(|item| match kind {
             None => vec![
                 item.document.key().kind().to_string(),
-                name(&item.document.key())
-                    .split_once(' ')
+                of_object(&item.document.key())
+                    .split_once('/')
                     .map_or_else(String::new, |(_, name)| name.to_owned()),
                 item.revision.to_string(),
             ],

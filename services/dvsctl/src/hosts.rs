@@ -12,9 +12,11 @@ use dvs_schemas::v1::{
 use dvs_schemas::{HostName, SwitchName, Timestamp, subjects};
 use serde::Serialize;
 
-use crate::args::{ForgetArgs, GetArgs};
+use crate::args::{ForgetArgs, of_host};
 use crate::failure::{Failure, Verdict, chain};
-use crate::output::{OutputFormat, count, json, or_dash, print, say, say_if_empty, table, yaml};
+use crate::output::{
+    ListFormat, OutputFormat, count, json, or_dash, print, say, say_if_empty, table, yaml,
+};
 use crate::session::{Connector, Session};
 use crate::when::age;
 
@@ -29,13 +31,30 @@ pub struct Queues {
     pub rip: Vec<RipEntry>,
 }
 
-/// Runs `forget`.
+/// Runs `forget`, host by host: one that can't be forgotten keeps no other.
 ///
 /// # Errors
-/// The publisher can't be asked, or refuses.
+/// The publisher can't be asked; or it refused some, of which all but the last
+/// are said and that one is the error.
 pub async fn forget(connector: Connector<'_>, args: ForgetArgs) -> Result<Verdict, Failure> {
-    let ForgetArgs { host } = args;
+    let ForgetArgs { hosts } = args;
     let session = connector.open().await?;
+    let mut refused = None;
+    for host in hosts {
+        match forget_one(&session, host).await {
+            Ok(()) => {}
+            Err(failure @ Failure::Refused(_)) => {
+                if let Some(before) = refused.replace(failure) {
+                    say(&chain(&before));
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    refused.map_or(Ok(Verdict::Yes), Err)
+}
+
+async fn forget_one(session: &Session, host: HostName) -> Result<(), Failure> {
     let request = ForgetRequest { host };
     let reply: ForgetReply = session.ask(subjects::HOST_FORGET, &request).await?;
     let ForgetReply {
@@ -49,7 +68,7 @@ pub async fn forget(connector: Connector<'_>, args: ForgetArgs) -> Result<Verdic
     say(&format!(
         "host {host} is forgotten; {ports} {are} on no host now (revision {revision})"
     ));
-    Ok(Verdict::Yes)
+    Ok(())
 }
 
 /// All hosts that a request asks for.
@@ -200,15 +219,13 @@ pub fn join(hosts: Vec<HostStatus>, queues: &Queues) -> Vec<HostInSync> {
 /// # Errors
 /// The publisher can't be asked, or refuses. Where only retry can't, what the
 /// publisher knows is shown, and stderr says what is missing.
-pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Failure> {
-    let GetArgs {
-        resource: _,
-        name,
-        switch,
-        group: _,
-        host,
-        format,
-    } = args;
+pub async fn run(
+    connector: Connector<'_>,
+    name: Option<String>,
+    host: Option<HostName>,
+    switch: Option<SwitchName>,
+    format: &ListFormat,
+) -> Result<Verdict, Failure> {
     let host = match name {
         Some(name) => Some(
             name.parse()
@@ -296,7 +313,7 @@ pub fn render(
         OutputFormat::Name => {
             return Ok(hosts
                 .iter()
-                .map(|h| format!("{}\n", h.status.host))
+                .map(|h| of_host(&h.status.host) + "\n")
                 .collect());
         }
     };

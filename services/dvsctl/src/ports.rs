@@ -9,9 +9,9 @@ use dvs_schemas::v1::{
     Counters, CountersOf, Link, LiveReply, LiveRequest, PortRuntime, RuntimeGetRequest,
     RuntimeListRequest, RuntimeRecord,
 };
-use dvs_schemas::{PortId, Timestamp, subjects};
+use dvs_schemas::{ObjectKey, PortId, Timestamp, subjects};
 
-use crate::args::{LiveArgs, RuntimeArgs};
+use crate::args::{LiveArgs, RuntimeArgs, of_object};
 use crate::failure::{Failure, Verdict};
 use crate::output::{OutputFormat, json, or_dash, print, say_if_empty, table, yaml};
 use crate::session::Connector;
@@ -164,7 +164,7 @@ pub fn render(
         OutputFormat::Name => {
             return Ok(records
                 .iter()
-                .map(|r| format!("port {}\n", r.port))
+                .map(|r| of_object(&ObjectKey::Port(r.port.clone())) + "\n")
                 .collect());
         }
     };

@@ -3,9 +3,11 @@
 //! the operator's hand in it.
 
 use dvs_schemas::v1::{EntrySelection, EntryState, Queue, RetryListRequest, SelectionReply};
-use dvs_schemas::{Timestamp, subjects};
+use dvs_schemas::{ObjectKey, Timestamp, subjects};
 
-use crate::args::{OutOfSyncArgs, QueueAction, RipFilter, RipQueueArgs, Selected, SyncFilter};
+use crate::args::{
+    OutOfSyncArgs, QueueAction, RipFilter, RipQueueArgs, Selected, SyncFilter, of_host, of_object,
+};
 use crate::failure::{Failure, Verdict};
 use crate::hosts::{Queues, fetch_queues};
 use crate::output::{ListFormat, OutputFormat, json, print, say, say_if_empty, table, yaml};
@@ -178,11 +180,11 @@ pub fn render(
         (OutputFormat::Yaml, Queue::Rip) => yaml(rip),
         (OutputFormat::Name, Queue::Repush) => Ok(out_of_sync
             .iter()
-            .map(|entry| format!("{}\n", entry.key.host))
+            .map(|entry| of_host(&entry.key.host) + "\n")
             .collect()),
         (OutputFormat::Name, Queue::Rip) => Ok(rip
             .iter()
-            .map(|entry| format!("{}\n", entry.key.port))
+            .map(|entry| of_object(&ObjectKey::Port(entry.key.port.clone())) + "\n")
             .collect()),
         (OutputFormat::Table | OutputFormat::Wide, queue) => Ok(rows(queue, queues, no_headings)),
     }

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use dvs_schemas::v1::{
     Counters, Rollup, RollupBy, RollupKey, RuntimeRollupReply, RuntimeRollupRequest,
 };
-use dvs_schemas::{Timestamp, subjects};
+use dvs_schemas::{ObjectKey, Timestamp, subjects};
 
-use crate::args::{RollupArgs, RollupKind};
+use crate::args::{RollupArgs, RollupKind, of_host, of_object};
 use crate::failure::{Failure, Verdict};
 use crate::output::{OutputFormat, json, print, say_if_empty, table, yaml};
 use crate::session::Connector;
@@ -70,7 +70,7 @@ fn render(
         OutputFormat::Json => return json(&rows),
         OutputFormat::Yaml => return yaml(&rows),
         OutputFormat::Name => {
-            return Ok(rows.iter().map(|row| name(&row.key) + "\n").collect());
+            return Ok(rows.iter().map(|row| word(&row.key) + "\n").collect());
         }
     };
     let heading = match by {
@@ -97,6 +97,15 @@ fn render(
         cells
     });
     Ok(table(&headings, rows.collect(), no_headings))
+}
+
+/// The key as every command takes it.
+fn word(key: &RollupKey) -> String {
+    match key.clone() {
+        RollupKey::Switch(switch) => of_object(&ObjectKey::Switch(switch)),
+        RollupKey::Group(switch, group) => of_object(&ObjectKey::PortGroup(switch, group)),
+        RollupKey::Host(host) => of_host(&host),
+    }
 }
 
 fn name(key: &RollupKey) -> String {

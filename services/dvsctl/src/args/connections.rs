@@ -5,7 +5,7 @@ use clap::Args;
 use dvs_schemas::v1::Deadline;
 use dvs_schemas::{HostName, MacAddr, PortGroupName, PortId, SwitchName, VnicId};
 
-use super::ReplyFormat;
+use super::{ReplyFormat, words};
 
 /// Arguments of `connect`.
 #[derive(Debug, Args)]
@@ -14,17 +14,18 @@ use super::ReplyFormat;
   dvsctl connect vm-9-0 vm-9/eth0 --host h1 --switch prod --group scratch")]
 pub struct VnicArgs {
     /// The port.
+    #[arg(value_parser = words::port)]
     pub port: PortId,
     /// The vNIC.
     pub vnic: VnicId,
     /// The host where the vNIC is; left out: the port stays where it is.
-    #[arg(long)]
+    #[arg(long, value_parser = words::host)]
     pub host: Option<HostName>,
     /// The configured MAC address of the vNIC.
     #[arg(long)]
     pub mac: Option<MacAddr>,
     /// The switch of a port that is made with the connection.
-    #[arg(long, requires = "group")]
+    #[arg(long, requires = "group", value_parser = words::switch)]
     pub switch: Option<SwitchName>,
     /// Its group, whose binding must be ephemeral.
     #[arg(long, requires = "switch")]
@@ -41,8 +42,10 @@ pub struct VnicArgs {
   dvsctl move web-1 h2 --from h1 --wait")]
 pub struct MoveArgs {
     /// The port.
+    #[arg(value_parser = words::port)]
     pub port: PortId,
     /// The host that it goes to.
+    #[arg(value_parser = words::host)]
     pub host: HostName,
     /// Refuse if the port is not on this host any more.
     #[arg(long)]
@@ -67,6 +70,7 @@ pub struct PlacingArgs {
 #[derive(Debug, Args)]
 pub struct DisconnectArgs {
     /// The port.
+    #[arg(value_parser = words::port)]
     pub port: PortId,
     /// Refuse if another vNIC is connected.
     #[arg(long)]
@@ -78,10 +82,13 @@ pub struct DisconnectArgs {
 #[command(after_help = "Examples:
   dvsctl get hosts -o wide
   dvsctl forget rack3-17
+  dvsctl forget rack3-17 rack3-18
 
 A host that is there, or that a switch names, is not forgotten. One that comes
-back all the same is a new host.")]
+back all the same is a new host. What can be forgotten is, though another one
+can't.")]
 pub struct ForgetArgs {
-    /// The host.
-    pub host: HostName,
+    /// The hosts.
+    #[arg(value_name = "HOST", required = true, value_parser = words::host)]
+    pub hosts: Vec<HostName>,
 }

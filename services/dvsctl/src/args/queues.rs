@@ -4,6 +4,7 @@
 use clap::{Args, Subcommand};
 use dvs_schemas::{HostName, PortId, SwitchName};
 
+use super::words;
 use crate::output::ListFormat;
 
 /// Arguments of `out-of-sync`.
@@ -75,10 +76,10 @@ pub struct Selected<F: Args> {
 #[derive(Debug, Clone, Default, Args)]
 pub struct SyncFilter {
     /// Only this host.
-    #[arg(long)]
+    #[arg(long, value_parser = words::host)]
     pub host: Option<HostName>,
     /// Only this switch.
-    #[arg(long)]
+    #[arg(long, value_parser = words::switch)]
     pub switch: Option<SwitchName>,
 }
 
@@ -89,6 +90,6 @@ pub struct RipFilter {
     #[command(flatten)]
     pub sync: SyncFilter,
     /// Only this port.
-    #[arg(long)]
+    #[arg(long, value_parser = words::port)]
     pub port: Option<PortId>,
 }

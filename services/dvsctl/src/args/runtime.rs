@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use dvs_schemas::v1::Link;
 use dvs_schemas::{HostName, PortGroupName, PortId, SwitchName};
 
+use super::words;
 use crate::output::ListFormat;
 
 /// Arguments of `history`.
@@ -15,6 +16,7 @@ use crate::output::ListFormat;
   dvsctl history web-1")]
 pub struct HistoryArgs {
     /// The port.
+    #[arg(value_parser = words::port)]
     pub port: PortId,
     /// How to print.
     #[command(flatten)]
@@ -32,13 +34,13 @@ pub struct RollupArgs {
     #[arg(value_enum, ignore_case = true)]
     pub by: RollupKind,
     /// Only this switch.
-    #[arg(long)]
+    #[arg(long, value_parser = words::switch)]
     pub switch: Option<SwitchName>,
     /// Only this group.
     #[arg(long)]
     pub group: Option<PortGroupName>,
     /// Only this host.
-    #[arg(long)]
+    #[arg(long, value_parser = words::host)]
     pub host: Option<HostName>,
     /// How to print.
     #[command(flatten)]
@@ -67,16 +69,16 @@ pub enum RollupKind {
   dvsctl runtime --switch prod --stale 1h      not told of for an hour")]
 pub struct RuntimeArgs {
     /// Only this port.
-    #[arg(conflicts_with_all = ["switch", "group", "host", "link", "stale"])]
+    #[arg(conflicts_with_all = ["switch", "group", "host", "link", "stale"], value_parser = words::port)]
     pub port: Option<PortId>,
     /// Only this switch.
-    #[arg(long)]
+    #[arg(long, value_parser = words::switch)]
     pub switch: Option<SwitchName>,
     /// Only this group.
     #[arg(long)]
     pub group: Option<PortGroupName>,
     /// Only this host.
-    #[arg(long)]
+    #[arg(long, value_parser = words::host)]
     pub host: Option<HostName>,
     /// Only ports whose link is up, or down.
     #[arg(long, value_parser = link, value_name = "up|down")]
@@ -94,10 +96,10 @@ pub struct RuntimeArgs {
 #[derive(Debug, Args)]
 pub struct LiveArgs {
     /// This port, on the host that last told of it.
-    #[arg(required_unless_present = "host")]
+    #[arg(required_unless_present = "host", value_parser = words::port)]
     pub port: Option<PortId>,
     /// All ports of this host.
-    #[arg(long)]
+    #[arg(long, value_parser = words::host)]
     pub host: Option<HostName>,
     /// How to print.
     #[command(flatten)]

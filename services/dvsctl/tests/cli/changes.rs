@@ -64,7 +64,7 @@ async fn apply_sends_all_documents_at_once_and_says_what_changed() {
     let ended = fake
         .ends(0, &["apply", "-f", "site.yaml", "--if-revision", "6"])
         .await;
-    assert_eq!(ended.stdout, "portgroup prod/web updated: policy.vlan\n");
+    assert_eq!(ended.stdout, "portgroup/prod/web updated: policy.vlan\n");
     assert_eq!(ended.stderr, "revision 7: 1 object, 1 unchanged\n");
     let args = ["apply", "-f", "site.yaml", "--if-revision=6", "-o", "json"];
     let ended = fake.ends(0, &args).await;
@@ -108,7 +108,7 @@ async fn a_wait_names_the_hosts_that_lag_and_ends_with_1() {
     assert_eq!(
         ended.stderr,
         "unchanged at revision 7\n\
-         applied on 2 of 6 hosts\n  failed (no such VLAN): h1\n  not there: h2, h3\n  and 1 host more\n\
+         applied on 2 of 6 hosts\n  not there: h2, h3\n  failed (no such VLAN): h1\n  and 1 host more\n\
          they are tried again until they have it; `dvsctl out-of-sync` shows how it goes\n"
     );
 }
@@ -170,17 +170,28 @@ async fn objects_are_deleted_by_name_and_by_document() {
     let expected = [
         (
             vec!["delete", "-f", "site.yaml"],
-            "switch prod deleted\nportgroup prod/web deleted\n",
+            "switch/prod deleted\nportgroup/prod/web deleted\n",
         ),
         (
             vec!["delete", "PortGroup", "web", "db", "--switch", "prod"],
-            "portgroup prod/web deleted\nportgroup prod/db deleted\n",
+            "portgroup/prod/web deleted\nportgroup/prod/db deleted\n",
         ),
         (
             vec!["delete", "mirror", "prod/tap"],
-            "mirror prod/tap deleted\n",
+            "mirror/prod/tap deleted\n",
         ),
-        (vec!["delete", "port", "web-1"], "port web-1 deleted\n"),
+        (vec!["delete", "port", "web-1"], "port/web-1 deleted\n"),
+        (
+            vec![
+                "delete",
+                "port/web-1",
+                "PortGroup/prod/web",
+                "pg/db",
+                "--switch",
+                "prod",
+            ],
+            "port/web-1 deleted\nportgroup/prod/web deleted\nportgroup/prod/db deleted\n",
+        ),
     ];
     for (args, stdout) in expected {
         assert_eq!(fake.ends(0, &args).await.stdout, stdout, "{args:?}");
@@ -190,6 +201,9 @@ async fn objects_are_deleted_by_name_and_by_document() {
         vec!["delete", "port", "a.b"],
         vec!["delete", "host", "h1"],
         vec!["delete", "port"],
+        vec!["delete", "port/web-1", "web-2"],
+        vec!["delete", "port/web-1", "host/h1"],
+        vec!["delete", "host/h1"],
     ] {
         fake.ends(2, &args).await;
     }
@@ -227,7 +241,7 @@ async fn what_is_not_there_is_left_out_of_a_delete_if_so_asked() {
     let fake = script.start().await;
     let args = ["delete", "port", "web-1", "web-2", "--if-exists"];
     let ended = fake.ends(0, &args).await;
-    assert_eq!(ended.stdout, "port web-1 deleted\n");
+    assert_eq!(ended.stdout, "port/web-1 deleted\n");
     let args = ["delete", "port", "web-2", "--if-exists"];
     let ended = fake.ends(0, &args).await;
     assert_eq!(ended.stderr, "nothing of that is there\n");
@@ -302,8 +316,8 @@ async fn diff_ends_with_1_on_a_difference_and_0_on_none() {
     let ended = fake.ends(1, &["diff", "-f", "other.yaml"]).await;
     assert_eq!(
         ended.stdout,
-        "--- portgroup prod/web (revision 5)\n\
-         +++ portgroup prod/web (other.yaml:4: document 2)\n\
+        "--- portgroup/prod/web (revision 5)\n\
+         +++ portgroup/prod/web (other.yaml:4: document 2)\n\
          @@ -3,4 +3,4 @@\n switch: prod\n policy:\n   vlan:\n-    access: 100\n+    access: 200\n\
          \n\
          on h1, h2, switch prod:\n  ~ port web-1 vlan: access 100 -> access 200\n\
@@ -315,7 +329,7 @@ async fn diff_ends_with_1_on_a_difference_and_0_on_none() {
     assert!(
         ended
             .stdout
-            .starts_with("portgroup prod/web updated: policy.vlan (dry run)\n"),
+            .starts_with("portgroup/prod/web updated: policy.vlan (dry run)\n"),
         "{}",
         ended.stdout
     );

@@ -93,7 +93,7 @@ fn retry(script: Script) -> Script {
             host: "h2".parse().unwrap(),
             switch: "prod".parse().unwrap(),
         },
-        state: state("absent: not heard of for 120 s", Some(Timestamp(1_132_000))),
+        state: state("absent: it missed 3 heartbeats", Some(Timestamp(1_132_000))),
     };
     let rip = RipEntry {
         key: RipKey {
@@ -181,7 +181,7 @@ async fn wide_ports_say_what_is_observed_and_what_holds_the_rest() {
         ended.stdout,
         "NAME     SWITCH  GROUP  HOST  VNIC       REVISION  EPOCH  MAC  OVERRIDES  OBSERVED  AGE    STATE\n\
          p-ok     prod    web    h1    vm-1/eth0  5         3      -    -          5         2m00s  in sync\n\
-         p-moved  prod    web    h2    -          9         9      -    -          -         -      out of sync: absent: not heard of for 120 s\n\
+         p-moved  prod    web    h2    -          9         9      -    -          -         -      out of sync: absent: it missed 3 heartbeats\n\
          p-off    prod    web    -     vm-3/eth0  4         4      -    -          -         -      on no host\n"
     );
     let one = ["get", "port", "p-ok", "-o", "wide", "--no-headings"];
@@ -203,7 +203,7 @@ async fn a_port_is_described_with_both_queues() {
          Overrides:      -\n\
          Host:           h2 (absent, heard 2m00s ago)\n\
          Epoch:          9\n\
-         State:          out of sync: absent: not heard of for 120 s\n\
+         State:          out of sync: absent: it missed 3 heartbeats\n\
          Wanted:         revision 9\n\
          Observed:       -\n\
          Host's switch:  wanted revision 9, observed 2\n\
@@ -215,7 +215,7 @@ async fn a_port_is_described_with_both_queues() {
          \n\
          Out of sync:\n\
          HOST  SWITCH  REVISION  AGE    ATTEMPTS  NEXT    ERROR\n\
-         h2    prod    9         2m00s  4         in 12s  absent: not heard of for 120 s\n\
+         h2    prod    9         2m00s  4         in 12s  absent: it missed 3 heartbeats\n\
          \n\
          To be removed:\n\
          HOST  SWITCH  PORT     REVISION  AGE    ATTEMPTS  NEXT    ERROR\n\

@@ -104,7 +104,7 @@ async fn every_kind_has_its_table() {
         ),
         (
             vec!["get", "all", "-o", "name"],
-            "switch prod\nportgroup prod/web\nport web-1\nport web-2\nmirror prod/tap\n",
+            "switch/prod\nportgroup/prod/web\nport/web-1\nport/web-2\nmirror/prod/tap\n",
         ),
         (
             vec!["get", "all"],
@@ -118,6 +118,11 @@ async fn every_kind_has_its_table() {
         (
             vec!["get", "port", "web-2", "-o", "yaml"],
             "---\n# revision 10\nkind: Port\nname: web-2\nswitch: prod\ngroup: web\n",
+        ),
+        (vec!["get", "ports/web-2", "-o", "name"], "port/web-2\n"),
+        (
+            vec!["get", "portgroup/prod/web", "-o", "name"],
+            "portgroup/prod/web\n",
         ),
     ];
     for (args, stdout) in tables {
@@ -253,7 +258,10 @@ async fn hosts_show_whether_they_are_in_sync() {
 async fn hosts_are_shown_without_retry_and_the_gap_is_said() {
     let fake = hosts(Script::default(), vec![five()]).start().await;
     let ended = fake.ends(0, &["get", "hosts", "-o", "name"]).await;
-    assert_eq!(ended.stdout, "h1\nh2\nh3\nh4\nh5\n");
+    assert_eq!(
+        ended.stdout,
+        "host/h1\nhost/h2\nhost/h3\nhost/h4\nhost/h5\n"
+    );
     assert!(
         ended
             .stderr
@@ -466,7 +474,7 @@ async fn runtime_state_is_shown_as_stored_and_as_read_now() {
          9         tap       1000      1         2000       3          6\n"
     );
     let ended = fake.ends(0, &["runtime", "web-1", "-o", "name"]).await;
-    assert_eq!(ended.stdout, "port web-1\n");
+    assert_eq!(ended.stdout, "port/web-1\n");
     let args = ["runtime", "--link", "down", "-o", "json"];
     let ended = fake.ends(0, &args).await;
     let records: Vec<RuntimeRecord> = serde_json::from_str(&ended.stdout).unwrap();
@@ -530,10 +538,10 @@ async fn a_connect_and_a_move_are_one_request_each() {
     let mac = ["--mac", "52:54:00:00:00:07"];
     let args = ["connect", "web-1", "vm-7/eth0", "--host", "h1"];
     let ended = fake.ends(0, &[args.as_slice(), &mac].concat()).await;
-    assert_eq!(ended.stdout, "port web-1 updated: vnic\n");
+    assert_eq!(ended.stdout, "port/web-1 updated: vnic\n");
     let args = ["move", "web-1", "h2", "--from", "h1", "--wait=5s"];
     let ended = fake.ends(0, &args).await;
-    assert_eq!(ended.stdout, "port web-1 updated: host\n");
+    assert_eq!(ended.stdout, "port/web-1 updated: host\n");
     // A group without its switch names nothing.
     fake.ends(2, &["connect", "web-1", "vm-7/eth0", "--group", "g"])
         .await;
@@ -578,6 +586,25 @@ async fn a_forgotten_host_leaves_its_ports_nowhere() {
         "host h2 is forgotten; 30 ports are on no host now (revision 8)\n"
     );
     let ended = fake.ends(3, &["forget", "h1"]).await;
+    assert!(
+        ended.stderr.contains("host h1 is there"),
+        "{}",
+        ended.stderr
+    );
+    // Those that can be forgotten are, whatever their neighbours.
+    let ended = fake.ends(3, &["forget", "host/h1", "h2", "host/h3"]).await;
+    let forgotten: Vec<_> = ended
+        .stderr
+        .lines()
+        .filter(|line| line.contains("forgotten"))
+        .collect();
+    assert_eq!(
+        forgotten,
+        [
+            "host h2 is forgotten; 30 ports are on no host now (revision 8)",
+            "host h3 is forgotten; 30 ports are on no host now (revision 8)",
+        ]
+    );
     assert!(
         ended.stderr.contains("host h1 is there"),
         "{}",
