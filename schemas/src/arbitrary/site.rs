@@ -19,7 +19,7 @@ use crate::documents::{
     Binding, Document, Hosts, MirrorDestination, MirrorPort, MirrorSessionDoc, MirrorSource,
     PortDoc, PortGroupDoc, SwitchDoc,
 };
-use crate::ids::{HostName, SwitchName};
+use crate::ids::{HostName, PortId, SwitchName};
 use crate::policy::{Direction, Policy, PolicyField};
 use crate::telling::RuntimeSettings;
 use crate::vlan::{PrivateVlans, Vlan, VlanId};
@@ -145,6 +145,7 @@ fn switch(number: usize, hosts: Vec<HostName>) -> impl Strategy<Value = Vec<Docu
             .enumerate()
             .map(|(i, draw)| mirror(&name, i, draw, &ports))
             .collect();
+        let mirrors = compatible(mirrors, &switch, &groups, &ports);
         std::iter::once(Document::Switch(switch))
             .chain(groups.into_iter().map(Document::PortGroup))
             .chain(ports.into_iter().map(Document::Port))
@@ -250,8 +251,45 @@ fn mirror(
     }
 }
 
+/// The sessions that can be together: what copies go to is no source of any.
+fn compatible(
+    mut mirrors: Vec<MirrorSessionDoc>,
+    switch: &SwitchDoc,
+    groups: &[PortGroupDoc],
+    ports: &[PortDoc],
+) -> Vec<MirrorSessionDoc> {
+    let sources = mirrors.iter().flat_map(|session| &session.source.ports);
+    let sources: BTreeSet<PortId> = sources.map(|source| source.port.clone()).collect();
+    let vlans = mirrors.iter().flat_map(|session| &session.source.vlans);
+    let mut taken: BTreeSet<VlanId> = vlans.copied().collect();
+    taken.extend(switch.private_vlans.roles().map(|(vlan, _, _)| vlan));
+    let policies = ports.iter().map(|port| &port.policy);
+    let policies = policies.chain(groups.iter().map(|group| &group.policy));
+    for policy in policies.chain([&switch.policy]) {
+        match &policy.vlan {
+            None | Some(Vlan::Untagged | Vlan::Private(_)) => {}
+            Some(Vlan::Access(vlan)) => drop(taken.insert(*vlan)),
+            Some(Vlan::Trunk(trunk)) => {
+                let ranges = trunk.vlans.ranges().iter();
+                let numbers = ranges.flat_map(|range| range.first().get()..=range.last().get());
+                taken.extend(numbers.map(vlan).chain(trunk.native));
+            }
+        }
+    }
+    let free = (1..=4094).map(vlan).find(|vlan| !taken.contains(vlan));
+    mirrors.retain_mut(|session| match (&session.destination, free) {
+        (MirrorDestination::Port(port), _) if !sources.contains(port) => true,
+        (MirrorDestination::Port(_) | MirrorDestination::Vlan(_), Some(free)) => {
+            session.destination = MirrorDestination::Vlan(free);
+            true
+        }
+        (MirrorDestination::Port(_) | MirrorDestination::Vlan(_), None) => false,
+    });
+    mirrors
+}
+
 fn vlan(number: u16) -> VlanId {
-    VlanId::try_from(number).expect("1 and 2 are VLANs")
+    VlanId::try_from(number).expect("1 to 4094 are VLANs")
 }
 
 /// One or two switches on one to five hosts, with groups, ports (placed or

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use dvs_schemas::{ObjectKey, PortGroupDoc, PortGroupName, PortId, SwitchDoc, SwitchName, VnicId};
+use dvs_schemas::{
+    MirrorSessionDoc, ObjectKey, PortGroupDoc, PortGroupName, PortId, SwitchDoc, SwitchName, VnicId,
+};
 
 use crate::changes::{Change, ChangeSet, Object, Placed};
 use crate::config::Config;
@@ -77,6 +79,21 @@ impl<'a> Draft<'a> {
             Some((_, Object::Switch(_) | Object::PortGroup(_) | Object::MirrorSession(_)))
             | None => self.config.port(id).map(|entry| &entry.value),
         }
+    }
+
+    /// The mirror sessions of a switch.
+    pub(super) fn mirrors(&self, switch: &SwitchName) -> impl Iterator<Item = &MirrorSessionDoc> {
+        let named = self.named.values().filter_map(|(_, object)| match object {
+            Object::MirrorSession(doc) => Some(doc),
+            Object::Switch(_) | Object::PortGroup(_) | Object::Port(_) => None,
+        });
+        let named = named.filter(move |doc| doc.switch == *switch);
+        let stays = |doc: &&MirrorSessionDoc| {
+            let key = ObjectKey::MirrorSession(doc.switch.clone(), doc.name.clone());
+            !self.names(&key)
+        };
+        let held = self.config.mirrors(switch).map(|entry| &entry.value);
+        held.filter(stays).chain(named)
     }
 
     /// Another port that a vNIC is connected to, or would be.

@@ -9,8 +9,11 @@ mod connecting;
 mod deletion;
 mod draft;
 mod forgetting;
+mod mirroring;
 mod plugging;
 mod rules;
+
+use std::collections::BTreeSet;
 
 use dvs_schemas::codec::REQUEST_MAX;
 use dvs_schemas::v1::ObjectRef;
@@ -51,6 +54,13 @@ pub fn apply(
     }
     for (at, object) in draft.named() {
         rules::check(&draft, object).map_err(|p| p.of(place("documents", at, &keys)))?;
+    }
+    let switches: BTreeSet<&SwitchName> = draft.named().map(|(_, of)| of.switch()).collect();
+    for switch in switches {
+        if let Some((key, problem)) = mirroring::conflict(&draft, switch) {
+            let at = keys.iter().position(|named| *named == key);
+            return Err(problem.of(place("documents", at.unwrap_or_default(), &keys)));
+        }
     }
     Ok(draft.changes())
 }

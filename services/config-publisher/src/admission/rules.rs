@@ -4,13 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use dvs_schemas::v1::DOCUMENTS_MAX;
 use dvs_schemas::{
-    HostName, Hosts, MacAddr, MirrorDestination, MirrorSessionDoc, ObjectKey, Policy, PolicyField,
-    PortDoc, PortGroupDoc, PortId, Problem, ProblemCode, SwitchDoc, SwitchName, Vlan,
+    HostName, Hosts, MacAddr, ObjectKey, Policy, PolicyField, PortDoc, PortGroupDoc, PortId,
+    Problem, ProblemCode, SwitchDoc, SwitchName, Vlan,
 };
 
 use super::draft::Draft;
+use super::mirroring;
 use crate::changes::Object;
 use crate::render::is_member;
 
@@ -34,7 +34,7 @@ pub(super) fn check(draft: &Draft<'_>, object: &Object) -> Result<(), Problem> {
         Object::Switch(doc) => check_switch(draft, doc),
         Object::PortGroup(doc) => check_group(draft, doc),
         Object::Port(port) => check_port(draft, &port.document),
-        Object::MirrorSession(doc) => check_mirror(draft, doc),
+        Object::MirrorSession(doc) => mirroring::check_session(draft, doc),
     }
 }
 
@@ -185,7 +185,11 @@ fn check_hosts(draft: &Draft<'_>, doc: &SwitchDoc) -> Result<(), Problem> {
     Ok(())
 }
 
-fn the_switch<'a>(draft: &'a Draft<'_>, name: &SwitchName) -> Result<&'a SwitchDoc, Problem> {
+/// The switch that an object belongs to.
+pub(super) fn the_switch<'a>(
+    draft: &'a Draft<'_>,
+    name: &SwitchName,
+) -> Result<&'a SwitchDoc, Problem> {
     draft.switch(name).ok_or_else(|| {
         let known = some(draft.config.switches().keys());
         Problem::new(ProblemCode::NotFound, format!("there is no switch {name}"))
@@ -311,53 +315,4 @@ fn outside(draft: &Draft<'_>, switch: &SwitchDoc, host: &HostName) -> Problem {
         } else {
             known
         })
-}
-
-fn check_mirror(draft: &Draft<'_>, doc: &MirrorSessionDoc) -> Result<(), Problem> {
-    the_switch(draft, &doc.switch)?;
-    if doc.source.ports.is_empty() && doc.source.vlans.is_empty() {
-        return Err(Problem::invalid("the session has nothing to copy")
-            .at("source")
-            .allow(format!("1 to {DOCUMENTS_MAX} ports, or VLANs, or both")));
-    }
-    for (at, source) in doc.source.ports.iter().enumerate() {
-        let field = || format!("source.ports[{at}].port");
-        on_switch(draft, &doc.switch, &source.port).map_err(|p| p.at(field()))?;
-        if doc.destination == MirrorDestination::Port(source.port.clone()) {
-            return Err(circular(&doc.destination).at(field()));
-        }
-    }
-    match &doc.destination {
-        MirrorDestination::Port(port) => {
-            on_switch(draft, &doc.switch, port).map_err(|p| p.at("destination.port"))
-        }
-        MirrorDestination::Vlan(vlan) if doc.source.vlans.contains(vlan) => {
-            Err(circular(&doc.destination).at("destination.vlan"))
-        }
-        MirrorDestination::Vlan(_) => Ok(()),
-    }
-}
-
-fn circular(destination: &MirrorDestination) -> Problem {
-    let what = match destination {
-        MirrorDestination::Port(port) => format!("port {port}"),
-        MirrorDestination::Vlan(vlan) => format!("VLAN {vlan}"),
-    };
-    Problem::invalid(format!("{what} is a source and the destination"))
-        .allow("a destination that is no source of the session")
-}
-
-fn on_switch(draft: &Draft<'_>, switch: &SwitchName, id: &PortId) -> Result<(), Problem> {
-    let allowed = format!("ports of switch {switch}");
-    match draft.port(id) {
-        Some(port) if port.document.switch == *switch => Ok(()),
-        Some(port) => {
-            let message = format!("port {id} belongs to switch {}", port.document.switch);
-            Err(Problem::invalid(message).allow(allowed))
-        }
-        None => {
-            let message = format!("there is no port {id}");
-            Err(Problem::new(ProblemCode::NotFound, message).allow(allowed))
-        }
-    }
 }

@@ -10,6 +10,7 @@ mod forgetting;
 mod handovers;
 mod hosts;
 mod log;
+mod mirroring;
 mod plugging;
 mod plugging_histories;
 mod properties;
