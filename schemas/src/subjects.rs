@@ -55,6 +55,8 @@ pub const RUNTIME_LIST: &str = "dvs.v1.runtime.list";
 pub const RUNTIME_HISTORY: &str = "dvs.v1.runtime.history";
 /// Sums over ports: [`crate::v1::RuntimeRollupRequest`].
 pub const RUNTIME_ROLLUP: &str = "dvs.v1.runtime.rollup";
+/// What is wrong on hosts: [`crate::v1::RuntimeConditionsRequest`].
+pub const RUNTIME_CONDITIONS: &str = "dvs.v1.runtime.conditions";
 /// Hosts will never come back: [`crate::v1::RuntimeForgetRequest`].
 pub const RUNTIME_FORGET: &str = "dvs.v1.runtime.forget";
 /// Runtime state read from the host now: [`crate::v1::LiveRequest`].
@@ -66,6 +68,8 @@ pub const EVENT_HEARTBEATS: &str = "dvs.v1.event.*.heartbeat";
 pub const EVENT_CHANGED: &str = "dvs.v1.event.*.changed";
 /// All settled events.
 pub const EVENT_SETTLED: &str = "dvs.v1.event.*.settled";
+/// All conditions events.
+pub const EVENT_CONDITIONS: &str = "dvs.v1.event.*.conditions";
 /// All notices of events that are to be fetched.
 pub const EVENT_NOTICES: &str = "dvs.v1.event.*.notice";
 
@@ -126,6 +130,8 @@ pub enum EventVerb {
     Changed,
     /// A busy state stopped changing: [`crate::v1::Settled`].
     Settled,
+    /// What is wrong on the host is another by now: [`crate::v1::HostConditions`].
+    Conditions,
     /// Something changed and is to be fetched: [`crate::v1::EventNotice`].
     Notice,
     /// The host lives: [`crate::v1::Heartbeat`].
@@ -137,6 +143,7 @@ impl fmt::Display for EventVerb {
         f.write_str(match self {
             Self::Changed => "changed",
             Self::Settled => "settled",
+            Self::Conditions => "conditions",
             Self::Notice => "notice",
             Self::Heartbeat => "heartbeat",
         })

@@ -3,6 +3,7 @@
 //! [`crate::v1`].
 
 mod agent;
+mod conditions;
 mod config;
 mod hosts;
 mod ports;
@@ -18,6 +19,7 @@ use crate::problem::{Problem, ProblemBody, ProblemCode};
 use crate::v1::V1;
 
 pub use agent::*;
+pub use conditions::*;
 pub use config::*;
 pub use hosts::*;
 pub use ports::*;

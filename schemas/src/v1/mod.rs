@@ -4,6 +4,7 @@
 //! JSON Schemas prove that nothing moved.
 
 mod agent;
+mod conditions;
 mod config;
 mod counters;
 mod drift;
@@ -17,6 +18,10 @@ pub use agent::{
     ApplyOutcome, ApplyReport, Change, Clobber, FinalState, GlobalKey, MirrorState, Plan,
     PlanOutcome, PortFailure, PortGroupState, PortState, Remove, RemoveOutcome, RemoveReport,
     Removed, RemovedPort, SwitchObjects, SwitchState, Versioned,
+};
+pub use conditions::{
+    Condition, ConditionKind, ConditionList, ConditionTarget, ConditionsOfHost, HostConditions,
+    RuntimeConditionsReply, RuntimeConditionsRequest,
 };
 pub use config::{
     ApplyReply, ApplyRequest, Changed as ChangedObject, DOCUMENTS_MAX, Deadline, DeleteRequest,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Counters, CountersOf, Forgotten, V1};
+use super::{ConditionList, Counters, CountersOf, Forgotten, HostConditions, V1};
 use crate::ids::{
     Epoch, HostName, MirrorName, PortGroupName, PortId, Revision, StoreId, SwitchName,
 };
@@ -98,7 +98,7 @@ pub struct Settled {
 }
 
 /// Something changed on a host, and is to be fetched: told in the stead of
-/// [`Changed`] or [`Settled`], and acknowledged like them once it is.
+/// [`Changed`], [`Settled`] or [`HostConditions`], and acknowledged like them once it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EventNotice {
     /// Version of the message.
@@ -134,6 +134,8 @@ pub enum Fetched {
     Changed(Changed),
     /// Busy states stopped changing.
     Settled(Settled),
+    /// What is wrong on the host is another by now.
+    Conditions(HostConditions),
 }
 
 /// The collector has the event, durably.
@@ -438,6 +440,9 @@ pub struct LiveReply {
     /// them; a host by itself knows of none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub totals: Vec<CountersOf>,
+    /// What is wrong on the host; only on the first page of all ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<ConditionList>,
     /// Ask again with `after` set to this; none on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<PortId>,

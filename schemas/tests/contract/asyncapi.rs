@@ -221,6 +221,13 @@ fn services() -> Vec<Subject> {
             "Ports summed up by switch, group or host.",
         ),
         asked(
+            subjects::RUNTIME_CONDITIONS,
+            COLLECTOR,
+            "RuntimeConditionsRequest",
+            &["RuntimeConditionsReply"],
+            "What is wrong on hosts, for as long as it lasts.",
+        ),
+        asked(
             subjects::RUNTIME_FORGET,
             COLLECTOR,
             "RuntimeForgetRequest",
@@ -284,6 +291,11 @@ fn event(verb: EventVerb) -> Subject {
             &["EventAck"],
             "Busy states that stopped changing; repeated until acknowledged.",
         ),
+        EventVerb::Conditions => (
+            "HostConditions",
+            &["EventAck"],
+            "All that is wrong on the host, whenever that changes; repeated until acknowledged.",
+        ),
         EventVerb::Notice => (
             "EventNotice",
             &["EventAck"],
@@ -302,9 +314,10 @@ fn event(verb: EventVerb) -> Subject {
     }
 }
 
-const EVENTS: [EventVerb; 4] = [
+const EVENTS: [EventVerb; 5] = [
     EventVerb::Changed,
     EventVerb::Settled,
+    EventVerb::Conditions,
     EventVerb::Notice,
     EventVerb::Heartbeat,
 ];

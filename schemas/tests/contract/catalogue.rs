@@ -50,6 +50,7 @@ macro_rules! for_each_message {
             told SelectionReply selection_reply;
             told Changed changed;
             told Settled settled;
+            told HostConditions host_conditions;
             told EventNotice event_notice;
             told Fetch fetch;
             told Fetched fetched;
@@ -62,6 +63,8 @@ macro_rules! for_each_message {
             told RuntimeHistoryReply runtime_history_reply;
             asked RuntimeRollupRequest runtime_rollup_request;
             told RuntimeRollupReply runtime_rollup_reply;
+            asked RuntimeConditionsRequest runtime_conditions_request;
+            told RuntimeConditionsReply runtime_conditions_reply;
             asked RuntimeForgetRequest runtime_forget_request;
             told RuntimeForgetReply runtime_forget_reply;
             asked LiveRequest live_request;

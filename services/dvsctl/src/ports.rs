@@ -112,6 +112,7 @@ fn records(reply: LiveReply) -> Vec<RuntimeRecord> {
         ports,
         counters,
         totals,
+        conditions: _,
         next: _,
     } = reply;
     let by_port = |all: Vec<CountersOf>| -> BTreeMap<PortId, Counters> {

@@ -461,6 +461,10 @@ async fn tell(bus: Bus, host: HostName, event: Arc<RuntimeEvent>) -> HostEvent {
             let subject = subjects::event(&host, EventVerb::Settled);
             ask(bus, subject, EVENTS, settled.clone()).await
         }
+        RuntimeEvent::Conditions(conditions) => {
+            let subject = subjects::event(&host, EventVerb::Conditions);
+            ask(bus, subject, EVENTS, conditions.clone()).await
+        }
         RuntimeEvent::Notice(notice) => {
             let subject = subjects::event(&host, EventVerb::Notice);
             ask(bus, subject, EVENTS, notice.clone()).await

@@ -262,6 +262,7 @@ mod tests {
             ports: Vec::new(),
             counters: Vec::new(),
             totals: Vec::new(),
+            conditions: None,
             next: None,
         });
         let (subject, whole) = answer(&host, &asker, &live, 1_000);

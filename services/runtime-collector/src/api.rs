@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use async_nats::Message;
 use dvs_schemas::codec;
 use dvs_schemas::subjects::{self, EventVerb};
-use dvs_schemas::v1::{Changed, EventNotice, Heartbeat, Settled};
+use dvs_schemas::v1::{Changed, EventNotice, Heartbeat, HostConditions, Settled};
 use dvs_schemas::{HostName, Problem};
 use dvs_transport::endpoint::{
     self, Description, ReplyToken, Requests, Responder, Service, Waiting,
@@ -36,11 +36,13 @@ pub enum Endpoint {
     Rollup,
     /// The state on the host.
     Live,
+    /// What is wrong on hosts.
+    Conditions,
     /// Hosts that will never come back.
     Forget,
 }
 
-const ENDPOINTS: [(Endpoint, &str, &str); 6] = [
+const ENDPOINTS: [(Endpoint, &str, &str); 7] = [
     (
         Endpoint::Get,
         subjects::RUNTIME_GET,
@@ -67,15 +69,21 @@ const ENDPOINTS: [(Endpoint, &str, &str); 6] = [
         "Ports' states read from their host now",
     ),
     (
+        Endpoint::Conditions,
+        subjects::RUNTIME_CONDITIONS,
+        "What is wrong on hosts, as each said last",
+    ),
+    (
         Endpoint::Forget,
         subjects::RUNTIME_FORGET,
         "Ends what hosts told that will never come back",
     ),
 ];
 
-const EVENTS: [(EventVerb, &str); 4] = [
+const EVENTS: [(EventVerb, &str); 5] = [
     (EventVerb::Changed, subjects::EVENT_CHANGED),
     (EventVerb::Settled, subjects::EVENT_SETTLED),
+    (EventVerb::Conditions, subjects::EVENT_CONDITIONS),
     (EventVerb::Notice, subjects::EVENT_NOTICES),
     (EventVerb::Heartbeat, subjects::EVENT_HEARTBEATS),
 ];
@@ -165,6 +173,11 @@ fn read_request(
             request: codec::decode(payload)?.1,
             reply,
         },
+        Endpoint::Conditions => Event::ListConditions {
+            request: codec::decode(payload)?.1,
+            budget,
+            reply,
+        },
         Endpoint::Forget => Event::Forget {
             request: codec::decode(payload)?.1,
             reply,
@@ -192,6 +205,10 @@ pub async fn hear(
                 reply: waiting.add(responder),
             },
             Ok(Told::Settled(event)) => Event::Settled {
+                event,
+                reply: waiting.add(responder),
+            },
+            Ok(Told::Conditions(event)) => Event::Conditions {
                 event,
                 reply: waiting.add(responder),
             },
@@ -223,6 +240,7 @@ pub async fn hear(
 enum Told {
     Changed(Changed),
     Settled(Settled),
+    Conditions(HostConditions),
     Notice(EventNotice),
     Heartbeat(Heartbeat),
 }
@@ -232,17 +250,19 @@ enum Told {
 fn read_event(verb: EventVerb, subject: &str, payload: &[u8]) -> Result<Told, Problem> {
     let proven = subjects::parse_event_host(subject).ok_or_else(|| {
         Problem::invalid(format!("{subject} names no host"))
-            .allow("dvs.v1.event.<host>.changed, .settled, .notice or .heartbeat")
+            .allow("dvs.v1.event.<host>.changed, .settled, .conditions, .notice or .heartbeat")
     })?;
     let told = match verb {
         EventVerb::Changed => Told::Changed(codec::decode(payload)?.1),
         EventVerb::Settled => Told::Settled(codec::decode(payload)?.1),
+        EventVerb::Conditions => Told::Conditions(codec::decode(payload)?.1),
         EventVerb::Notice => Told::Notice(codec::decode(payload)?.1),
         EventVerb::Heartbeat => Told::Heartbeat(codec::decode(payload)?.1),
     };
     let (host, numbered) = match &told {
         Told::Changed(event) => (&event.host, event.seq > 0),
         Told::Settled(event) => (&event.host, event.seq > 0),
+        Told::Conditions(event) => (&event.host, event.seq > 0),
         Told::Notice(notice) => (&notice.host, notice.seq > 0),
         // Names the newest event: 0 before the first.
         Told::Heartbeat(heartbeat) => (&heartbeat.host, true),

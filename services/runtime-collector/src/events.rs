@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    Changed, EventAck, EventNotice, Fetch, Fetched, Heartbeat, Live, LiveReply, LiveRequest,
-    PlacementsReply, PlacementsRequest, PutReply, RetryPut, RuntimeForgetReply,
-    RuntimeForgetRequest, RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest,
-    RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest,
-    Settled,
+    Changed, EventAck, EventNotice, Fetch, Fetched, Heartbeat, HostConditions, Live, LiveReply,
+    LiveRequest, PlacementsReply, PlacementsRequest, PutReply, RetryPut, RuntimeConditionsReply,
+    RuntimeConditionsRequest, RuntimeForgetReply, RuntimeForgetRequest, RuntimeGetRequest,
+    RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest,
+    RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled,
 };
 use dvs_schemas::{HostName, Problem};
 pub use dvs_transport::endpoint::ReplyToken;
@@ -33,6 +33,13 @@ pub enum Event {
     Settled {
         /// The event.
         event: Settled,
+        /// Where the acknowledgement goes.
+        reply: ReplyToken,
+    },
+    /// What is wrong on a host is another by now.
+    Conditions {
+        /// The event.
+        event: HostConditions,
         /// Where the acknowledgement goes.
         reply: ReplyToken,
     },
@@ -72,6 +79,15 @@ pub enum Event {
     Rollup {
         /// The request.
         request: RuntimeRollupRequest,
+        /// Bytes that the page may have.
+        budget: usize,
+        /// Where the reply goes.
+        reply: ReplyToken,
+    },
+    /// What is wrong on hosts is wanted.
+    ListConditions {
+        /// The request.
+        request: RuntimeConditionsRequest,
         /// Bytes that the page may have.
         budget: usize,
         /// Where the reply goes.
@@ -198,6 +214,8 @@ pub enum ReplyBody {
     Rollup(RuntimeRollupReply),
     /// To a live request.
     Live(LiveReply),
+    /// To a question for conditions.
+    Conditions(RuntimeConditionsReply),
     /// To a word that hosts will never come back: it is durable.
     Forgotten(RuntimeForgetReply),
 }

@@ -7,6 +7,8 @@ use dvs_ledger::{LedgerSpec, Table};
 pub(crate) const PORTS: Table = Table("ports");
 /// How far the hosts' events came, by host.
 pub(crate) const HOSTS: Table = Table("hosts");
+/// What is wrong on hosts, by host.
+pub(crate) const CONDITIONS: Table = Table("conditions");
 /// What was told lately of any port, by its number, big-endian.
 pub(crate) const HISTORY: Table = Table("history");
 
@@ -14,5 +16,5 @@ pub(crate) const HISTORY: Table = Table("history");
 pub const SPEC: LedgerSpec = LedgerSpec {
     service: "runtime-collector",
     version: 1,
-    tables: &[PORTS, HOSTS, HISTORY],
+    tables: &[PORTS, HOSTS, CONDITIONS, HISTORY],
 };

@@ -7,6 +7,7 @@
 //! events and requests in, `perform` carries out.
 
 pub mod api;
+mod conditions;
 mod core;
 mod events;
 mod history;

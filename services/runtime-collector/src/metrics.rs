@@ -101,6 +101,7 @@ impl Heard {
         let kind = match verb {
             EventVerb::Changed => "changed",
             EventVerb::Settled => "settled",
+            EventVerb::Conditions => "conditions",
             EventVerb::Notice => "notice",
             EventVerb::Heartbeat => "heartbeat",
         };

@@ -48,6 +48,7 @@ fn what_is_fetched_is_stored_as_if_it_had_been_pushed() {
         match event.clone() {
             Fetched::Changed(event) => pushed.changed(event),
             Fetched::Settled(event) => pushed.settled(event),
+            Fetched::Conditions(event) => pushed.conditions(event),
         }
         fetch(&mut fetched, seq, event);
         assert_eq!(fetched.get("web-1"), pushed.get("web-1"));

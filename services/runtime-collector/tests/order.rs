@@ -134,6 +134,7 @@ impl Truth {
         let counters = page.and_then(|(_, _, _, counted)| counted.clone());
         Answer::Live(LiveReply {
             totals: Vec::new(),
+            conditions: None,
             next: here
                 .next()
                 .and(state.as_ref().map(|state| state.port.clone())),

@@ -85,7 +85,7 @@ async fn what_was_acknowledged_survives_a_kill() {
     let listed = ask(&bus, subjects::RUNTIME_LIST, r#"{"host":"h1"}"#).await;
     assert_eq!(listed, json!({"v": 1, "ports": [before]}));
     let info = ask(&bus, "$SRV.INFO.runtime-collector", "").await;
-    assert_eq!(info["endpoints"].as_array().unwrap().len(), 6);
+    assert_eq!(info["endpoints"].as_array().unwrap().len(), 7);
     assert!(service.terminate().success());
 }
 

@@ -285,15 +285,26 @@ pub fn every_frame_counts(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// When everything has settled, the collector knows every port where it is.
+/// When everything has settled, the collector knows every port where it is, and
+/// of every host what is wrong there.
 ///
 /// # Errors
-/// Names the port, and what is known of it.
+/// Names the port or host, and what is known of it.
 pub fn the_collector_knows(world: &World) -> Result<(), String> {
     let Some(collector) = world.collector.core() else {
         return Err("the collector does not run".to_owned());
     };
     for machine in &world.hosts {
+        let agent = machine.agent.core();
+        let wrong = agent.and_then(|agent| agent.host(&machine.name));
+        let wrong = wrong.map(HostCore::conditions).unwrap_or_default();
+        let known = collector.conditions_of(&machine.name);
+        if known != wrong {
+            return Err(format!(
+                "on {} is wrong\n  {wrong:?}\nand the collector knows of\n  {known:?}",
+                machine.name
+            ));
+        }
         let picture = machine.datapath.picture();
         for (port, plugged) in picture.values().flat_map(|bridge| &bridge.ports) {
             let record = collector.record(port);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::retry::forgotten;
-use super::{few, v1};
+use super::{condition_list, few, host_conditions, v1};
 use crate::arbitrary::{epoch, name, record, revision, store, timestamp, uuid, vlan};
 use crate::v1::{
     Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Fetched, Link, Live, LiveReply,
@@ -106,6 +106,7 @@ pub fn fetched() -> impl Strategy<Value = Fetched> {
     prop_oneof![
         changed().prop_map(Fetched::Changed),
         settled().prop_map(Fetched::Settled),
+        host_conditions().prop_map(Fetched::Conditions),
     ]
 }
 
@@ -264,6 +265,7 @@ record!(
         ports: few(port_runtime()),
         counters: few(counters_of()),
         totals: few(counters_of()),
+        conditions: option::of(condition_list()),
         next: option::of(name()),
     }
 );

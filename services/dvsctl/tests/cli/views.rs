@@ -459,6 +459,7 @@ async fn runtime_state_is_shown_as_stored_and_as_read_now() {
                     counters: counters(),
                 }],
                 totals: Vec::new(),
+                conditions: None,
                 next,
             })
         });

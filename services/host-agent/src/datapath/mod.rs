@@ -12,7 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use dvs_schemas::documents::Teaming;
-use dvs_schemas::v1::{CountersOf, Link};
+use dvs_schemas::v1::{ConditionKind, ConditionTarget, CountersOf, Link};
 use dvs_schemas::{
     Epoch, MacAddr, MirrorDestination, MirrorName, MirrorPort, Mtu, PortId, PrivateVlans,
     SwitchName, UplinkName, VlanId, VnicId,
@@ -25,6 +25,9 @@ pub use ovs::{
     BadBridgeName, BadPattern, BridgeName, DatapathKind, DriftPolicy, Ovs, OvsConfig, OvsCounts,
     PlugPattern,
 };
+
+/// All conditions of one kind: what is wrong with what, and what to do about it.
+pub type ConditionsNow = BTreeMap<ConditionTarget, String>;
 
 /// All that a datapath has of ours, by switch.
 pub type Picture = BTreeMap<SwitchName, Bridge>;
@@ -281,12 +284,13 @@ pub enum Notice {
         /// Its address, if whoever plugged it says so.
         mac: Option<MacAddr>,
     },
-    /// Such an interface is there and can't be a port's.
-    NotPlugged {
-        /// Its name.
-        interface: String,
-        /// Why, and what is allowed.
-        why: String,
+    /// These are all conditions of a kind now: what is not among them any more
+    /// is over.
+    Conditions {
+        /// The kind.
+        kind: ConditionKind,
+        /// Each with what is wrong and what to do about it.
+        now: ConditionsNow,
     },
     /// Such an interface is there no more. Its counters were read as far as
     /// that was still possible.
@@ -341,9 +345,7 @@ impl Notice {
                 }
                 | Self::Unplugged { switch: s, port: p },
             ) => (switch, port) == (s, p),
-            (Self::NotPlugged { interface, .. }, Self::NotPlugged { interface: i, .. }) => {
-                interface == i
-            }
+            (Self::Conditions { kind, .. }, Self::Conditions { kind: k, .. }) => kind == k,
             (Self::Drift(drift), Self::Drift(other)) => {
                 (&drift.row, drift.column) == (&other.row, other.column)
             }
@@ -353,7 +355,7 @@ impl Notice {
                 | Self::Busy { .. }
                 | Self::Plugged { .. }
                 | Self::Unplugged { .. }
-                | Self::NotPlugged { .. }
+                | Self::Conditions { .. }
                 | Self::Drift(_)
                 | Self::Disturbed,
                 _,

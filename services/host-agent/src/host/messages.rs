@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use dvs_schemas::v1::{
     ApplyReport, Changed, ClaimReply, ClaimRequest, Clobber, CountersOf, Drift, EventAck,
-    EventNotice, Fetch, Fetched, Heartbeat, Hello, HelloReply, Live, LiveReply, Plan, ReleaseReply,
-    ReleaseRequest, Remove, RemoveReport, Settled, V1,
+    EventNotice, Fetch, Fetched, Heartbeat, Hello, HelloReply, HostConditions, Live, LiveReply,
+    Plan, ReleaseReply, ReleaseRequest, Remove, RemoveReport, Settled, V1,
 };
 use dvs_schemas::{Format, PortId, Problem, SwitchName};
 
@@ -210,7 +210,9 @@ pub enum RuntimeEvent {
     Changed(Changed),
     /// Busy states stopped changing.
     Settled(Settled),
-    /// One of the two, to be fetched.
+    /// What is wrong is another by now.
+    Conditions(HostConditions),
+    /// One of these, to be fetched.
     Notice(EventNotice),
 }
 
@@ -221,6 +223,7 @@ impl RuntimeEvent {
         match self {
             Self::Changed(event) => event.seq,
             Self::Settled(event) => event.seq,
+            Self::Conditions(event) => event.seq,
             Self::Notice(event) => event.seq,
         }
     }
@@ -249,6 +252,14 @@ impl RuntimeEvent {
                 at: event.at,
                 ports: event.counters.iter().map(|of| of.port.clone()).collect(),
             },
+            Self::Conditions(event) => EventNotice {
+                v: V1,
+                host: event.host.clone(),
+                session: event.session,
+                seq: event.seq,
+                at: event.at,
+                ports: Vec::new(),
+            },
             Self::Notice(notice) => notice.clone(),
         }
     }
@@ -258,7 +269,7 @@ impl RuntimeEvent {
     pub fn counters(&self) -> &[CountersOf] {
         match self {
             Self::Settled(event) => &event.counters,
-            Self::Changed(_) | Self::Notice(_) => &[],
+            Self::Changed(_) | Self::Conditions(_) | Self::Notice(_) => &[],
         }
     }
 }

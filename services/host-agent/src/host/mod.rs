@@ -7,6 +7,7 @@
 //! heard, what is told, who is answered.
 
 mod admission;
+mod conditions;
 mod counting;
 mod cycle;
 mod greeting;
@@ -25,13 +26,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_ledger::Decision;
-use dvs_schemas::v1::{self, CountersOf, Heartbeat, Hello, Link, Observed, PortState, V1};
+use dvs_schemas::v1::{
+    self, ConditionList, CountersOf, Heartbeat, Hello, Link, Observed, PortState, V1,
+};
 use dvs_schemas::{Epoch, HostName, PortId, Revision, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
 
 use crate::datapath::{Drift, Notice, Part, Picture};
 use crate::ledger::Kept;
 pub(crate) use admission::WAITERS_MAX;
+use conditions::Conditions;
 use cycle::Cycle;
 use greeting::Greeting;
 use plug::Plugged;
@@ -72,6 +76,7 @@ pub struct HostCore {
     greeting: Greeting,
     telling: Telling,
     plugging: Plugging,
+    conditions: Conditions,
 }
 
 impl HostCore {
@@ -94,6 +99,7 @@ impl HostCore {
             greeting: Greeting::new(settings.heartbeat),
             telling: Telling::new(host.clone(), settings.session, settings.quiet, counters),
             plugging: Plugging::new(host.clone(), plugs),
+            conditions: Conditions::new(host.clone()),
             host,
             settings,
         }
@@ -111,6 +117,12 @@ impl HostCore {
     #[must_use]
     pub fn counters(&self) -> Vec<(SwitchName, CountersOf)> {
         self.telling.counters()
+    }
+
+    /// What is wrong on the host, as far as it is reported.
+    #[must_use]
+    pub fn conditions(&self) -> ConditionList {
+        self.conditions.list()
     }
 
     /// The datapath as the core sees it.
@@ -179,6 +191,7 @@ impl HostCore {
             }
         }
         self.advance(now, out);
+        self.look_at_claims(now);
         self.telling.write(&mut out.writes);
         self.plugging.write(&mut out.writes);
     }
@@ -192,6 +205,7 @@ impl HostCore {
             self.greeting.due(),
             self.telling.due(online),
             self.plugging.due().filter(|_| online),
+            self.conditions.due(),
         ]
         .into_iter()
         .flatten()
@@ -216,6 +230,9 @@ impl HostCore {
             self.effect(HostEffect::Count(ports), out);
         }
         self.telling.over(now, &mut self.chance);
+        if self.conditions.wake(now) {
+            self.tell_conditions(now);
+        }
         self.find_missing(now, out);
         if self.greeting.is_online() {
             self.speak(now, out);
@@ -314,9 +331,10 @@ impl HostCore {
                 let held = held.map(|held| &held.value);
                 self.plugging.plugged(now, port, plugged, held);
             }
-            Notice::NotPlugged { interface, why } => {
-                let host = &self.host;
-                tracing::warn!(%host, interface, why, "an interface that is no port's");
+            Notice::Conditions { kind, now: all } => {
+                if self.conditions.set(now, kind, all) {
+                    self.tell_conditions(now);
+                }
             }
             Notice::Unplugged { switch, port } => self.unplugged(now, switch, port, out),
             Notice::Drift(drift) => self.drifted(now, drift, out),
@@ -356,6 +374,22 @@ impl HostCore {
                 None => self.plugging.unplugged(now, port, None),
             }
         }
+    }
+
+    /// Takes in which claims wait or are refused.
+    fn look_at_claims(&mut self, now: Timestamp) {
+        let mut changed = false;
+        for (kind, all) in self.plugging.conditions() {
+            changed |= self.conditions.set(now, kind, all);
+        }
+        if changed {
+            self.tell_conditions(now);
+        }
+    }
+
+    fn tell_conditions(&mut self, now: Timestamp) {
+        let list = self.conditions.list();
+        self.telling.conditions(now, list, &mut self.chance);
     }
 
     /// Somebody else changed what is ours.

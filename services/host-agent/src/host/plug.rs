@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::PortState;
-use dvs_schemas::{Epoch, MacAddr, Timestamp, VnicId};
+use dvs_schemas::{Epoch, HostName, MacAddr, Timestamp, VnicId};
 
 /// How long after a claim was made it may still arrive and bring the port, if
 /// nobody knows its end: longer than anybody waits for an answer. A host that
@@ -76,6 +76,17 @@ pub(super) struct Plug {
     pub(super) attempt: u32,
     /// True if the last answer was that the claim waits.
     pub(super) waits: bool,
+    /// Why the vNIC has no port, as far as the publisher said.
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// Why a vNIC that is plugged in has no port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Its claim waits for this host.
+    Held(HostName),
+    /// Its claim was refused, or not answered, and why.
+    Refused(String),
 }
 
 impl Plug {
@@ -91,6 +102,7 @@ impl Plug {
             stage,
             attempt: 0,
             waits: false,
+            trouble: None,
         }
     }
 
@@ -109,6 +121,7 @@ impl Plug {
             stage: Stage::Due(now),
             attempt: 0,
             waits: false,
+            trouble: None,
         }
     }
 

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use dvs_ledger::Writes;
 use dvs_schemas::v1::{
-    ClaimOutcome, ClaimReply, ClaimRequest, PortState, ReleaseOutcome, ReleaseReply,
-    ReleaseRequest, V1,
+    ClaimOutcome, ClaimReply, ClaimRequest, ConditionKind, ConditionTarget, PortState,
+    ReleaseOutcome, ReleaseReply, ReleaseRequest, V1,
 };
 use dvs_schemas::{Epoch, HostName, PortId, Timestamp, VnicId};
 
 use super::messages::AskFailure;
-use super::plug::{LATE, Plug, Plugged, Stage, Wish};
+use super::plug::{LATE, Plug, Plugged, Stage, Trouble, Wish};
 use crate::backoff::Backoff;
-use crate::datapath::VirtualPort;
+use crate::datapath::{ConditionsNow, VirtualPort};
 use crate::ledger;
 
 /// Between two claims, or releases, that were not answered, or were refused: a
@@ -206,6 +206,35 @@ impl Plugging {
         due.min()
     }
 
+    /// The claims that wait, and those that came to nothing.
+    pub(super) fn conditions(&self) -> [(ConditionKind, ConditionsNow); 2] {
+        let (mut waiting, mut refused) = (ConditionsNow::new(), ConditionsNow::new());
+        for (port, plug) in &self.plugs {
+            let on = ConditionTarget {
+                port: Some(port.clone()),
+                ..ConditionTarget::default()
+            };
+            match (&plug.wish, &plug.trouble) {
+                (Wish::Have(_), Some(Trouble::Held(holder))) => {
+                    let why = format!(
+                        "plugged in here, and held by host {holder}: it comes here once it is \
+                         unplugged there; dvsctl move brings it here at once"
+                    );
+                    waiting.insert(on, why);
+                }
+                (Wish::Have(_), Some(Trouble::Refused(why))) => {
+                    let why = format!("plugged in here, and not this host's: {why}");
+                    refused.insert(on, why);
+                }
+                (Wish::Have(_), None) | (Wish::GiveBack(_) | Wish::TakeBackOnceMore, _) => {}
+            }
+        }
+        [
+            (ConditionKind::ClaimWaits, waiting),
+            (ConditionKind::ClaimRefused, refused),
+        ]
+    }
+
     /// What is to be asked by now.
     pub(super) fn wake<'a>(
         &mut self,
@@ -236,6 +265,7 @@ impl Plugging {
             {
                 // It came without a further word, as to who waits.
                 plug.waits = false;
+                plug.trouble = None;
                 plug.stage = Stage::Answered;
                 plug.attempt = 0;
                 continue;
@@ -293,6 +323,7 @@ impl Plugging {
             Ok(ClaimReply { outcome, .. }) => match outcome {
                 ClaimOutcome::Granted { epoch, .. } => {
                     plug.waits = false;
+                    plug.trouble = None;
                     plug.granted = Some(epoch);
                     plug.attempt = 0;
                     // It comes at once, if nobody takes it before.
@@ -300,9 +331,7 @@ impl Plugging {
                     tracing::info!(%host, %port, %epoch, "plugged in, and this host's");
                 }
                 ClaimOutcome::Waits { holder, .. } => {
-                    if !plug.waits {
-                        tracing::warn!(%host, %port, %holder, "plugged in, and held by another host");
-                    }
+                    plug.trouble = Some(Trouble::Held(holder));
                     plug.waits = true;
                     plug.attempt = 0;
                     plug.stage = Stage::Due(now.after(UNANSWERED.wait(SLOWEST, chance)));
@@ -316,9 +345,7 @@ impl Plugging {
                         plug.late = Some(now.after(LATE));
                     }
                 }
-                if plug.attempt == 1 {
-                    tracing::warn!(%host, %port, %why, "plugged in, and not this host's; claimed again in a while");
-                }
+                plug.trouble = Some(Trouble::Refused(why.to_string()));
                 plug.stage = Stage::Due(now.after(UNANSWERED.wait(plug.attempt, chance)));
             }
         }
@@ -387,6 +414,7 @@ impl Plugging {
                 // Whatever was asked has come, answered or not.
                 Stage::Due(_) | Stage::Asked => {
                     plug.waits = false;
+                    plug.trouble = None;
                     plug.stage = Stage::Answered;
                     plug.attempt = 0;
                 }

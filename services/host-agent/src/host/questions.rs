@@ -124,7 +124,10 @@ impl HostCore {
             let found = found.entry(of.port.clone()).or_default();
             found.counters.push(of);
         }
-        let page = self.page(now, found);
+        let mut page = self.page(now, found);
+        if question.port.is_none() && question.after.is_none() {
+            page.conditions = Some(self.conditions.list());
+        }
         for state in &page.ports {
             self.telling.shown(now, state, &mut self.chance);
         }
@@ -140,6 +143,7 @@ impl HostCore {
             ports: Vec::new(),
             counters: Vec::new(),
             totals: Vec::new(),
+            conditions: None,
             next: None,
         };
         let mut room = Room::new();
@@ -167,6 +171,9 @@ impl HostCore {
         let answer = match event.map(|event| &**event) {
             Some(RuntimeEvent::Changed(event)) => Answer::Fetched(Fetched::Changed(event.clone())),
             Some(RuntimeEvent::Settled(event)) => Answer::Fetched(Fetched::Settled(event.clone())),
+            Some(RuntimeEvent::Conditions(event)) => {
+                Answer::Fetched(Fetched::Conditions(event.clone()))
+            }
             Some(RuntimeEvent::Notice(_)) | None => Answer::Problem(
                 Problem::new(
                     ProblemCode::NotFound,

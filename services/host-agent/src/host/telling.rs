@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use dvs_ledger::Writes;
 use dvs_schemas::v1::{
-    Changed, Counters, CountersOf, EventAck, PortGone, PortRuntime, Settled, V1,
+    Changed, ConditionList, Counters, CountersOf, EventAck, HostConditions, PortGone, PortRuntime,
+    Settled, V1,
 };
 use dvs_schemas::{Epoch, HostName, PortId, RuntimeClass, RuntimeSettings, SwitchName, Timestamp};
 use uuid::Uuid;
@@ -55,6 +56,8 @@ pub(super) struct Telling {
     shown: BTreeSet<PortId>,
     gone: BTreeMap<PortId, Epoch>,
     settled: BTreeMap<(PortId, Epoch), Counters>,
+    /// All conditions as they are now, if that is not told.
+    conditions: Option<ConditionList>,
     counting: Counting,
     /// What goes first, if both wait.
     first: First,
@@ -89,6 +92,7 @@ impl Telling {
             shown: BTreeSet::new(),
             gone: BTreeMap::new(),
             settled: BTreeMap::new(),
+            conditions: None,
             counting: Counting::load(counted),
             first: First::Changes,
             flight: None,
@@ -195,6 +199,17 @@ impl Telling {
         self.counting.told(switch, &of);
         self.counting.settled(&of);
         self.owe(now, of, chance);
+    }
+
+    /// These are all conditions now.
+    pub(super) fn conditions(
+        &mut self,
+        now: Timestamp,
+        list: ConditionList,
+        chance: &mut fastrand::Rng,
+    ) {
+        self.conditions = Some(list);
+        self.soon(now, chance);
     }
 
     /// Somebody read these counters.
@@ -319,7 +334,8 @@ impl Telling {
     }
 
     fn has_more(&self) -> bool {
-        !(self.unsent.is_empty() && self.gone.is_empty() && self.settled.is_empty())
+        let ports = self.unsent.is_empty() && self.gone.is_empty() && self.settled.is_empty();
+        !ports || self.conditions.is_some()
     }
 
     /// An event was acknowledged, or not.
@@ -391,6 +407,16 @@ impl Telling {
             return None;
         }
         self.seq += 1;
+        if let Some(list) = self.conditions.take() {
+            return Some(RuntimeEvent::Conditions(HostConditions {
+                v: V1,
+                host: self.host.clone(),
+                session: self.session,
+                seq: self.seq,
+                at: now,
+                list,
+            }));
+        }
         let mut room = Room::new();
         let changes = !(self.unsent.is_empty() && self.gone.is_empty());
         let counters = !self.settled.is_empty();

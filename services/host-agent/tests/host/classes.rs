@@ -64,7 +64,7 @@ fn links(rig: &mut Rig) -> Vec<Link> {
     let told = std::mem::take(&mut rig.told);
     let changed = told.iter().filter_map(|event| match &**event {
         RuntimeEvent::Changed(event) => Some(event),
-        RuntimeEvent::Settled(_) | RuntimeEvent::Notice(_) => None,
+        RuntimeEvent::Settled(_) | RuntimeEvent::Conditions(_) | RuntimeEvent::Notice(_) => None,
     });
     changed
         .flat_map(|event| event.ports.iter().map(|port| port.link))
@@ -181,7 +181,7 @@ fn counters_settle_however_often_another_link_goes_down() {
     }
     let events = rig.told.iter().filter_map(|event| match &**event {
         RuntimeEvent::Settled(event) => Some(event),
-        RuntimeEvent::Changed(_) | RuntimeEvent::Notice(_) => None,
+        RuntimeEvent::Changed(_) | RuntimeEvent::Conditions(_) | RuntimeEvent::Notice(_) => None,
     });
     let counters = events.flat_map(|event| event.counters.iter());
     let of_p2: Vec<_> = counters.filter(|of| of.port == id("p2")).collect();

@@ -5,6 +5,7 @@
 
 mod answers;
 mod classes;
+mod conditions;
 mod convergence;
 mod counting;
 mod handing_back;

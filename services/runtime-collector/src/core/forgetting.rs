@@ -101,6 +101,7 @@ impl Collector {
         }
         if !lives && self.hosts.remove(host).is_some() {
             writes.delete(HOSTS, host.as_str());
+            self.conditions.forget(host, writes);
         }
         ended
     }

@@ -4,6 +4,7 @@
 //!
 //! Every question comes back as exactly one [`Event::Answered`].
 
+mod conditions;
 mod doubting;
 mod forgetting;
 mod reaping;
@@ -15,12 +16,13 @@ use std::time::Duration;
 
 use dvs_ledger::{Core, Decision, Ledger, LoadError, Writes};
 use dvs_schemas::v1::{
-    Live, LiveRequest, RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest,
-    RuntimeRecord, V1,
+    ConditionList, Live, LiveRequest, RuntimeGetRequest, RuntimeHistoryReply,
+    RuntimeHistoryRequest, RuntimeRecord, V1,
 };
 use dvs_schemas::{Epoch, HostName, PortId, Problem, Timestamp};
 use uuid::Uuid;
 
+use crate::conditions::Conditions;
 use crate::events::{Answer, AskId, Effect, Event, Question, ReplyBody, ReplyToken};
 use crate::history::History;
 use crate::hosts::{Host, Known, Place, Wanted};
@@ -93,6 +95,7 @@ pub struct Collector {
     settings: Settings,
     store: Store,
     history: History,
+    conditions: Conditions,
     stale: Stale,
     hosts: BTreeMap<HostName, Host>,
     asked: BTreeMap<AskId, Asked>,
@@ -122,6 +125,7 @@ impl Collector {
             settings,
             store: Store::load(ledger, settings.keep_gone)?,
             history: History::load(ledger)?,
+            conditions: Conditions::load(ledger)?,
             stale: Stale::default(),
             hosts: hosts.collect(),
             asked: BTreeMap::new(),
@@ -138,6 +142,12 @@ impl Collector {
     #[must_use]
     pub fn record(&self, port: &PortId) -> Option<RuntimeRecord> {
         self.store.show(port)
+    }
+
+    /// What is wrong on a host, as it said last.
+    #[must_use]
+    pub fn conditions_of(&self, host: &HostName) -> ConditionList {
+        self.conditions.of(host)
     }
 
     /// Ports that something is known of.
@@ -295,6 +305,10 @@ impl Core for Collector {
                 Some(ack) => (reply, Ok(ReplyBody::Ack(ack))),
                 None => return,
             },
+            Event::Conditions { event, reply } => {
+                let ack = self.conditions_event(now, event, &mut out.writes);
+                (reply, Ok(ReplyBody::Ack(ack)))
+            }
             Event::Heartbeat(heartbeat) => {
                 self.look_twice(now, &heartbeat.host, out);
                 return self.heartbeat(&heartbeat, out);
@@ -333,6 +347,14 @@ impl Core for Collector {
             } => {
                 let page = rollup::page(&request, budget, &self.store);
                 (reply, page.map(ReplyBody::Rollup))
+            }
+            Event::ListConditions {
+                request,
+                budget,
+                reply,
+            } => {
+                let page = self.conditions.page(&request, budget);
+                (reply, Ok(ReplyBody::Conditions(page)))
             }
             Event::Forget { request, reply } => {
                 let forgotten = self.forget(now, request, &mut out.writes);

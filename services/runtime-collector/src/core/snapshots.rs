@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 
 use dvs_ledger::{Decision, Writes};
-use dvs_schemas::v1::{CountersOf, Heartbeat, Live, LiveReply, PortGone, PortRuntime, V1};
+use dvs_schemas::v1::{
+    ConditionList, CountersOf, Heartbeat, Live, LiveReply, PortGone, PortRuntime, V1,
+};
 use dvs_schemas::{HostName, PortId, Timestamp};
 
 use super::doubting::{Part, Word};
@@ -167,6 +169,9 @@ impl Collector {
         for of in &page.counters {
             self.count(&by, How::BySnapshot, of, writes);
         }
+        if let Some(list) = page.conditions {
+            self.conditions_of_snapshot(heard, name, wanted, list, writes);
+        }
     }
 }
 
@@ -180,6 +185,7 @@ pub(super) struct Page {
     found: BTreeSet<PortId>,
     ports: Vec<PortRuntime>,
     counters: Vec<CountersOf>,
+    conditions: Option<ConditionList>,
 }
 
 impl Page {
@@ -191,6 +197,7 @@ impl Page {
             ports,
             counters,
             totals: _,
+            conditions,
             next: upto,
         } = reply;
         Self {
@@ -200,6 +207,7 @@ impl Page {
             found,
             ports,
             counters,
+            conditions,
         }
     }
 

@@ -10,7 +10,7 @@ use dvs_schemas::{Epoch, HostName, PortId, Problem, ProblemCode, Timestamp};
 
 use super::doubting::{Part, Word};
 use super::{Asked, Collector};
-use crate::events::{Answer, Effect, Question, ReplyToken};
+use crate::events::{Answer, Effect, Question, ReplyBody, ReplyToken};
 use crate::hosts::Place;
 use crate::record::{Stamp, Standing, Told};
 
@@ -159,6 +159,15 @@ impl Collector {
             }
             Answer::Fetched(Fetched::Settled(event)) if event.host == *host && event.seq == seq => {
                 return self.hear(now, Word::Settled { event, reply }, out);
+            }
+            Answer::Fetched(Fetched::Conditions(event))
+                if event.host == *host && event.seq == seq =>
+            {
+                let ack = self.conditions_event(now, event, &mut out.writes);
+                return out.effect(Effect::Reply {
+                    to: reply,
+                    result: Ok(ReplyBody::Ack(ack)),
+                });
             }
             answer @ (Answer::Fetched(_)
             | Answer::Live(_)

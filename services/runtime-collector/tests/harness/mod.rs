@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use dvs_ledger::{Core, InMemoryBackend, Ledger, turn};
 use dvs_schemas::v1::{
-    Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Forgotten, Heartbeat, Link, Live,
-    LiveReply, LiveRequest, PastEvent, Placement, PlacementsReply, PortGone, PortRuntime, RetryPut,
+    Changed, ConditionsOfHost, Counters, CountersOf, EventAck, EventNotice, Fetch, Forgotten,
+    Heartbeat, HostConditions, Link, Live, LiveReply, LiveRequest, PastEvent, Placement,
+    PlacementsReply, PortGone, PortRuntime, RetryPut, RuntimeConditionsRequest,
     RuntimeForgetRequest, RuntimeGetRequest, RuntimeHistoryRequest, RuntimeListReply,
     RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling,
     ToldBy, V1,
@@ -148,6 +149,7 @@ pub fn live_reply(from: &str, ports: Vec<PortRuntime>, counters: Vec<CountersOf>
         ports,
         counters,
         totals: Vec::new(),
+        conditions: None,
         next: None,
     }
 }
@@ -308,6 +310,26 @@ impl World {
     }
 
     /// A heartbeat, and the question that it led to.
+    /// Takes a conditions event in, and wants it acknowledged.
+    pub fn conditions(&mut self, event: HostConditions) {
+        let seq = event.seq;
+        let reply = REPLY;
+        self.acked(Event::Conditions { event, reply }, seq);
+    }
+
+    /// What is wrong, by a question.
+    pub fn wrong(&mut self, request: RuntimeConditionsRequest) -> Vec<ConditionsOfHost> {
+        let asked = Event::ListConditions {
+            request,
+            budget: 1 << 20,
+            reply: REPLY,
+        };
+        match self.one(asked) {
+            Ok(ReplyBody::Conditions(page)) => page.hosts,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub fn heartbeat(&mut self, from: &str, run: u128, seq: u64) -> Option<AskId> {
         let before: Vec<AskId> = self.asked.keys().copied().collect();
         assert_eq!(self.turn([heartbeat(from, run, seq)]), []);

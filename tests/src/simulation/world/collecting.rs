@@ -26,6 +26,10 @@ impl World {
                 event: wire(event),
                 reply,
             },
+            RuntimeEvent::Conditions(event) => Event::Conditions {
+                event: wire(event),
+                reply,
+            },
             RuntimeEvent::Notice(notice) => Event::Notice {
                 notice: wire(notice),
                 reply,

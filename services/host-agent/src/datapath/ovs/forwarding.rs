@@ -258,6 +258,11 @@ impl Forwarding {
         }
     }
 
+    /// What somebody else made of the flows, and is left so.
+    pub(super) fn left(&self) -> Option<&Altered> {
+        self.left.as_ref()
+    }
+
     /// True if it forwards as it was told to last, as far as we know.
     pub(super) fn is_right(&self) -> bool {
         self.made_of.is_some()

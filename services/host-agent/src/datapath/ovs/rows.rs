@@ -14,6 +14,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_ovsdb::{Atom, Datum, Map, Mutator, Row, Set, Transaction};
+use dvs_schemas::v1::ConditionTarget;
 use dvs_schemas::{PortId, SwitchName};
 use uuid::Uuid;
 
@@ -59,14 +60,18 @@ pub(super) struct Difference {
 /// thousands of numbers, of which nobody reads more.
 const TOLD: usize = 500;
 
+/// A value as it is told.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(TOLD) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
 impl Difference {
     /// What is told of it.
     pub(super) fn told(&self, repaired: bool) -> Notice {
         let (switch, part) = self.place.clone();
-        let short = |text: &str| match text.char_indices().nth(TOLD) {
-            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
-            None => text.to_owned(),
-        };
         Notice::Drift(Drift {
             switch,
             part,
@@ -76,6 +81,32 @@ impl Difference {
             found: short(&self.found),
             repaired,
         })
+    }
+
+    /// The condition that it is for as long as it stays.
+    pub(super) fn stands(&self) -> (ConditionTarget, String) {
+        let (switch, part) = self.place.clone();
+        let (port, mirror) = match part {
+            Part::Bridge => (None, None),
+            Part::Port(port) => (Some(port), None),
+            Part::Mirror(mirror) => (None, Some(mirror)),
+        };
+        let column = self.column.map(|column| format!(" {column}"));
+        let field = format!("{}{}", self.row, column.unwrap_or_default());
+        let why = format!(
+            "somebody else changed {field}: it is {}, and should be {}; set it back, or let the \
+             agent do so (--drift repair)",
+            short(&self.found),
+            short(&self.wanted)
+        );
+        let on = ConditionTarget {
+            switch: Some(switch),
+            port,
+            mirror,
+            field: Some(field),
+            ..ConditionTarget::default()
+        };
+        (on, why)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod bridges;
 mod commit;
+mod conditions;
 mod database;
 mod drift;
 mod judgement;

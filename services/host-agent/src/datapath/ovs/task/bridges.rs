@@ -239,6 +239,12 @@ impl Bridges {
         }
     }
 
+    /// What others made of the rules of bridges, and nothing has undone.
+    pub(super) fn left(&self) -> impl Iterator<Item = (&SwitchName, &Altered)> {
+        let there = self.there.iter();
+        there.filter_map(|(switch, bridge)| Some((switch, bridge.left()?)))
+    }
+
     /// True if a bridge has the rules that it is to have.
     pub(super) fn is_right(&self, switch: &SwitchName) -> bool {
         self.there.get(switch).is_some_and(Forwarding::is_right)

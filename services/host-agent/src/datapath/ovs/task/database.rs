@@ -181,14 +181,8 @@ impl Task {
                 port: (*port).clone(),
             });
         }
-        for (interface, why) in strangers {
-            if self.strangers.get(interface) != Some(why) {
-                self.notices.tell(Notice::NotPlugged {
-                    interface: interface.clone(),
-                    why: why.clone(),
-                });
-            }
-        }
+        self.tell_of_unusable(strangers);
+        self.tell_of_missing_plugs(plugs);
     }
 
     fn plan(&self, scope: &Scope) -> Option<RowPlan> {
@@ -312,6 +306,7 @@ impl Task {
             }
             self.notices.tell(telling.difference.told(telling.repaired));
         }
+        self.tell_of_what_drifts();
     }
 
     /// Others wrote, or Open vSwitch did.

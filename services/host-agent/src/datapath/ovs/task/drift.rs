@@ -31,6 +31,11 @@ pub(super) enum Outcome {
 }
 
 impl Reported {
+    /// What drifts and is not undone.
+    pub(super) fn stays(&self) -> &[Difference] {
+        &self.0
+    }
+
     /// Takes in what drifts now, and what became of that. Answers what is to be
     /// told.
     pub(super) fn take(

@@ -11,6 +11,7 @@ use super::Task;
 use super::database::chain;
 use crate::backoff::Backoff;
 use crate::datapath::ovs::config::DriftPolicy;
+use crate::datapath::ovs::forwarding::Altered;
 use crate::datapath::ovs::rows::Difference;
 use crate::datapath::{Notice, Part};
 
@@ -75,6 +76,19 @@ impl Reviews {
     }
 }
 
+/// What somebody else made of a bridge's rules, in the form in which drift of
+/// rows is told.
+pub(super) fn rule_drift(switch: &SwitchName, bridge: &str, altered: Altered) -> Difference {
+    let Altered { wanted, found } = altered;
+    Difference {
+        place: (switch.clone(), Part::Bridge),
+        row: format!("Bridge {bridge}"),
+        column: Some("flow"),
+        wanted,
+        found,
+    }
+}
+
 impl Task {
     /// Looks at the rules of a bridge that somebody else changed.
     pub(super) async fn review(&mut self, switch: &SwitchName) {
@@ -82,7 +96,7 @@ impl Task {
         let policy = self.config.drift;
         let altered = match self.bridges.review(switch, policy).await {
             Ok(Some(altered)) => altered,
-            Ok(None) => return,
+            Ok(None) => return self.tell_of_what_drifts(),
             Err(error) => return self.rules_unknown(switch, &error),
         };
         let repaired = match policy {
@@ -101,15 +115,10 @@ impl Task {
             }
         };
         let (bridge, _) = self.config.bridge(switch);
-        let drift = Difference {
-            place: (switch.clone(), Part::Bridge),
-            row: format!("Bridge {bridge}"),
-            column: Some("flow"),
-            wanted: altered.wanted,
-            found: altered.found,
-        };
+        let drift = rule_drift(switch, bridge.as_str(), altered);
         self.counts.drifts.inc();
         self.notices.tell(drift.told(repaired));
+        self.tell_of_what_drifts();
     }
 
     /// The switch of a bridge can't be spoken with any more.
@@ -117,6 +126,7 @@ impl Task {
         let error = chain(error);
         tracing::warn!(%switch, error, "the bridge's switch is away");
         self.bridges.forget(switch);
+        self.tell_of_what_drifts();
         self.try_again();
     }
 }

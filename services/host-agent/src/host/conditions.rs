@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is wrong on the host for as long as it lasts. Whoever knows of a kind
+//! says all of that kind whenever it may have changed; what is not said any
+//! more is over. Nothing of this is kept over a restart: a new run of the agent
+//! finds what is there by then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dvs_schemas::v1::{Condition, ConditionKind, ConditionList, ConditionTarget};
+use dvs_schemas::{HostName, Timestamp};
+
+use super::room::Room;
+use crate::datapath::ConditionsNow;
+
+/// How long nothing has to be plugged in before it counts: a machine that stops
+/// or moves is unplugged a moment before its port goes, and one that starts
+/// may be plugged in after its port came.
+const NOTHING_PLUGGED_IN: Duration = Duration::from_secs(10);
+
+/// All conditions of one host. Their number is bounded by that of its
+/// interfaces, ports and sessions.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    host: HostName,
+    by_kind: BTreeMap<ConditionKind, BTreeMap<ConditionTarget, Standing>>,
+}
+
+/// A condition that holds.
+#[derive(Debug)]
+struct Standing {
+    message: String,
+    since: Timestamp,
+    /// Whether it has held for long enough to be reported.
+    reported: bool,
+}
+
+/// How long a condition has to hold before it is reported.
+fn lasting(kind: ConditionKind) -> Duration {
+    match kind {
+        ConditionKind::NothingPluggedIn => NOTHING_PLUGGED_IN,
+        ConditionKind::ClaimWaits
+        | ConditionKind::ClaimRefused
+        | ConditionKind::InterfaceUnusable
+        | ConditionKind::Drift
+        | ConditionKind::ForeignSettings
+        | ConditionKind::LinkAggregation
+        | ConditionKind::MirrorIncomplete
+        | ConditionKind::NotInForce => Duration::ZERO,
+    }
+}
+
+impl Conditions {
+    pub(super) fn new(host: HostName) -> Self {
+        Self {
+            host,
+            by_kind: BTreeMap::new(),
+        }
+    }
+
+    /// These are all conditions of a kind now. True if what is reported is
+    /// another thereby.
+    pub(super) fn set(&mut self, now: Timestamp, kind: ConditionKind, all: ConditionsNow) -> bool {
+        let mut before = self.by_kind.remove(&kind).unwrap_or_default();
+        if all.is_empty() && before.is_empty() {
+            return false;
+        }
+        let mut changed = false;
+        let mut standing = BTreeMap::new();
+        for (on, message) in all {
+            let known = before.remove(&on);
+            let same = known
+                .as_ref()
+                .is_some_and(|known| known.reported && known.message == message);
+            let since = known.as_ref().map_or(now, |known| known.since);
+            let reported = since.after(lasting(kind)) <= now;
+            if reported && !same {
+                changed = true;
+                log_raised(&self.host, kind, &on, &message);
+            }
+            let condition = Standing {
+                message,
+                since,
+                reported,
+            };
+            standing.insert(on, condition);
+        }
+        for (on, _) in before.iter().filter(|(_, over)| over.reported) {
+            changed = true;
+            log_over(&self.host, kind, on);
+        }
+        if !standing.is_empty() {
+            self.by_kind.insert(kind, standing);
+        }
+        changed
+    }
+
+    /// When the next condition has held for long enough.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let waiting = self.by_kind.iter().flat_map(|(kind, standing)| {
+            let waiting = standing.values().filter(|condition| !condition.reported);
+            waiting.map(|condition| condition.since.after(lasting(*kind)))
+        });
+        waiting.min()
+    }
+
+    /// Reports what has held for long enough by now. True if there is any.
+    pub(super) fn wake(&mut self, now: Timestamp) -> bool {
+        let mut changed = false;
+        for (kind, standing) in &mut self.by_kind {
+            for (on, condition) in standing.iter_mut().filter(|(_, it)| !it.reported) {
+                if condition.since.after(lasting(*kind)) <= now {
+                    condition.reported = true;
+                    changed = true;
+                    log_raised(&self.host, *kind, on, &condition.message);
+                }
+            }
+        }
+        changed
+    }
+
+    /// What is reported, as far as one message has room for it.
+    pub(super) fn list(&self) -> ConditionList {
+        let mut list = ConditionList::default();
+        let mut room = Room::new();
+        let all = self.by_kind.iter().flat_map(|(kind, standing)| {
+            let reported = standing.iter().filter(|(_, it)| it.reported);
+            reported.map(|(on, it)| Condition {
+                kind: *kind,
+                on: on.clone(),
+                message: it.message.clone(),
+                since: it.since,
+            })
+        });
+        for condition in all {
+            if list.more == 0 && room.take(&condition) {
+                list.conditions.push(condition);
+            } else {
+                list.more += 1;
+            }
+        }
+        list
+    }
+}
+
+fn log_raised(host: &HostName, kind: ConditionKind, on: &ConditionTarget, why: &str) {
+    let ConditionTarget {
+        switch,
+        port,
+        mirror,
+        interface,
+        field,
+    } = on;
+    tracing::warn!(
+        %host, condition = kind.title(), why, interface, field,
+        switch = switch.as_ref().map(tracing::field::display),
+        port = port.as_ref().map(tracing::field::display),
+        mirror = mirror.as_ref().map(tracing::field::display),
+        "condition raised"
+    );
+}
+
+fn log_over(host: &HostName, kind: ConditionKind, on: &ConditionTarget) {
+    let ConditionTarget {
+        switch,
+        port,
+        mirror,
+        interface,
+        field,
+    } = on;
+    tracing::info!(
+        %host, condition = kind.title(), interface, field,
+        switch = switch.as_ref().map(tracing::field::display),
+        port = port.as_ref().map(tracing::field::display),
+        mirror = mirror.as_ref().map(tracing::field::display),
+        "condition cleared"
+    );
+}

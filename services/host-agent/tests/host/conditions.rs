@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is wrong is reported once, with what it is about, until it is over.
+
+use std::time::Duration;
+
+use dvs_schemas::Epoch;
+use dvs_schemas::v1::{ClaimOutcome, Condition, ConditionKind, ConditionTarget, EventAck, V1};
+use host_agent::datapath::{ConditionsNow, Notice};
+use host_agent::host::{Answer, HostEvent, RuntimeEvent};
+
+use crate::plugging::{answer, granted, plug, pull, refused, with_publisher};
+use crate::rig::{Rig, id};
+
+/// Longer than anything waits for others that go with it.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The lists that were reported, each acknowledged at once.
+fn reports(rig: &mut Rig) -> Vec<Vec<Condition>> {
+    let mut lists = Vec::new();
+    loop {
+        rig.pass(SOON);
+        let told = std::mem::take(&mut rig.told);
+        let Some(event) = told.last() else {
+            return lists;
+        };
+        if let RuntimeEvent::Conditions(conditions) = &**event {
+            lists.push(conditions.list.conditions.clone());
+        }
+        let seq = event.seq();
+        rig.event(HostEvent::Acknowledged {
+            seq,
+            outcome: Ok(EventAck { v: V1, seq }),
+        });
+    }
+}
+
+fn kinds(list: &[Condition]) -> Vec<(ConditionKind, ConditionTarget)> {
+    let each = list.iter();
+    each.map(|condition| (condition.kind, condition.on.clone()))
+        .collect()
+}
+
+fn of_port(port: &str) -> ConditionTarget {
+    ConditionTarget {
+        port: Some(id(port)),
+        ..ConditionTarget::default()
+    }
+}
+
+fn of_interface(name: &str) -> ConditionTarget {
+    ConditionTarget {
+        interface: Some(name.to_owned()),
+        ..ConditionTarget::default()
+    }
+}
+
+fn say(rig: &mut Rig, kind: ConditionKind, all: &[(ConditionTarget, &str)]) {
+    let each = all.iter();
+    let now: ConditionsNow = each
+        .map(|(on, why)| (on.clone(), (*why).to_owned()))
+        .collect();
+    rig.event(HostEvent::Noticed(Notice::Conditions { kind, now }));
+}
+
+#[test]
+fn a_claim_that_waits_is_a_condition_until_it_is_granted() {
+    let (mut rig, _) = with_publisher();
+    reports(&mut rig);
+    plug(&mut rig, "p7", None);
+    answer(&mut rig, "p7", waits());
+    let [list] = &reports(&mut rig)[..] else {
+        panic!("one report");
+    };
+    assert_eq!(kinds(list), [(ConditionKind::ClaimWaits, of_port("p7"))]);
+    assert!(list[0].message.contains("held by host h2"), "{list:?}");
+    answer_again(&mut rig, waits());
+    assert!(reports(&mut rig).is_empty(), "it is as it was");
+    answer_again(&mut rig, granted());
+    assert_eq!(reports(&mut rig), [[]]);
+}
+
+fn waits() -> ClaimOutcome {
+    ClaimOutcome::Waits {
+        holder: id("h2"),
+        epoch: Epoch(3),
+    }
+}
+
+/// The claim is repeated, and answered so.
+fn answer_again(rig: &mut Rig, outcome: ClaimOutcome) {
+    rig.claims.clear();
+    rig.pass(Duration::from_secs(120));
+    assert!(!rig.claims.is_empty());
+    answer(rig, "p7", outcome);
+}
+
+#[test]
+fn a_claim_that_is_refused_is_a_condition_until_its_vnic_goes() {
+    let (mut rig, _) = with_publisher();
+    reports(&mut rig);
+    plug(&mut rig, "p7", None);
+    rig.event(HostEvent::Claimed {
+        port: id("p7"),
+        outcome: Err(refused("there is no port p7")),
+    });
+    let [list] = &reports(&mut rig)[..] else {
+        panic!("one report");
+    };
+    assert_eq!(kinds(list), [(ConditionKind::ClaimRefused, of_port("p7"))]);
+    assert!(list[0].message.contains("there is no port p7"), "{list:?}");
+    pull(&mut rig, "p7");
+    assert_eq!(reports(&mut rig), [[]]);
+}
+
+#[test]
+fn what_the_datapath_says_is_reported_when_it_changes_and_since_when() {
+    let (mut rig, _) = with_publisher();
+    reports(&mut rig);
+    let kind = ConditionKind::InterfaceUnusable;
+    say(&mut rig, kind, &[(of_interface("tap1"), "no device")]);
+    let since = rig.now;
+    let first = reports(&mut rig);
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0][0].since, since);
+    say(&mut rig, kind, &[(of_interface("tap1"), "no device")]);
+    assert!(reports(&mut rig).is_empty(), "the same is no news");
+    let both = [
+        (of_interface("tap1"), "no such name"),
+        (of_interface("tap2"), "a duplicate"),
+    ];
+    say(&mut rig, kind, &both);
+    let second = reports(&mut rig);
+    assert_eq!(second[0].len(), 2);
+    assert_eq!(second[0][0].since, since, "it lasts since then");
+    say(&mut rig, kind, &[]);
+    assert_eq!(reports(&mut rig), [[]]);
+}
+
+#[test]
+fn a_port_without_a_plug_is_reported_when_that_lasts() {
+    let (mut rig, _) = with_publisher();
+    reports(&mut rig);
+    let kind = ConditionKind::NothingPluggedIn;
+    say(&mut rig, kind, &[(of_port("p1"), "plug something in")]);
+    assert!(reports(&mut rig).is_empty(), "it may just be moving");
+    say(&mut rig, kind, &[]);
+    rig.pass(Duration::from_secs(60));
+    assert!(reports(&mut rig).is_empty());
+    say(&mut rig, kind, &[(of_port("p1"), "plug something in")]);
+    let since = rig.now;
+    rig.pass(Duration::from_secs(11));
+    let [list] = &reports(&mut rig)[..] else {
+        panic!("one report");
+    };
+    assert_eq!(kinds(list), [(kind, of_port("p1"))]);
+    assert_eq!(list[0].since, since);
+}
+
+#[test]
+fn a_snapshot_has_all_that_is_wrong_and_a_new_run_begins_with_nothing() {
+    let (mut rig, _) = with_publisher();
+    let kind = ConditionKind::InterfaceUnusable;
+    say(&mut rig, kind, &[(of_interface("tap1"), "no device")]);
+    assert_eq!(snapshot(&mut rig), [(kind, of_interface("tap1"))]);
+    rig.restart();
+    assert_eq!(snapshot(&mut rig), []);
+}
+
+fn snapshot(rig: &mut Rig) -> Vec<(ConditionKind, ConditionTarget)> {
+    let Answer::Live(reply) = rig.ask_live(None) else {
+        panic!("no answer");
+    };
+    kinds(&reply.conditions.unwrap().conditions)
+}
