@@ -3,6 +3,7 @@
 //! programs on a real nats-server, with the permissions that ship.
 
 pub mod fleet;
+pub mod hypervisor;
 pub mod lan;
 pub mod load;
 pub mod machines;

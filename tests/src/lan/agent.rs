@@ -32,8 +32,20 @@ impl AgentHost {
     /// # Errors
     /// A program does not start.
     pub fn start(fleet: &Fleet, name: &'static str, wire: Option<(&Wire, usize)>) -> Result<Self> {
+        Self::with_bridge(fleet, name, Ovs::unique("e"), wire)
+    }
+
+    /// The same, with this bridge for the switch.
+    ///
+    /// # Errors
+    /// A program does not start.
+    pub fn with_bridge(
+        fleet: &Fleet,
+        name: &'static str,
+        bridge: String,
+        wire: Option<(&Wire, usize)>,
+    ) -> Result<Self> {
         let ovs = Ovs::start()?;
-        let bridge = Ovs::unique("e");
         let uplink = wire.map(|(wire, end)| wire.end(end, ovs.namespace()).to_owned());
         // A free port, as far as anybody can know beforehand.
         let metrics = std::net::TcpListener::bind("127.0.0.1:0")?;
