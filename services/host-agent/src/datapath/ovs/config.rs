@@ -294,6 +294,34 @@ mod tests {
         }
 
         #[test]
+        fn every_documented_pattern_is_of_its_hypervisors_interfaces_alone(
+            vm in 0..100_000_u32, n in 0..32_u8,
+        ) {
+            let documented = [
+                ("tap<vm>i<n>=vm-<vm>-<n>", format!("tap{vm}i{n}"), format!("vm-{vm}-{n}")),
+                ("fwln<vm>o<n>=vm-<vm>-<n>", format!("fwln{vm}o{n}"), format!("vm-{vm}-{n}")),
+                ("veth<vm>i<n>=vm-<vm>-<n>", format!("veth{vm}i{n}"), format!("vm-{vm}-{n}")),
+                ("inc<vm>i<n>=inc-<vm>-<n>", format!("inc{vm}i{n}"), format!("inc-{vm}-{n}")),
+                ("lxc<vm>i<n>=lxc-<vm>-<n>", format!("lxc{vm}i{n}"), format!("lxc-{vm}-{n}")),
+            ];
+            let page = include_str!("../../../../../docs/hypervisors.md");
+            for (text, interface, port) in &documented {
+                prop_assert!(page.contains(&format!("--plug '{text}'")), "{} is not documented", text);
+                let pattern: PlugPattern = text.parse().unwrap();
+                prop_assert!(interface.len() <= 15, "{}", interface);
+                for (_, other, _) in &documented {
+                    let own = (other == interface).then(|| port.parse::<PortId>().unwrap());
+                    prop_assert_eq!(pattern.port(other), own);
+                }
+                // What Proxmox has on the Linux bridge of its firewall, and names
+                // that Incus draws.
+                for stranger in [format!("fwbr{vm}i{n}"), format!("fwpr{vm}p{n}"), format!("fwln{vm}i{n}"), format!("veth{vm:08x}")] {
+                    prop_assert_eq!(pattern.port(&stranger), None);
+                }
+            }
+        }
+
+        #[test]
         fn whatever_is_given_is_a_pattern_or_named(text in ".{0,20}") {
             match text.parse::<PlugPattern>() {
                 Ok(pattern) => drop(pattern.port(&text)),
