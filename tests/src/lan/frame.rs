@@ -137,7 +137,9 @@ impl Frame {
         }
     }
 
-    pub(super) fn to_hex(&self) -> String {
+    /// Its bytes, as hex digits.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
         let mut bytes = [self.to.0, self.from.0].concat();
         if let Some(vlan) = self.tag {
             bytes.extend(TAG);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dvs_schemas::{PortId, SwitchName, UplinkName};
+use dvs_schemas::{InvalidName, PortId, SwitchName, UplinkName};
 
 /// Longest name of a bridge: Linux has 15 bytes for a device's name, and the
 /// bridge of the uplinks is named after it with three more.
@@ -189,8 +189,9 @@ enum Piece {
 pub struct BadPattern(String);
 
 impl PlugPattern {
-    /// The port of an interface, if the pattern is for it.
-    pub(super) fn port(&self, interface: &str) -> Option<PortId> {
+    /// The port of an interface, if the pattern is for it. What it makes of the
+    /// name may be no port's id.
+    pub(super) fn port(&self, interface: &str) -> Option<Result<PortId, InvalidName>> {
         let mut rest = interface;
         let mut numbers: BTreeMap<&str, &str> = BTreeMap::new();
         for piece in &self.interface {
@@ -214,7 +215,7 @@ impl PlugPattern {
             Piece::Text(text) => Some(text.as_str()),
             Piece::Number(name) => numbers.get(name.as_str()).copied(),
         });
-        text.collect::<Option<String>>()?.parse().ok()
+        Some(text.collect::<Option<String>>()?.parse())
     }
 }
 
@@ -287,7 +288,7 @@ mod tests {
         fn an_interface_of_proxmox_is_the_port_of_its_numbers(vm in 0..100_000_u32, n in 0..32_u8) {
             let pattern: PlugPattern = "tap<vm>i<n>=vm-<vm>-<n>".parse().unwrap();
             let port: PortId = format!("vm-{vm}-{n}").parse().unwrap();
-            prop_assert_eq!(pattern.port(&format!("tap{vm}i{n}")), Some(port));
+            prop_assert_eq!(pattern.port(&format!("tap{vm}i{n}")), Some(Ok(port)));
             prop_assert_eq!(pattern.port(&format!("tap{vm}i{n}x")), None);
             prop_assert_eq!(pattern.port(&format!("fwpr{vm}p{n}")), None);
             prop_assert_eq!(pattern.port(&format!("tapi{n}")), None);

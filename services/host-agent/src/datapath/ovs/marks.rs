@@ -32,6 +32,7 @@ const MIRROR: &str = "dvs-mirror";
 const SESSION: &str = "dvs-session";
 const UPLINKS: &str = "dvs-uplinks-of";
 const COUNTED: &str = "dvs-counted";
+const DEVICE: &str = "dvs-device";
 
 /// The `external_ids` of a row, or those of them that are ours.
 pub(super) type Ids = BTreeMap<String, String>;
@@ -147,8 +148,19 @@ pub(super) fn offset(ids: &Ids) -> Result<Option<Offset>, Unreadable> {
         .transpose()
 }
 
-/// What a port of ours says.
-pub(super) fn of_port(port: &PortId, spec: &VirtualPort, offset: Option<Offset>) -> Ids {
+/// The index of the device that the switch has open for a port.
+pub(super) fn device(ids: &Ids) -> Option<u32> {
+    ids.get(DEVICE)?.parse().ok()
+}
+
+/// What a port of ours says; `device` is the index of the device that the
+/// switch has open for it.
+pub(super) fn of_port(
+    port: &PortId,
+    spec: &VirtualPort,
+    offset: Option<Offset>,
+    device: Option<u32>,
+) -> Ids {
     let VirtualPort {
         epoch,
         vnic,
@@ -163,7 +175,9 @@ pub(super) fn of_port(port: &PortId, spec: &VirtualPort, offset: Option<Offset>)
     let vnic = vnic.as_ref().map(|vnic| (VNIC, vnic.to_string()));
     let mac = mac.as_ref().map(|mac| (MAC, mac.to_string()));
     let offset = offset.map(|offset| (COUNTED, offset.to_string()));
-    let all = always.into_iter().chain(vnic).chain(mac).chain(offset);
+    let device = device.map(|index| (DEVICE, index.to_string()));
+    let all = always.into_iter().chain(vnic).chain(mac);
+    let all = all.chain(offset).chain(device);
     all.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
@@ -302,7 +316,7 @@ mod tests {
             };
             let spec = VirtualPort { epoch: Epoch(epoch), vnic, mac, policy };
             let id: PortId = "web-1".parse().unwrap();
-            let mut ids = of_port(&id, &spec, None);
+            let mut ids = of_port(&id, &spec, None, Some(7));
             prop_assert!(ids.keys().all(|key| key.starts_with(PREFIX)));
             // Others write there too.
             ids.insert("iface-id".to_owned(), "web-1".to_owned());

@@ -20,6 +20,7 @@ mod pipeline;
 mod rows;
 mod rules;
 mod task;
+mod unusable;
 mod view;
 mod vlans;
 mod wire;

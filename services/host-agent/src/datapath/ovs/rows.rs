@@ -24,7 +24,7 @@ use super::counters::Tallies;
 use super::intent::Intent;
 use super::marks::{Ids, PREFIX};
 use super::view::View;
-use super::wiring::{Plug, Plugs};
+use super::wiring::{Plug, Plugs, Stale};
 use crate::datapath::{Drift, Notice, Part, StepFailure};
 
 /// What a part of a switch is.
@@ -139,6 +139,8 @@ pub(super) struct Inputs<'v, 'a> {
     pub(super) view: &'v View<'a>,
     /// The interfaces of ports among it.
     pub(super) plugs: &'v Plugs,
+    /// Interfaces whose device the switch is to open anew.
+    pub(super) stale: &'v Stale,
     /// Switches that are wanted no more.
     pub(super) going: &'v BTreeSet<SwitchName>,
     /// Whose bridges are, also those that lost their marks.
@@ -173,6 +175,7 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
         config,
         view,
         plugs,
+        stale,
         going,
         known,
         scope,
@@ -185,8 +188,9 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
         let plugs = plugs.get(switch);
         if let BridgeRow::There(bridge) = bridge {
             // Before the bridge is there nothing is plugged into it.
-            draft.ports(tallies, switch, wish, (bridge, plugs));
+            draft.ports(tallies, switch, wish, (bridge, plugs), stale);
             draft.mirrors(switch, wish, (bridge, plugs));
+            draft.open_anew(switch, bridge, stale);
         }
     }
     draft.leftovers(|switch| intent.contains_key(switch) || going.contains(switch));

@@ -9,6 +9,7 @@ mod database;
 mod drift;
 mod judgement;
 mod picture;
+mod plugs;
 mod ports;
 mod rules;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use dvs_daemon::Metrics;
 use dvs_schemas::v1::{CountersOf, Link};
-use dvs_schemas::{PortId, SwitchName};
+use dvs_schemas::{PortId, SwitchName, VnicId};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -34,10 +35,13 @@ use super::config::{DriftPolicy, OvsConfig};
 use super::counters::Tallies;
 use super::intent::{Abilities, Intent, take};
 use super::rows::{Known, Place, Scope};
-use super::wiring::{Plug, Plugs};
+use super::unusable::Unusable;
+use super::wiring::{Plug, Plugs, Stale};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
-use crate::datapath::{Applied, DatapathError, Done, Part, Picture, Step, StepFailure, Write};
+use crate::datapath::{
+    Applied, DatapathError, Done, Part, Picture, Step, StepFailure, Write,
+};
 
 /// Between tries to reach what is away. Short: while `ovs-vswitchd` starts no
 /// frame passes.
@@ -144,8 +148,12 @@ pub(super) struct Task {
     bridges: Bridges,
     known: Known,
     plugs: Plugs,
-    /// Interfaces that can't be the ports' that they name, and why.
-    strangers: BTreeMap<String, String>,
+    /// What was told of plugs: which vNIC each said that it is.
+    shown: BTreeMap<(SwitchName, PortId), Option<VnicId>>,
+    /// Interfaces that can't be the ports' that they say.
+    unusable: BTreeMap<String, Unusable>,
+    /// Interfaces whose device the switch is to open anew.
+    stale: Stale,
     /// The port of each plugged interface.
     owners: BTreeMap<Uuid, (SwitchName, PortId)>,
     /// Ports whose counters moved since they were read.
@@ -196,7 +204,9 @@ impl Task {
             database: None,
             known: Known::new(),
             plugs: Plugs::new(),
-            strangers: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+            stale: Stale::new(),
             owners: BTreeMap::new(),
             moved: BTreeSet::new(),
             unsettled: false,

@@ -22,6 +22,8 @@ pub(super) const STATISTICS: &str = "statistics";
 /// And those that follow the device.
 pub(super) const LINK_STATE: &str = "link_state";
 pub(super) const ADMIN_STATE: &str = "admin_state";
+const INDEX: &str = "ifindex";
+const ADDRESS: &str = "mac_in_use";
 
 /// What is monitored.
 pub(super) fn wanted() -> Wanted {
@@ -64,6 +66,8 @@ pub(super) fn wanted() -> Wanted {
                 "error",
                 "mtu",
                 "mtu_request",
+                INDEX,
+                ADDRESS,
                 ADMIN_STATE,
                 LINK_STATE,
                 STATISTICS,
@@ -204,6 +208,38 @@ pub(super) fn error(interface: &Row) -> Option<String> {
     let told = interface.str("error").map(str::to_owned);
     let refused = interface.integer("ofport") == Some(-1);
     told.or_else(|| refused.then(|| "Open vSwitch can't open the device".to_owned()))
+}
+
+/// What is behind the row of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Device {
+    /// A device that Open vSwitch forwards to. Devices of the kernel have an
+    /// index, and one that is made anew has another.
+    There {
+        /// That index.
+        index: Option<u32>,
+    },
+    /// Open vSwitch hasn't said yet.
+    Unknown,
+    /// No device, and why.
+    Missing(String),
+}
+
+/// What is behind the row of an interface, as far as Open vSwitch says.
+pub(super) fn device(interface: &Row) -> Device {
+    if let Some(error) = error(interface) {
+        return Device::Missing(error);
+    }
+    let (Some(_), Some(index)) = (ofport(interface), interface.integer(INDEX)) else {
+        return Device::Unknown;
+    };
+    let index = u32::try_from(index).ok().filter(|index| *index > 0);
+    match (index, interface.str(ADDRESS)) {
+        // Tunnels and the like have no index, but an address each.
+        (Some(_), _) | (None, Some(_)) => Device::There { index },
+        // User space keeps the number of what has gone.
+        (None, None) => Device::Missing("its device is gone".to_owned()),
+    }
 }
 
 /// An interface's statistics, as Open vSwitch wrote them last. What the

@@ -8,18 +8,22 @@ use std::collections::BTreeMap;
 
 use dvs_ovsdb::Row;
 use dvs_schemas::v1::Link;
-use dvs_schemas::{MacAddr, PortId, SwitchName, VnicId};
+use dvs_schemas::{InvalidName, MacAddr, PortId, SwitchName, VnicId};
 use uuid::Uuid;
 
-use super::config::OvsConfig;
+use super::config::{DatapathKind, OvsConfig};
 use super::intent::{Intent, Wish};
 use super::rules::OfPort;
-use super::view::{self, View};
+use super::unusable::{Unusable, WhyUnusable};
+use super::view::{self, Device, View};
+use super::{marks, rows};
 
-/// Key of an interface's vNIC.
+/// Keys of an interface: its port, its vNIC, and that one's address.
+const PORT: &str = "iface-id";
 const VNIC: &str = "dvs-vnic";
+const MAC: &str = "attached-mac";
 
-/// An interface that says whose it is.
+/// An interface that says whose it is, and that can carry frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Plug {
     /// Row of its port.
@@ -28,11 +32,15 @@ pub(super) struct Plug {
     pub(super) interface: Uuid,
     /// Its name.
     pub(super) name: String,
-    /// Its number, once it has one.
+    /// Its number. None for a moment where its row was made anew and Open
+    /// vSwitch hasn't taken that in yet.
     pub(super) ofport: Option<OfPort>,
-    /// Why Open vSwitch can't use it, if so.
-    pub(super) error: Option<String>,
-    /// Whether it carries frames.
+    /// Index of its device, of those that have one.
+    pub(super) index: Option<u32>,
+    /// Index of the device that the switch has opened.
+    pub(super) opened: Option<u32>,
+    /// Whether it carries frames. A guest may take it down and up again, so
+    /// that alone is no unplug.
     pub(super) link: Link,
     /// Which vNIC it is, if whoever plugged it says so.
     pub(super) vnic: Option<VnicId>,
@@ -48,100 +56,227 @@ pub(super) type Plugs = BTreeMap<SwitchName, BTreeMap<PortId, Plug>>;
 pub(super) struct Found {
     /// Ports' interfaces.
     pub(super) plugs: Plugs,
-    /// Interfaces that can't be the ports' that they name, by name, and why.
-    pub(super) strangers: BTreeMap<String, String>,
+    /// Interfaces that can't be the ports' that they say, by name.
+    pub(super) unusable: BTreeMap<String, Unusable>,
+    /// Interfaces that the switch has open on a device that is gone, and the
+    /// ports that they say.
+    pub(super) stale: Stale,
 }
+
+/// Interfaces whose device the switch is to open anew, with their ports.
+pub(super) type Stale = BTreeMap<Uuid, (SwitchName, PortId)>;
 
 /// Finds the interfaces on the bridges of the switches that are wanted; `before`
 /// is what was found last.
 pub(super) fn find(intent: &Intent, config: &OvsConfig, view: &View<'_>, before: &Plugs) -> Found {
-    let mut strangers = BTreeMap::new();
-    let mut of = |switch: &SwitchName, wish: &Wish| {
+    let mut found = Found::default();
+    for (switch, wish) in intent {
+        let none = BTreeMap::new();
+        let mut search = Search {
+            switch,
+            wish,
+            config,
+            view,
+            before: before.get(switch).unwrap_or(&none),
+            candidates: BTreeMap::new(),
+            unusable: &mut found.unusable,
+            stale: &mut found.stale,
+        };
         let (bridge, _) = config.bridge(switch);
-        let bridge = view.bridge(bridge.as_str())?;
-        let mut found: BTreeMap<PortId, Plug> = BTreeMap::new();
-        for (uuid, row) in view.ports_of(bridge) {
-            let Some((id, mut plug, link)) = plug(config, view, uuid, row) else {
-                continue;
-            };
-            let wanted = wish.ports.get(&id).and_then(|spec| spec.vnic.as_ref());
-            let interface = view.row(view::INTERFACE, plug.interface);
-            match vnic(interface, &id, wanted) {
-                Ok(vnic) => plug.vnic = vnic,
-                Err(why) => {
-                    strangers.insert(plug.name, why);
-                    continue;
-                }
-            }
-            let held = before.get(switch).and_then(|plugs| plugs.get(&id));
-            let held = held.filter(|held| held.interface == plug.interface);
-            plug.link = link.or(held.map(|held| held.link)).unwrap_or(Link::Down);
-            // Two can't be one vNIC. The one that was there first stays: a
-            // number is given once and kept.
-            let number = |plug: &Plug| plug.ofport.unwrap_or(OfPort::MAX);
-            match found.get(&id) {
-                Some(held) if number(held) <= number(&plug) => {}
-                Some(_) | None => drop(found.insert(id, plug)),
+        if let Some(bridge) = view.bridge(bridge.as_str()) {
+            for (uuid, row) in view.ports_of(bridge) {
+                search.look_at(uuid, row);
             }
         }
-        Some(found)
-    };
-    let mut plugs = Plugs::new();
-    for (switch, wish) in intent {
-        plugs.insert(switch.clone(), of(switch, wish).unwrap_or_default());
+        let plugs = search.choose();
+        found.plugs.insert(switch.clone(), plugs);
     }
-    Found { plugs, strangers }
+    found
+}
+
+/// The search on one bridge.
+struct Search<'a, 'v> {
+    switch: &'a SwitchName,
+    wish: &'a Wish,
+    config: &'a OvsConfig,
+    view: &'a View<'v>,
+    /// What had the ports when that was looked at last.
+    before: &'a BTreeMap<PortId, Plug>,
+    /// All that could have a port.
+    candidates: BTreeMap<PortId, Vec<(Claim, Plug)>>,
+    unusable: &'a mut BTreeMap<String, Unusable>,
+    stale: &'a mut Stale,
+}
+
+/// How an interface is related to the port that it says, the strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// It has the port.
+    Held,
+    /// It had the port when its row was marked; the agent has started since.
+    Marked,
+    /// It is to have it.
+    New,
+}
+
+impl Search<'_, '_> {
+    /// Takes in one row of the bridge.
+    fn look_at(&mut self, port: Uuid, row: &Row) {
+        let Some((interface, device)) = self.view.only_interface(row) else {
+            return;
+        };
+        let Some(name) = device.str("name") else {
+            return;
+        };
+        let id = match said_port(device, name, self.config) {
+            None => return,
+            Some(Ok(id)) => id,
+            Some(Err(why)) => return self.refuse(name, None, why),
+        };
+        let wanted = self.wish.ports.get(&id).and_then(|spec| spec.vnic.as_ref());
+        let said = said_vnic(device, &id, wanted).and_then(|vnic| Ok((vnic, said_mac(device)?)));
+        let (vnic, mac) = match said {
+            Ok(said) => said,
+            Err(why) => return self.refuse(name, Some(id), why),
+        };
+        let held = self.before.get(&id);
+        // Its row may be made anew for the same device.
+        let held = held.filter(|held| held.interface == interface || held.name == name);
+        let (claim, marked) = match held {
+            Some(_) => (Claim::Held, None),
+            None => {
+                let ids = rows::ours(row, "external_ids");
+                let is_marked = marks::port_of(&ids).as_ref() == Some(&id);
+                let claim = if is_marked { Claim::Marked } else { Claim::New };
+                (claim, marks::device(&ids))
+            }
+        };
+        let ofport = view::ofport(device);
+        let is_made_by_others = matches!(device.str("type"), None | Some("" | "system"));
+        let keeps_open = self.config.kind == DatapathKind::Netdev && is_made_by_others;
+        let index = match (view::device(device), claim) {
+            (Device::There { index }, _) => index,
+            // A database that was started anew has forgotten. What had a port
+            // keeps it until Open vSwitch says otherwise.
+            (Device::Unknown, Claim::Held | Claim::Marked) => held.and_then(|held| held.index),
+            (Device::Unknown, Claim::New) => return,
+            (Device::Missing(why), _) => {
+                if keeps_open && ofport.is_some() {
+                    self.stale
+                        .insert(interface, (self.switch.clone(), id.clone()));
+                }
+                return self.refuse(name, Some(id), WhyUnusable::NoDevice(why));
+            }
+        };
+        let opened = match held {
+            Some(held) if held.ofport == ofport || ofport.is_none() => held.opened,
+            // Whatever has another number now was opened for that.
+            Some(_) => index,
+            None => marked.or(index),
+        };
+        if keeps_open && index.is_some() && opened.is_some() && index != opened {
+            self.stale
+                .insert(interface, (self.switch.clone(), id.clone()));
+        }
+        let link = view::link(device).or(held.map(|held| held.link));
+        let plug = Plug {
+            port,
+            interface,
+            name: name.to_owned(),
+            ofport,
+            index,
+            opened: if is_made_by_others {
+                opened.or(index)
+            } else {
+                None
+            },
+            link: link.unwrap_or(Link::Down),
+            vnic,
+            mac,
+        };
+        self.candidates.entry(id).or_default().push((claim, plug));
+    }
+
+    fn refuse(&mut self, interface: &str, port: Option<PortId>, why: WhyUnusable) {
+        let switch = self.switch.clone();
+        let unusable = Unusable { switch, port, why };
+        self.unusable.insert(interface.to_owned(), unusable);
+    }
+
+    /// Gives each port one interface: two can't be one vNIC. Who has the port
+    /// keeps it, and of those that come at once the oldest gets it: numbers are
+    /// given once and kept.
+    fn choose(mut self) -> BTreeMap<PortId, Plug> {
+        let mut chosen = BTreeMap::new();
+        for (id, mut candidates) in std::mem::take(&mut self.candidates) {
+            candidates.sort_by_key(|(claim, plug)| {
+                (*claim, plug.ofport.unwrap_or(OfPort::MAX), plug.interface)
+            });
+            let mut candidates = candidates.into_iter().map(|(_, plug)| plug);
+            let Some(first) = candidates.next() else {
+                continue;
+            };
+            for other in candidates {
+                let why = WhyUnusable::Duplicate {
+                    port: id.clone(),
+                    wired: first.name.clone(),
+                };
+                self.refuse(&other.name, Some(id.clone()), why);
+            }
+            chosen.insert(id, first);
+        }
+        chosen
+    }
+}
+
+/// The port that an interface says, if it says one.
+fn said_port(
+    interface: &Row,
+    name: &str,
+    config: &OvsConfig,
+) -> Option<Result<PortId, WhyUnusable>> {
+    let (word, id): (_, Result<PortId, InvalidName>) = match interface.map_get("external_ids", PORT)
+    {
+        Some(id) => ("external_ids:iface-id", id.parse()),
+        None => {
+            let mut patterns = config.patterns.iter();
+            ("--plug", patterns.find_map(|pattern| pattern.port(name))?)
+        }
+    };
+    Some(id.map_err(|error| unreadable(word, error)))
+}
+
+fn unreadable(word: &'static str, error: impl std::fmt::Display) -> WhyUnusable {
+    let error = error.to_string();
+    WhyUnusable::Unreadable { word, error }
 }
 
 /// Which vNIC an interface says that it is. Not another one than the port is
 /// `wanted` for here.
-fn vnic(
-    interface: Option<&Row>,
+fn said_vnic(
+    interface: &Row,
     port: &PortId,
     wanted: Option<&VnicId>,
-) -> Result<Option<VnicId>, String> {
-    let Some(said) = interface.and_then(|row| row.map_get("external_ids", VNIC)) else {
+) -> Result<Option<VnicId>, WhyUnusable> {
+    let Some(said) = interface.map_get("external_ids", VNIC) else {
         return Ok(None);
     };
     let vnic: VnicId = said
         .parse()
-        .map_err(|error| format!("external_ids:{VNIC}: {error}"))?;
+        .map_err(|error| unreadable("external_ids:dvs-vnic", error))?;
     match wanted {
-        Some(wanted) if *wanted != vnic => Err(format!(
-            "external_ids:{VNIC} is {vnic}, but vNIC {wanted} is connected to port {port} \
-             (allowed: {wanted}, or disconnect it first, dvs.v1.port.disconnect)"
-        )),
+        Some(wanted) if *wanted != vnic => Err(WhyUnusable::OtherVnic {
+            port: port.clone(),
+            vnic,
+            connected: wanted.clone(),
+        }),
         Some(_) | None => Ok(Some(vnic)),
     }
 }
 
-/// An interface and its link, if that is known.
-fn plug(
-    config: &OvsConfig,
-    view: &View<'_>,
-    uuid: Uuid,
-    port: &Row,
-) -> Option<(PortId, Plug, Option<Link>)> {
-    let (interface, row) = view.only_interface(port)?;
-    let name = row.str("name")?;
-    let said = row.map_get("external_ids", "iface-id");
-    let id = match said {
-        Some(id) => id.parse().ok()?,
-        None => config
-            .patterns
-            .iter()
-            .find_map(|pattern| pattern.port(name))?,
-    };
-    let mac = row.map_get("external_ids", "attached-mac");
-    let plug = Plug {
-        port: uuid,
-        interface,
-        name: name.to_owned(),
-        ofport: view::ofport(row),
-        error: view::error(row),
-        link: Link::Down,
-        vnic: None,
-        mac: mac.and_then(|mac| mac.parse().ok()),
-    };
-    Some((id, plug, view::link(row)))
+/// The address that an interface says its vNIC has.
+fn said_mac(interface: &Row) -> Result<Option<MacAddr>, WhyUnusable> {
+    let said = interface.map_get("external_ids", MAC);
+    let mac = said.map(str::parse).transpose();
+    mac.map_err(|error| unreadable("external_ids:attached-mac", error))
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-use dvs_ovsdb::{Atom, Datum};
+use dvs_ovsdb::{Atom, Datum, Row};
 use dvs_schemas::{PortId, Rate, ShapingLimit, SwitchName, VlanId};
 use uuid::Uuid;
 
@@ -16,8 +16,14 @@ use crate::datapath::ovs::counters::Tallies;
 use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::marks;
 use crate::datapath::ovs::view::{INTERFACE, PORT, QOS, QUEUE};
+use crate::datapath::ovs::wiring::Stale;
 use crate::datapath::{Part, VirtualPort};
 use crate::merge::EffectiveVlan;
+
+/// Numbers of ports are below this (OFPP_MAX of OpenFlow 1.0, to which Open
+/// vSwitch keeps). New ones are taken from above: Open vSwitch takes them from
+/// below, so rules of a port that just went can't be for one of these.
+const MAX_NUMBER: i64 = 0xff00;
 
 /// True for the columns of a port that say to people what the rules do, and
 /// for what is asked of an interface as it comes.
@@ -41,6 +47,7 @@ impl Draft<'_, '_> {
         switch: &SwitchName,
         wish: &Wish,
         (bridge, plugs): OnBridge<'_>,
+        stale: &Stale,
     ) {
         let mtu = i64::from(wish.settings.mtu.get());
         let mut wired = BTreeSet::new();
@@ -54,14 +61,14 @@ impl Draft<'_, '_> {
                 continue;
             };
             let place = (switch.clone(), Part::Port(id.clone()));
-            let ids = marks::of_port(id, spec, tallies.offset(switch, id));
+            let ids = marks::of_port(id, spec, tallies.offset(switch, id), plug.opened);
             self.port(&place, id, spec, (plug.port, ids));
-            let wants = vec![
-                ("mtu_request", is(mtu)),
+            let mut wants = vec![("mtu_request", is(mtu))];
+            if !stale.contains_key(&plug.interface) {
                 // Rules name ports by their numbers, and a switch that restarts
                 // gives them anew.
-                ("ofport_request", is(i64::from(ofport))),
-            ];
+                wants.push(("ofport_request", is(i64::from(ofport))));
+            }
             self.set(&place, INTERFACE, plug.interface, wants);
         }
         let others: Vec<Uuid> = self
@@ -75,6 +82,39 @@ impl Draft<'_, '_> {
             if let Some(id) = row.and_then(|row| marks::port_of(&ours(row, "external_ids"))) {
                 self.unmark_port(&(switch.clone(), Part::Port(id)), port);
             }
+        }
+    }
+
+    /// Has the switch open devices anew: of an interface that is to have another
+    /// number it closes the one that it has, and opens what has that name now.
+    /// In user space it would hold on to a device that is gone for good.
+    pub(super) fn open_anew(&mut self, switch: &SwitchName, bridge: Uuid, stale: &Stale) {
+        let interfaces = self.view.ports_of(bridge).flat_map(|(_, port)| {
+            let interfaces = port.uuids("interfaces");
+            interfaces.filter_map(|uuid| Some((uuid, self.view.row(INTERFACE, uuid)?)))
+        });
+        let interfaces: Vec<_> = interfaces.collect();
+        let used = |row: &Row| {
+            let numbers = ["ofport", "ofport_request"].map(|column| row.integer(column));
+            numbers.into_iter().flatten()
+        };
+        let mut used: BTreeSet<i64> = interfaces.iter().flat_map(|(_, row)| used(row)).collect();
+        for (interface, row) in interfaces {
+            let Some((_, port)) = stale.get(&interface).filter(|(of, _)| of == switch) else {
+                continue;
+            };
+            let asked = row.integer("ofport_request");
+            if asked.is_some() && asked != row.integer("ofport") {
+                // Open vSwitch is at it.
+                continue;
+            }
+            let Some(number) = (1..MAX_NUMBER).rev().find(|number| !used.contains(number)) else {
+                continue;
+            };
+            used.insert(number);
+            let place = (switch.clone(), Part::Port(port.clone()));
+            let wants = vec![("ofport_request", is(number))];
+            self.set(&place, INTERFACE, interface, wants);
         }
     }
 

@@ -222,6 +222,11 @@ impl Bridges {
         self.there.get_mut(switch)
     }
 
+    /// True if there is a session with a bridge.
+    pub(super) fn answers(&self, switch: &SwitchName) -> bool {
+        self.there.contains_key(switch)
+    }
+
     /// Forgets the session with a bridge: it has ended.
     pub(super) fn forget(&mut self, switch: &SwitchName) {
         self.there.remove(switch);

@@ -1,34 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Conditions that follow from what the database and the bridges are like.
 
-use std::collections::BTreeMap;
-
 use dvs_schemas::PortId;
 use dvs_schemas::v1::{ConditionKind, ConditionTarget};
 
 use super::Task;
 use super::rules::rule_drift;
 use crate::datapath::ovs::rows::Difference;
-use crate::datapath::ovs::wiring;
+use crate::datapath::ovs::unusable::Unusable;
 
 impl Task {
     /// Tells which interfaces can't be what they say.
-    pub(super) fn tell_of_unusable(&self, strangers: &BTreeMap<String, String>) {
-        let unusable = strangers.iter().map(|(interface, why)| {
+    pub(super) fn tell_of_unusable(&self) {
+        let unusable = self.unusable.iter().map(|(interface, unusable)| {
+            let Unusable { switch, port, why } = unusable;
             let on = ConditionTarget {
+                switch: Some(switch.clone()),
+                port: port.clone(),
                 interface: Some(interface.clone()),
                 ..ConditionTarget::default()
             };
-            (on, why.clone())
+            (on, why.to_string())
         });
         self.notices
             .conditions(ConditionKind::InterfaceUnusable, unusable.collect());
     }
 
     /// Tells on which ports nothing is plugged in.
-    pub(super) fn tell_of_missing_plugs(&self, plugs: &wiring::Plugs) {
+    pub(super) fn tell_of_missing_plugs(&self) {
         let missing = self.intent.iter().flat_map(|(switch, wish)| {
-            let plugs = plugs.get(switch);
+            let plugs = self.plugs.get(switch);
             let has_plug = move |port: &PortId| plugs.is_some_and(|plugs| plugs.contains_key(port));
             let without = wish.ports.keys().filter(move |port| !has_plug(port));
             without.map(move |port| {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The database's side: what is written there, and what others write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use dvs_ovsdb::{Cache, RowChange, Session, SessionError};
 use dvs_schemas::v1::Link;
@@ -60,9 +60,7 @@ impl Task {
         self.intent = intent(&view);
         self.loaded = true;
         let found = wiring::find(&self.intent, &self.config, &view, &self.plugs);
-        self.tell_of_plugs(&found);
-        self.plugs = found.plugs;
-        self.strangers = found.strangers;
+        self.found(found);
         for (switch, wish) in &self.intent {
             let plugs = self.plugs.get(switch).into_iter().flatten();
             for (port, plug) in plugs.filter(|(port, _)| wish.ports.contains_key(*port)) {
@@ -144,45 +142,10 @@ impl Task {
                 }
             }
         }
-        self.tell_of_plugs(&found);
-        self.plugs = found.plugs;
-        self.strangers = found.strangers;
+        moved.extend(found.stale.values().cloned());
+        self.found(found);
         self.owned();
         moved
-    }
-
-    /// Tells which interfaces came and went, whether anybody wants them or not.
-    /// One that says now that it is another vNIC came anew.
-    fn tell_of_plugs(&self, found: &wiring::Found) {
-        fn all(plugs: &wiring::Plugs) -> BTreeMap<(&SwitchName, &PortId), &wiring::Plug> {
-            let plugs = plugs.iter().flat_map(|(switch, plugs)| {
-                let plugs = plugs.iter();
-                plugs.map(move |(port, plug)| ((switch, port), plug))
-            });
-            plugs.collect()
-        }
-        let wiring::Found { plugs, strangers } = found;
-        let (before, after) = (all(&self.plugs), all(plugs));
-        for ((switch, port), plug) in &after {
-            let known = before.get(&(*switch, *port));
-            if known.is_some_and(|known| known.vnic == plug.vnic) {
-                continue;
-            }
-            self.notices.tell(Notice::Plugged {
-                switch: (*switch).clone(),
-                port: (*port).clone(),
-                vnic: plug.vnic.clone(),
-                mac: plug.mac,
-            });
-        }
-        for (switch, port) in before.keys().filter(|key| !after.contains_key(*key)) {
-            self.notices.tell(Notice::Unplugged {
-                switch: (*switch).clone(),
-                port: (*port).clone(),
-            });
-        }
-        self.tell_of_unusable(strangers);
-        self.tell_of_missing_plugs(plugs);
     }
 
     fn plan(&self, scope: &Scope) -> Option<RowPlan> {
@@ -193,6 +156,7 @@ impl Task {
             config: &self.config,
             view: &view,
             plugs: &self.plugs,
+            stale: &self.stale,
             going: &self.going,
             known: &self.known,
             scope,

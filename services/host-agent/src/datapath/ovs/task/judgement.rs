@@ -62,6 +62,9 @@ impl Task {
                 of.0.insert(carrier.interface, (carrier.name.to_owned(), mtu));
             }
         }
+        for (place, failure) in self.without_device() {
+            add(&mut self.failures, place, failure);
+        }
         if self.kept != kept {
             self.kept = kept;
             // What was read of the switch's settings no longer holds.

@@ -28,6 +28,24 @@ const ONE_BY_ONE: usize = 8;
 impl Task {
     /// Gives every bridge its rules.
     pub(super) async fn forward_all(&mut self) {
+        self.forward().await;
+        if !self.has_untold_plugs() {
+            return;
+        }
+        // A switch that answers has said in the database before what became of
+        // its devices.
+        if let Err(error) = self.follow().await {
+            tracing::warn!(error, "what is plugged in can't be told yet");
+        }
+        self.forward().await;
+    }
+
+    async fn follow(&mut self) -> Result<(), String> {
+        self.catch_up().await?;
+        self.settle().await
+    }
+
+    async fn forward(&mut self) {
         // Without the database nobody knows which ports are there.
         if let Some(orders) = self.orders() {
             self.bridges.become_these(orders, self.written.take()).await;
@@ -72,7 +90,7 @@ impl Task {
         let mut rates = Vec::new();
         let wired = wish.ports.iter().filter_map(|(id, spec)| {
             let plug = plugs?.get(id)?;
-            let ofport = plug.ofport.filter(|_| plug.error.is_none())?;
+            let ofport = plug.ofport?;
             // What gets the copies of others has no traffic of its own.
             if copies.contains(&id) {
                 return None;
@@ -240,7 +258,7 @@ impl Task {
                 return None;
             };
             let plug = self.plug(switch, port)?;
-            plug.error.is_none().then(|| plug.name.clone())
+            Some(plug.name.clone())
         });
         let Some(interface) = limited else {
             return;

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is told of plugs: which came and went, and which can't be what they say.
+
+use std::collections::BTreeMap;
+
+use dvs_schemas::{PortId, SwitchName};
+
+use super::Task;
+use crate::datapath::ovs::unusable::WhyUnusable;
+use crate::datapath::ovs::wiring::{Found, Plug};
+use crate::datapath::{Notice, Part, StepFailure};
+
+impl Task {
+    /// Takes in what was found.
+    pub(super) fn found(&mut self, found: Found) {
+        let Found {
+            plugs,
+            unusable,
+            stale,
+        } = found;
+        self.plugs = plugs;
+        self.unusable = unusable;
+        self.stale = stale;
+        self.tell_of_plugs();
+        self.tell_of_unusable();
+        self.tell_of_missing_plugs();
+    }
+
+    /// True if there are plugs on bridges whose switches answer by now.
+    pub(super) fn has_untold_plugs(&self) -> bool {
+        self.plugs.iter().any(|(switch, plugs)| {
+            let is_new = |port: &PortId| !self.shown.contains_key(&(switch.clone(), port.clone()));
+            self.bridges.answers(switch) && plugs.keys().any(is_new)
+        })
+    }
+
+    /// Tells which interfaces came and went, whether anybody wants them or not.
+    /// One that says now that it is another vNIC came anew. Of a bridge whose
+    /// switch doesn't answer none is told to have come: its rows may be of before
+    /// the host lost its power.
+    fn tell_of_plugs(&mut self) {
+        let plugs = self.plugs.iter().flat_map(|(switch, plugs)| {
+            let plugs = plugs.iter();
+            plugs.map(move |(port, plug)| ((switch.clone(), port.clone()), plug))
+        });
+        let plugs: BTreeMap<(SwitchName, PortId), &Plug> = plugs.collect();
+        for (key, plug) in &plugs {
+            if self.shown.get(key) == Some(&plug.vnic) || !self.bridges.answers(&key.0) {
+                continue;
+            }
+            let (switch, port) = key.clone();
+            self.notices.tell(Notice::Plugged {
+                switch,
+                port,
+                vnic: plug.vnic.clone(),
+                mac: plug.mac,
+            });
+            self.shown.insert(key.clone(), plug.vnic.clone());
+        }
+        let shown = self.shown.keys();
+        let gone: Vec<_> = shown
+            .filter(|key| !plugs.contains_key(*key))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.shown.remove(&key);
+            let (switch, port) = key;
+            self.notices.tell(Notice::Unplugged { switch, port });
+        }
+    }
+
+    /// Why wanted ports are not wired whose interfaces have no device.
+    pub(super) fn without_device(&self) -> Vec<((SwitchName, Part), StepFailure)> {
+        let missing = self.unusable.iter().filter_map(|(interface, unusable)| {
+            let (WhyUnusable::NoDevice(why), Some(port)) = (&unusable.why, &unusable.port) else {
+                return None;
+            };
+            let switch = &unusable.switch;
+            let is_wanted = self.intent.get(switch)?.ports.contains_key(port);
+            if !is_wanted || self.plug(switch, port).is_some() {
+                return None;
+            }
+            let failure = StepFailure::new(None, format!("interface {interface}: {why}"));
+            Some(((switch.clone(), Part::Port(port.clone())), failure))
+        });
+        missing.collect()
+    }
+}
