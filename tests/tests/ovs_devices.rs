@@ -17,6 +17,10 @@ use host_agent::datapath::{Datapath, Notice};
 /// How long nothing is to be told, at least.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// How long it may take until something is told. Only waited for where
+/// something is wrong.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// What is told of interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
@@ -55,7 +59,7 @@ async fn next_told(host: &Host) -> Told {
 
 /// Waits until all that was told so far is read.
 async fn nothing_more_is_told(host: &Host) {
-    let more = tokio::time::timeout(QUIET, told(host)).await;
+    let more = tokio::time::timeout(QUIET, next_told(host)).await;
     assert_eq!(more.ok(), None);
 }
 
@@ -187,7 +191,10 @@ async fn a_device_that_vanishes_is_unplugged_and_works_when_it_is_made_anew() {
     for number in 2..4 {
         ip(&host, "link del dev0");
         until("it is told", async || told(&host).await == unplugged("a")).await;
-        until("it is closed", async || told(&host).await == without_device("dev0")).await;
+        until("it is closed", async || {
+            told(&host).await == without_device("dev0")
+        })
+        .await;
         host.linked("a", Link::Down).await;
         if number == 3 {
             // The switch has closed it, whoever makes it anew.
@@ -257,7 +264,11 @@ async fn of_two_interfaces_with_one_id_the_wired_one_keeps_the_port() {
     let first = a.interface().to_owned();
     let (lost, _, a, mut b) = missing(a, b, QUICK, async || {
         second.wire_to(host.ovs.namespace());
-        add(&host, second.interface(), &["external_ids:iface-id=a", &low]);
+        add(
+            &host,
+            second.interface(),
+            &["external_ids:iface-id=a", &low],
+        );
         assert!(matches!(told(&host).await, Told::Unusable(_)));
         // Nor when the agent starts anew.
         host.restart_agent().await;

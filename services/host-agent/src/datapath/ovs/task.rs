@@ -39,9 +39,7 @@ use super::unusable::Unusable;
 use super::wiring::{Plug, Plugs, Stale};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
-use crate::datapath::{
-    Applied, DatapathError, Done, Part, Picture, Step, StepFailure, Write,
-};
+use crate::datapath::{Applied, DatapathError, Done, Part, Picture, Step, StepFailure, Write};
 
 /// Between tries to reach what is away. Short: while `ovs-vswitchd` starts no
 /// frame passes.
