@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use dvs_transport::Bus;
+use dvs_transport::{Bus, Denied};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
@@ -30,6 +30,10 @@ use crate::{http, logs};
 /// Container engines kill ten seconds after they asked to stop; this leaves
 /// time to end by ourselves.
 pub const STOP_LIMIT: Duration = Duration::from_secs(8);
+
+/// Subjects that are named where some are refused: enough to find the rule of
+/// the server's configuration that lacks.
+const SUBJECTS_SHOWN: usize = 5;
 
 /// Runs a service to its end, or the subcommand given instead, and says how
 /// the process is to exit: 0 after an ordered stop, else 1 with the reason in
@@ -203,6 +207,7 @@ impl Daemon {
         settings: Settings,
     ) -> anyhow::Result<Self> {
         let health = Health::default();
+        health.starting();
         let metrics = Metrics::new(name, version);
         let listening = http::serve(settings.listen, health.clone(), metrics.clone()).await?;
         tracing::info!(service = name, version, listen = %listening, data = %settings.data.display(), "starting");
@@ -271,25 +276,41 @@ impl Daemon {
         });
     }
 
-    /// Follows a connection: the condition `bus`, and its counters as metrics.
+    /// Follows a connection: the condition `bus`, true while the connection
+    /// stands and nothing is refused on it, and its counters as metrics.
     pub fn watch_bus(&self, bus: &Bus) {
         self.inner.metrics.watch_bus(bus);
         let condition = self.inner.health.condition("bus", "connecting");
-        let (bus, mut connected, stop) = (bus.clone(), bus.connected(), self.stop_token());
+        let (mut connected, mut denied) = (bus.connected(), bus.denied());
+        let (bus, stop) = (bus.clone(), self.stop_token());
         self.inner
             .tasks
             .spawn(stop.run_until_cancelled_owned(async move {
                 loop {
-                    if *connected.borrow_and_update() {
-                        condition.ok();
-                    } else {
-                        let last = bus
-                            .last_error()
-                            .map(|error| format!(" ({error})"))
-                            .unwrap_or_default();
-                        condition.no(format!("no connection to NATS at {}{last}", bus.servers()));
+                    let stands = *connected.borrow_and_update();
+                    let refused = refused(&denied.borrow_and_update());
+                    match (stands, refused) {
+                        (true, None) => condition.ok(),
+                        (true, Some(subjects)) => condition.no(format!(
+                            "NATS at {} refuses the subscription to {subjects}: allow it for this \
+                             user",
+                            bus.servers()
+                        )),
+                        (false, _) => {
+                            let last = bus
+                                .last_error()
+                                .map(|error| format!(" ({error})"))
+                                .unwrap_or_default();
+                            condition
+                                .no(format!("no connection to NATS at {}{last}", bus.servers()));
+                        }
                     }
-                    if connected.changed().await.is_err() {
+                    // Both arms are cancel-safe.
+                    let changed = tokio::select! {
+                        changed = connected.changed() => changed,
+                        changed = denied.changed() => changed,
+                    };
+                    if changed.is_err() {
                         return;
                     }
                 }
@@ -298,6 +319,7 @@ impl Daemon {
 
     /// Says that the start is over: to the log, and to systemd.
     pub fn started(&self) {
+        self.inner.health.serving();
         tracing::info!(service = self.inner.name, "started");
         tell_systemd(&[NotifyState::Ready]);
     }
@@ -387,6 +409,15 @@ impl Daemon {
             .unwrap_or_else(PoisonError::into_inner);
         failure.take().map(anyhow::Error::from)
     }
+}
+
+/// The subjects that are refused, if there are any.
+fn refused(denied: &Denied) -> Option<String> {
+    let subjects: Vec<&str> = denied.subjects().take(SUBJECTS_SHOWN).collect();
+    let more = denied.subjects().count() - subjects.len();
+    let more = (more > 0).then(|| format!(" and {more} more"));
+    let shown = subjects.join(", ");
+    (!subjects.is_empty()).then(|| format!("{shown}{}", more.unwrap_or_default()))
 }
 
 /// A no-op without systemd.

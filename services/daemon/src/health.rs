@@ -14,8 +14,18 @@ pub struct Health {
 
 #[derive(Debug, Default)]
 struct State {
-    stopping: bool,
+    life: Life,
     conditions: BTreeMap<&'static str, Result<(), String>>,
+}
+
+/// Where the service is in its life; it can do its work in the middle of it
+/// only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Life {
+    Starting,
+    #[default]
+    Serving,
+    Stopping,
 }
 
 /// The service's readiness at one moment.
@@ -40,9 +50,23 @@ impl Health {
         condition
     }
 
+    /// Until it serves the service is not ready, whatever the conditions say.
+    pub(crate) fn starting(&self) {
+        self.state().life = Life::Starting;
+    }
+
+    /// The start is over, unless the stop has begun.
+    pub(crate) fn serving(&self) {
+        let mut state = self.state();
+        state.life = match state.life {
+            Life::Starting | Life::Serving => Life::Serving,
+            Life::Stopping => Life::Stopping,
+        };
+    }
+
     /// From now on the service is not ready, whatever the conditions say.
     pub(crate) fn stopping(&self) {
-        self.state().stopping = true;
+        self.state().life = Life::Stopping;
     }
 
     /// The readiness now.
@@ -50,9 +74,11 @@ impl Health {
     pub fn readiness(&self) -> Readiness {
         let state = self.state();
         let mut text = String::new();
-        let mut ready = !state.stopping;
-        if state.stopping {
-            text.push_str("no service: stopping\n");
+        let mut ready = false;
+        match state.life {
+            Life::Starting => text.push_str("no service: starting; its ledger is not loaded yet\n"),
+            Life::Serving => ready = true,
+            Life::Stopping => text.push_str("no service: stopping\n"),
         }
         for (name, condition) in &state.conditions {
             // Writing to a String can't fail.
@@ -124,6 +150,20 @@ mod tests {
             health.readiness(),
             readiness(false, "no bus: connection lost\nok ledger\n")
         );
+    }
+
+    #[test]
+    fn a_service_that_starts_is_not_ready_whatever_holds() {
+        let health = Health::default();
+        health.condition("bus", "").ok();
+        health.starting();
+        let text = "no service: starting; its ledger is not loaded yet\nok bus\n";
+        assert_eq!(health.readiness(), readiness(false, text));
+        health.serving();
+        assert_eq!(health.readiness(), readiness(true, "ok bus\n"));
+        health.stopping();
+        health.serving();
+        assert!(!health.readiness().ready);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dvs_daemon::{Daemon, LogFormat, STOP_LIMIT, Settings, healthcheck};
 use dvs_transport::testing::NatsServer;
-use dvs_transport::{Bus, Identity, connect};
+use dvs_transport::{Bus, ConnectArgs, Identity, connect};
 
 fn settings() -> Settings {
     Settings {
@@ -64,12 +64,48 @@ async fn bus(server: &NatsServer) -> Bus {
 }
 
 #[tokio::test]
+async fn a_service_is_not_ready_before_its_start_is_over() {
+    let daemon = daemon().await;
+    let (status, text) = get(&daemon, "/readyz").await;
+    assert_eq!(status, 503);
+    assert!(text.starts_with("no service: starting"), "{text}");
+    daemon.started();
+    assert_eq!(get(&daemon, "/readyz").await, (200, String::new()));
+}
+
+#[tokio::test]
+async fn readiness_names_the_subscription_that_is_refused() {
+    let server = NatsServer::with_config(
+        r#"authorization { users: [ { user: retry, password: secret, permissions: {
+            publish: ">", subscribe: { allow: ">", deny: ["dvs.v1.retry.list"] } } } ] }"#,
+    )
+    .unwrap();
+    let daemon = daemon().await;
+    let args = ConnectArgs {
+        server: Some(format!("nats://retry:secret@127.0.0.1:{}", server.port())),
+        ..ConnectArgs::default()
+    };
+    let bus = connect(&args, Identity::service("retry")).await.unwrap();
+    daemon.watch_bus(&bus);
+    daemon.started();
+    until_ready_is(&daemon, true).await;
+    let _heard = bus.client().subscribe("dvs.v1.retry.list").await.unwrap();
+    until_ready_is(&daemon, false).await;
+    let error = check(&daemon).await.unwrap_err();
+    assert!(
+        error.contains("refuses the subscription to dvs.v1.retry.list"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn readiness_follows_the_bus_and_says_why_not() {
     let mut server = NatsServer::start().unwrap();
     server.stop().unwrap();
     let daemon = daemon().await;
     let bus = bus(&server).await;
     daemon.watch_bus(&bus);
+    daemon.started();
     let (status, text) = get(&daemon, "/readyz").await;
     assert_eq!(status, 503);
     assert!(text.starts_with("no bus: "), "{text}");
@@ -118,6 +154,7 @@ async fn metrics_show_the_families_of_every_service() {
 #[tokio::test]
 async fn a_stopping_service_says_so() {
     let daemon = daemon().await;
+    daemon.started();
     assert_eq!(check(&daemon).await, Ok(()));
     daemon.stop();
     daemon.stopping().await;

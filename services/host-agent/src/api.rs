@@ -115,12 +115,17 @@ impl Ears {
     async fn hear(&mut self) {
         let mut connected = self.line.bus().connected();
         connected.mark_changed();
+        let mut denied = self.line.bus().denied();
         // Every arm is cancel-safe; none keeps what it has not returned.
         loop {
             let goes_on = tokio::select! {
                 changed = connected.changed() => {
                     let stands = *connected.borrow_and_update();
                     changed.is_ok() && self.connection(stands).await
+                }
+                changed = denied.changed() => {
+                    let deaf = !denied.borrow_and_update().is_empty();
+                    changed.is_ok() && (!deaf || self.deafened().await)
                 }
                 Some(wish) = self.wishes.recv() => {
                     self.wish(wish);
@@ -159,6 +164,13 @@ impl Ears {
         // Else the connection is gone again, and comes again.
         self.online = self.deaf.is_empty();
         !self.online || self.tell_all(&HostEvent::Connected).await
+    }
+
+    /// The server refuses a subscription: hosts that miss what is said to them
+    /// must not pass for present. They come back with a connection on which
+    /// nothing is refused.
+    async fn deafened(&mut self) -> bool {
+        !std::mem::take(&mut self.online) || self.tell_all(&HostEvent::Disconnected).await
     }
 
     async fn tell_all(&self, event: &HostEvent) -> bool {

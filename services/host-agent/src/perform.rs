@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::api::{Event, Wish};
-use crate::datapath::{Datapath, Step};
+use crate::datapath::{Datapath, DatapathError, Step};
 use crate::host::{
     Answer, AskFailure, Asker, Effect, HostEffect, HostEvent, LivePicture, RuntimeEvent,
     WAITERS_MAX,
@@ -164,7 +164,8 @@ struct Station<D> {
     line: Line,
 }
 
-/// The datapaths that were never read, and the condition that there be none.
+/// The datapaths that could not be reached last, or never were, and the
+/// condition that there be none.
 #[derive(Debug)]
 struct Unread {
     hosts: Mutex<BTreeSet<HostName>>,
@@ -172,10 +173,19 @@ struct Unread {
 }
 
 impl Unread {
-    fn was_read(&self, host: &HostName) {
+    /// How it went to reach a datapath.
+    fn reached<T>(&self, host: &HostName, outcome: &Result<T, DatapathError>) {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if hosts.remove(host) && hosts.is_empty() {
-            self.condition.ok();
+        match outcome {
+            Ok(_) => {
+                if hosts.remove(host) && hosts.is_empty() {
+                    self.condition.ok();
+                }
+            }
+            Err(error) => {
+                hosts.insert(host.clone());
+                self.condition.no(format!("host {host}: {error}"));
+            }
         }
     }
 }
@@ -290,7 +300,8 @@ impl<D: Datapath> Performer<D> {
             }
             HostEffect::Read => read(host.clone(), datapath(), self.unread.clone()).boxed(),
             HostEffect::Apply { number, steps } => {
-                apply(datapath(), self.counts.clone(), number, steps).boxed()
+                let (counts, unread) = (self.counts.clone(), self.unread.clone());
+                apply((host.clone(), datapath()), counts, unread, number, steps).boxed()
             }
             HostEffect::Count(ports) => count(datapath(), ports).boxed(),
             HostEffect::ReadLive { asker, question } => live(datapath(), asker, question).boxed(),
@@ -410,20 +421,22 @@ fn log_failure(answer: &Answer) {
 
 async fn read<D: Datapath>(host: HostName, datapath: Arc<D>, unread: Arc<Unread>) -> HostEvent {
     let picture = datapath.read().await;
-    match &picture {
-        Ok(_) => unread.was_read(&host),
-        Err(error) => tracing::warn!(%host, %error, "read again in a while"),
+    unread.reached(&host, &picture);
+    if let Err(error) = &picture {
+        tracing::warn!(%host, %error, "read again in a while");
     }
     HostEvent::Read(picture)
 }
 
 async fn apply<D: Datapath>(
-    datapath: Arc<D>,
+    (host, datapath): (HostName, Arc<D>),
     counts: Counts,
+    unread: Arc<Unread>,
     number: u64,
     steps: Arc<[Step]>,
 ) -> HostEvent {
     let applied = datapath.apply(steps).await;
+    unread.reached(&host, &applied.steps);
     counts.applied(&applied);
     HostEvent::Applied { number, applied }
 }

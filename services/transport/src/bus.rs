@@ -19,6 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::connect::{ConnectionState, PING_INTERVAL};
 use crate::counters::BusCounters;
+use crate::denied::{Denied, regain};
 use crate::error::{BusError, Error};
 use crate::request::Requests;
 
@@ -72,6 +73,10 @@ impl Bus {
             stop.clone()
                 .run_until_cancelled_owned(keep_state(client.clone(), state.clone())),
         );
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(regain(client.clone(), state.clone())),
+        );
         Self {
             inner: Arc::new(Inner {
                 client,
@@ -94,6 +99,13 @@ impl Bus {
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.inner.state.connected.subscribe()
+    }
+
+    /// The subscriptions that the server refuses on this connection. It is
+    /// asked again, and the connection is made anew once it accepts.
+    #[must_use]
+    pub fn denied(&self) -> watch::Receiver<Denied> {
+        self.inner.state.denied.subscribe()
     }
 
     /// Whether the connection stands right now, as far as is known.

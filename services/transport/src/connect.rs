@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
 use crate::counters::BusCounters;
+use crate::denied::{Denied, refused_subject};
 use crate::error::Error;
 use crate::settings::{Auth, ConnectArgs, Settings};
 
@@ -251,6 +252,8 @@ fn reconnect_delay(attempt: usize, was_connected: bool) -> Duration {
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
     pub(crate) connected: watch::Sender<bool>,
+    /// What this connection was refused.
+    pub(crate) denied: watch::Sender<Denied>,
     pub(crate) closed: CancellationToken,
     pub(crate) counters: BusCounters,
     pub(crate) last_error: Mutex<Option<String>>,
@@ -261,6 +264,7 @@ impl ConnectionState {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             connected: watch::Sender::new(false),
+            denied: watch::Sender::default(),
             closed: CancellationToken::new(),
             counters: BusCounters::default(),
             last_error: Mutex::new(None),
@@ -274,6 +278,8 @@ impl ConnectionState {
                 self.counters.connected();
                 self.was_connected.store(true, Ordering::Relaxed);
                 self.remember(None);
+                // All is asked for again.
+                self.denied.send_if_modified(Denied::clear);
                 self.connected.send_replace(true);
                 tracing::info!(servers, "connected to NATS");
             }
@@ -286,10 +292,27 @@ impl ConnectionState {
                 self.closed.cancel();
             }
             Event::SlowConsumer(_) => self.counters.slow_consumer(),
-            Event::ServerError(error) => self.on_error(error.to_string(), servers),
+            Event::ServerError(error) => self.on_server_error(&error.to_string(), servers),
             Event::ClientError(error) => self.on_error(error.to_string(), servers),
             Event::LameDuckMode => tracing::info!(servers, "NATS server announces its stop"),
             Event::Draining => {}
+        }
+    }
+
+    fn on_server_error(&self, error: &str, servers: &str) {
+        let Some(subject) = refused_subject(error) else {
+            return self.on_error(error.to_owned(), servers);
+        };
+        self.counters.error();
+        let mut is_new = false;
+        self.denied
+            .send_modify(|denied| is_new = denied.add(subject));
+        if is_new {
+            tracing::warn!(
+                servers,
+                subject,
+                "NATS refuses a subscription; allow it for this user, it is asked for again"
+            );
         }
     }
 

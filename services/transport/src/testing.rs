@@ -103,6 +103,26 @@ impl NatsServer {
         self.run()
     }
 
+    /// Gives a server that has a configuration another one, while it runs.
+    ///
+    /// # Errors
+    /// It was started without, or can't be told.
+    pub fn reload(&self, text: &str) -> io::Result<()> {
+        let (Some(config), Some(child)) = (&self.config, &self.child) else {
+            return Err(io::Error::other("a server that runs by a configuration"));
+        };
+        std::fs::write(config, text)?;
+        let told = Command::new(binary())
+            .arg("--signal")
+            .arg(format!("reload={}", child.id()))
+            .status()?;
+        if told.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("nats-server --signal: {told}")))
+        }
+    }
+
     fn run(&mut self) -> io::Result<()> {
         let port = if self.port == 0 {
             "-1".to_owned()
