@@ -183,6 +183,9 @@ pub struct EntryState {
     pub attempts: u32,
     /// What went wrong last.
     pub last_error: String,
+    /// Why the host was not tried since, if so; what it said itself is above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_tried: Option<String>,
     /// When it is tried next; none while it is parked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try: Option<Timestamp>,

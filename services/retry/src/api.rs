@@ -3,12 +3,17 @@
 //! the core's reply.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use dvs_schemas::codec;
+use dvs_schemas::v1::Heartbeat;
 use dvs_schemas::{Problem, subjects};
-use dvs_transport::Bus;
 use dvs_transport::endpoint::{self, Description, ReplyToken, Requests, Service, Waiting};
+use dvs_transport::{Bus, BusError};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::core::{Action, Event};
 
@@ -55,7 +60,7 @@ const ENDPOINTS: [(Endpoint, &str, &str); 5] = [
 ///
 /// # Errors
 /// The connection is closed already.
-pub async fn start(bus: &Bus) -> Result<(Service, Requests<Endpoint>), dvs_transport::BusError> {
+pub async fn start(bus: &Bus) -> Result<(Service, Requests<Endpoint>), BusError> {
     let description = Description {
         name: "retry".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -68,6 +73,40 @@ pub async fn start(bus: &Bus) -> Result<(Service, Requests<Endpoint>), dvs_trans
         description,
     });
     Service::start(bus, description, endpoints.into()).await
+}
+
+/// Subscribes to the hosts' heartbeats. What can't be read, or speaks of another
+/// host than its subject, is left out: the publisher tells of it.
+///
+/// # Errors
+/// The connection is closed already.
+pub async fn listen(bus: &Bus) -> Result<BoxStream<'static, Event>, BusError> {
+    let subject = subjects::EVENT_HEARTBEATS;
+    let messages = bus.client().subscribe(subject).await;
+    let messages = messages.map_err(|error| BusError::Refused {
+        subject: subject.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let heartbeats = messages.filter_map(async |message| {
+        let host = subjects::parse_event_host(&message.subject)?;
+        let (_, beat) = codec::decode::<Heartbeat>(&message.payload).ok()?;
+        let interval = Duration::from_millis(beat.interval_ms);
+        (beat.host == host).then_some(Event::Heartbeat { host, interval })
+    });
+    Ok(heartbeats.boxed())
+}
+
+/// Hands heartbeats to the core until `stop`.
+pub async fn hear(
+    mut heartbeats: BoxStream<'static, Event>,
+    inbox: mpsc::Sender<Event>,
+    stop: CancellationToken,
+) {
+    while let Some(Some(heartbeat)) = stop.run_until_cancelled(heartbeats.next()).await {
+        if inbox.send(heartbeat).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Turns requests into events until the service is stopped.

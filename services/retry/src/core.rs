@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dvs_ledger::{Core, Decision, Ledger, LoadError};
+use dvs_ledger::{Core, Decision, Ledger, LoadError, Writes};
 use dvs_schemas::v1::{
     EntrySelection, PutReply, RenderReply, RenderRequest, RepushKey, RetryListReply,
     RetryListRequest, RetryPut, RipKey, SelectionReply, Settlement, V1,
@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::backoff::{Backoff, Pace};
 use crate::commit::Commit;
+use crate::hearing::Hearing;
 use crate::key::{Answer, HostCall, Key, Rendering};
 use crate::note::Note;
 use crate::queue::{FlightId, Landing, Queue};
@@ -68,6 +69,13 @@ pub enum Event {
         budget: usize,
         /// Where the reply goes.
         reply: ReplyToken,
+    },
+    /// A host lives.
+    Heartbeat {
+        /// The host.
+        host: HostName,
+        /// When it says so again, at the latest.
+        interval: Duration,
     },
     /// Entries are to be acted on.
     Act {
@@ -180,6 +188,7 @@ pub struct Retry {
     /// Those whose entry left them, too: they hold their place until they land.
     flights: BTreeMap<FlightId, Flight>,
     next_flight: u64,
+    hearing: Hearing,
 }
 
 impl Retry {
@@ -204,6 +213,7 @@ impl Retry {
             rip: Queue::load(ledger::load(ledger)?, latest),
             flights: BTreeMap::new(),
             next_flight: 0,
+            hearing: Hearing::default(),
         })
     }
 
@@ -293,6 +303,22 @@ impl Retry {
         Ok(SelectionReply { v: V1, entries })
     }
 
+    /// A host lives. What it missed is tried at once if it was silent.
+    fn heartbeat(
+        &mut self,
+        now: Timestamp,
+        host: &HostName,
+        interval: Duration,
+        writes: &mut Writes,
+    ) {
+        if !(self.repush.has(host) || self.rip.has(host)) {
+            self.hearing.forget(host);
+        } else if self.hearing.heard(now, host, interval) {
+            self.repush.is_back(now, host, writes);
+            self.rip.is_back(now, host, writes);
+        }
+    }
+
     fn rendered(
         &mut self,
         now: Timestamp,
@@ -318,7 +344,7 @@ impl Retry {
             }
             // Lands nowhere: the entry left its flight.
             Ok(Rendering::Call(..) | Rendering::Cancelled) => Landing::Cancelled,
-            Err(error) => Landing::Failed(error),
+            Err(error) => Landing::NotTried(error),
         };
         self.land(now, id, landing, out);
     }
@@ -437,6 +463,9 @@ impl Core for Retry {
             } => {
                 let page = list::page(now, &request, budget, &self.repush, &self.rip);
                 (reply, page.map(ReplyBody::List))
+            }
+            Event::Heartbeat { host, interval } => {
+                return self.heartbeat(now, &host, interval, &mut out.writes);
             }
             Event::Act {
                 action,

@@ -32,6 +32,8 @@ pub(crate) struct Stored<K> {
     pub(crate) since: Timestamp,
     pub(crate) attempts: u32,
     pub(crate) last_error: String,
+    #[serde(default)]
+    pub(crate) not_tried: Option<String>,
     pub(crate) plan: Plan,
 }
 

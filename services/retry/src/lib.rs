@@ -9,6 +9,7 @@ pub mod api;
 mod backoff;
 mod commit;
 mod core;
+mod hearing;
 mod key;
 mod ledger;
 mod list;

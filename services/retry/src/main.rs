@@ -111,6 +111,11 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
         Ok(())
     });
 
+    let hearing = api::hear(api::listen(&bus).await?, inbox.clone(), daemon.stop_token());
+    daemon.spawn("heartbeats", async move {
+        hearing.await;
+        Ok(())
+    });
     let (service, requests) = api::start(&bus).await?;
     daemon.spawn("requests", async move {
         api::run(requests, bus, waiting, inbox).await;

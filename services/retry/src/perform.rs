@@ -194,7 +194,7 @@ async fn ask_publisher(bus: &Bus, request: &RenderRequest) -> Result<RenderReply
     let reply = bus
         .request(subjects::CONFIG_RENDER, payload, RENDER_TIMEOUT)
         .await
-        .map_err(|error| format!("not tried, config-publisher was not reached: {error}"))?;
+        .map_err(|error| format!("config-publisher was not reached: {error}"))?;
     codec::decode_answer(&reply.payload)
-        .map_err(|problem| format!("not tried, config-publisher said: {problem}"))
+        .map_err(|problem| format!("config-publisher said: {problem}"))
 }

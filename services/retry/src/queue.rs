@@ -36,7 +36,10 @@ pub(crate) struct Entry<K> {
     commit: Commit,
     since: Timestamp,
     attempts: u32,
+    /// What the host, or the publisher of it, said last.
     last_error: String,
+    /// Why it was not tried since, if so.
+    not_tried: Option<String>,
     stage: Stage,
 }
 
@@ -59,6 +62,8 @@ struct Flight {
     /// Newest commit that was put since the start of the flight. What was put
     /// before is always covered: the publisher is asked afterwards.
     put_meanwhile: Option<Commit>,
+    /// Whether the host came back meanwhile.
+    is_back: bool,
 }
 
 /// How a flight ends.
@@ -70,6 +75,8 @@ pub(crate) enum Landing {
     Cancelled,
     /// It failed, and why.
     Failed(String),
+    /// The host was not asked, and why.
+    NotTried(String),
 }
 
 #[derive(Debug)]
@@ -87,6 +94,7 @@ impl<K: Key> Entry<K> {
             since: self.since,
             attempts: self.attempts,
             last_error: self.last_error.clone(),
+            not_tried: self.not_tried.clone(),
             next_try: match self.stage {
                 Stage::Waiting { due } | Stage::InFlight(Flight { due, .. }) => Some(due),
                 Stage::Parked => None,
@@ -113,6 +121,7 @@ impl<K: Key> Entry<K> {
             since: self.since,
             attempts: self.attempts,
             last_error: self.last_error.clone(),
+            not_tried: self.not_tried.clone(),
             plan: match self.stage {
                 Stage::Waiting { due } | Stage::InFlight(Flight { due, .. }) => Plan::TryAt(due),
                 Stage::Parked => Plan::Parked,
@@ -147,6 +156,7 @@ impl<K: Key> Queue<K> {
                 since: stored.since,
                 attempts: stored.attempts,
                 last_error: stored.last_error,
+                not_tried: stored.not_tried,
                 stage: Stage::Parked,
             };
             queue.entries.insert(path.clone(), entry);
@@ -212,6 +222,7 @@ impl<K: Key> Queue<K> {
             entry.commit = commit;
             entry.attempts = entry.attempts.saturating_add(1);
             entry.last_error = clipped(&error);
+            entry.not_tried = None;
             entry.write(&path, &mut out.writes);
             out.effect(entry.note(Fate::Failed(entry.last_error.clone())));
             return;
@@ -222,6 +233,7 @@ impl<K: Key> Queue<K> {
             since: now,
             attempts: 1,
             last_error: clipped(&error),
+            not_tried: None,
             stage: Stage::Parked,
         };
         out.effect(entry.note(Fate::Begun(entry.last_error.clone())));
@@ -282,6 +294,7 @@ impl<K: Key> Queue<K> {
                 id,
                 due,
                 put_meanwhile: None,
+                is_back: false,
             }),
         );
         let entry = self.entries.get(&path)?;
@@ -317,7 +330,7 @@ impl<K: Key> Queue<K> {
         };
         let covers = match &landing {
             Landing::Done { covers } => Some(*covers),
-            Landing::Cancelled | Landing::Failed(_) => None,
+            Landing::Cancelled | Landing::Failed(_) | Landing::NotTried(_) => None,
         };
         let covered = flight.put_meanwhile <= covers;
         let Some(entry) = self.entries.get_mut(&path) else {
@@ -337,8 +350,16 @@ impl<K: Key> Queue<K> {
             Landing::Failed(error) => {
                 entry.attempts = entry.attempts.saturating_add(1);
                 entry.last_error = clipped(&error);
+                entry.not_tried = None;
                 out.effect(entry.note(Fate::Failed(entry.last_error.clone())));
-                entry.attempts
+                if flight.is_back { 1 } else { entry.attempts }
+            }
+            Landing::NotTried(why) => {
+                entry.attempts = entry.attempts.saturating_add(1);
+                let why = clipped(&why);
+                out.effect(entry.note(Fate::Failed(why.clone())));
+                entry.not_tried = Some(why);
+                if flight.is_back { 1 } else { entry.attempts }
             }
         };
         let due = pace.next(now, window);
@@ -365,6 +386,32 @@ impl<K: Key> Queue<K> {
                 Stage::InFlight(_) => {}
             }
         })
+    }
+
+    /// Whether a host has entries.
+    pub(crate) fn has(&self, host: &HostName) -> bool {
+        self.entries(&under(host, None), None).next().is_some()
+    }
+
+    /// A host is back: what it missed is tried now, but for what is parked. A
+    /// try that began before is repeated soon if it fails.
+    pub(crate) fn is_back(&mut self, now: Timestamp, host: &HostName, writes: &mut Writes) {
+        let prefix = under(host, None);
+        let all = self.entries(&prefix, None);
+        let paths: Vec<Path> = all.map(|(path, _)| path.clone()).collect();
+        for path in &paths {
+            let Some(entry) = self.entries.get_mut(path) else {
+                continue;
+            };
+            match &mut entry.stage {
+                Stage::Waiting { due } if *due > now => {
+                    self.turn_to(path, Stage::Waiting { due: now });
+                    self.write(path, writes);
+                }
+                Stage::InFlight(flight) => flight.is_back = true,
+                Stage::Waiting { .. } | Stage::Parked => {}
+            }
+        }
     }
 
     /// Stops trying the selected entries.

@@ -52,6 +52,7 @@ fn a_put_is_listed_at_once_and_survives_a_crash() {
         since: now,
         attempts: 1,
         last_error: format!("push {revision} failed"),
+        not_tried: None,
         next_try,
     };
     let (pushed, ripped) = (
@@ -232,9 +233,10 @@ fn a_publisher_that_is_away_or_confused_costs_a_try_and_loses_nothing() {
     }
     let state = only(&mut world);
     assert_eq!(state.attempts, 3);
+    assert_eq!(state.last_error, "push 5 failed", "the host's own");
     assert_eq!(
-        state.last_error,
-        "config-publisher rendered switch other where prod was asked for"
+        state.not_tried.as_deref(),
+        Some("config-publisher rendered switch other where prod was asked for")
     );
 }
 

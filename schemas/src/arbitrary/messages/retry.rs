@@ -90,6 +90,7 @@ record!(
         since: timestamp(),
         attempts: any::<u32>(),
         last_error: words(),
+        not_tried: option::of(words()),
         next_try: option::of(timestamp()),
     }
 );

@@ -300,6 +300,11 @@ impl World {
             Item::Heartbeat(heartbeat) => {
                 let event = runtime_collector::Event::Heartbeat(heartbeat.clone());
                 self.turn_collector(Some(event));
+                let event = retry::Event::Heartbeat {
+                    host: heartbeat.host.clone(),
+                    interval: Duration::from_millis(heartbeat.interval_ms),
+                };
+                self.turn_retry(Some(event));
                 let event = publisher::Event::Heartbeat(heartbeat);
                 self.turn_publisher(Some(event));
             }
