@@ -354,7 +354,7 @@ pub fn push_summary(summary: &PushSummary) -> String {
     }
     if lag > 0 {
         text.push_str(
-            "\nthey are tried again until they have it; `dvsctl out-of-sync` shows how it goes",
+            "\nthey are tried again until they have it; `dvsctl get hosts` shows how it goes",
         );
     }
     text
@@ -485,7 +485,7 @@ mod tests {
             "applied on 0 of 3000 hosts\n  \
              failed (absent): h1, h2, h3, h4, h5 and 995 hosts more\n  \
              and 2000 hosts more\n\
-             they are tried again until they have it; `dvsctl out-of-sync` shows how it goes"
+             they are tried again until they have it; `dvsctl get hosts` shows how it goes"
         );
         let each_its_own = (1..=1000).map(|host| lagging(host, &format!("why {host}")));
         let text = summary(1000, each_its_own.collect());

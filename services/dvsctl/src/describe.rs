@@ -2,13 +2,14 @@
 //! One port or one host, line by line: for whoever was woken by it.
 
 use dvs_schemas::v1::{
-    Counters, GetRequest, HostListRequest, Link, PortRuntime, RepushEntry, RetryListRequest,
-    RipEntry, RuntimeRecord,
+    ConditionsOfHost, Counters, GetRequest, HostListRequest, Link, PortRuntime, RepushEntry,
+    RetryListRequest, RipEntry, RuntimeConditionsRequest, RuntimeRecord,
 };
 use dvs_schemas::{HostName, InvalidName, Kind, PortDoc, Timestamp};
 use serde::Serialize;
 
 use crate::args::{Describable, DescribeArgs, DescribeFormat};
+use crate::conditions;
 use crate::failure::{Failure, Verdict};
 use crate::get;
 use crate::hosts::{self, HostInSync, Queues, join, presence, queues_or_warning};
@@ -93,6 +94,7 @@ struct HostDescription {
     host: HostInSync,
     out_of_sync: Vec<RepushEntry>,
     rip: Vec<RipEntry>,
+    conditions: Vec<ConditionsOfHost>,
 }
 
 async fn host(
@@ -105,6 +107,11 @@ async fn host(
         ..HostListRequest::default()
     };
     let found = hosts::fetch(session, request).await?;
+    let wrong = RuntimeConditionsRequest {
+        host: Some(host.clone()),
+        ..RuntimeConditionsRequest::default()
+    };
+    let conditions = conditions::or_warning(session, wrong).await;
     let request = RetryListRequest {
         host: Some(host),
         ..RetryListRequest::default()
@@ -114,12 +121,13 @@ async fn host(
         return Ok(None);
     };
     if output == DescribeFormat::Text {
-        return Ok(Some(host_lines(&host, &queues)?));
+        return Ok(Some(host_lines(&host, &queues, &conditions)?));
     }
     let description = HostDescription {
         host,
         out_of_sync: queues.out_of_sync,
         rip: queues.rip,
+        conditions,
     };
     Ok(Some(match output {
         DescribeFormat::Text | DescribeFormat::Json => json(&description)?,
@@ -197,6 +205,7 @@ fn port_lines(port: &Whereabouts, now: Timestamp) -> String {
         out_of_sync: port.out_of_sync.iter().cloned().collect(),
         rip: port.rip.clone(),
     };
+    text.push_str(&conditions::lines(&port.conditions, now));
     text.push_str(&queues::tables(&queues));
     text
 }
@@ -278,7 +287,11 @@ fn runtime_lines(lines: &mut Lines, record: &RuntimeRecord, now: Timestamp) {
     }
 }
 
-fn host_lines(host: &HostInSync, queues: &Queues) -> std::io::Result<String> {
+fn host_lines(
+    host: &HostInSync,
+    queues: &Queues,
+    conditions: &[ConditionsOfHost],
+) -> std::io::Result<String> {
     let now = queues.now;
     let status = &host.status;
     let mut lines = Lines::default();
@@ -310,6 +323,7 @@ fn host_lines(host: &HostInSync, queues: &Queues) -> std::io::Result<String> {
     if !switches.is_empty() {
         text.push_str(&format!("\nSwitches:\n{switches}"));
     }
+    text.push_str(&conditions::lines(conditions, now));
     text.push_str(&queues::tables(queues));
     Ok(text)
 }

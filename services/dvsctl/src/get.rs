@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dvs_schemas::v1::{GetReply, GetRequest, Item, RuntimeListRequest};
+use dvs_schemas::v1::{
+    ConditionsOfHost, GetReply, GetRequest, Item, RuntimeConditionsRequest, RuntimeListRequest,
+};
 use dvs_schemas::{
     Document, Hosts, Kind, MirrorDestination, MirrorSessionDoc, ObjectKey, Policy, PortDoc,
     PortGroupDoc, SwitchDoc, subjects,
 };
 
 use crate::args::{GetArgs, Resource, of_object};
+use crate::conditions;
 use crate::failure::{Failure, Verdict};
 use crate::hosts;
 use crate::output::{OutputFormat, json, or_dash, print, say, say_if_empty, table, yaml};
@@ -68,6 +71,11 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
             let known = whereabouts::ask(&session, of_those(request, &items)).await?;
             render_ports(&items, &known, format.no_headings)
         }
+        (Some(Kind::Port), OutputFormat::Table) if !items.is_empty() => {
+            let all = RuntimeConditionsRequest::default();
+            let wrong = conditions::or_warning(&session, all).await;
+            render_ports_briefly(&items, &wrong, format.no_headings)
+        }
         _ => render(kind, &items, format.output, format.no_headings)?,
     };
     print(&text)?;
@@ -115,14 +123,32 @@ fn of_those(request: GetRequest, items: &[Item]) -> Wanted {
 /// Ports with all that is known of them.
 fn render_ports(items: &[Item], known: &Known, no_headings: bool) -> String {
     let mut headings = headings(Some(Kind::Port), true);
-    headings.extend(["OBSERVED", "AGE", "STATE"]);
+    headings.extend(["CONDITIONS", "OBSERVED", "AGE", "STATE"]);
     let rows = items.iter().filter_map(|item| {
         let whereabouts = known.of(item)?;
         let observed = whereabouts.observed();
         let mut row = row(item);
+        row.push(conditions::words(&whereabouts.conditions));
         row.push(or_dash(observed.map(|(revision, _)| revision)));
         row.push(or_dash(observed.map(|(_, told)| age(known.now(), told))));
         row.push(whereabouts.state.to_string());
+        Some(row)
+    });
+    table(&headings, rows.collect(), no_headings)
+}
+
+/// Ports with what is wrong with them.
+fn render_ports_briefly(items: &[Item], wrong: &[ConditionsOfHost], no_headings: bool) -> String {
+    let mut headings = headings(Some(Kind::Port), false);
+    let usual = headings.len();
+    headings.push("CONDITIONS");
+    let rows = items.iter().filter_map(|item| {
+        let Document::Port(port) = &item.document else {
+            return None;
+        };
+        let mut row = row(item);
+        row.truncate(usual);
+        row.push(conditions::words(&conditions::of_port(wrong, &port.name)));
         Some(row)
     });
     table(&headings, rows.collect(), no_headings)

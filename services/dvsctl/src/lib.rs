@@ -8,6 +8,7 @@
 
 pub mod args;
 pub mod change;
+pub mod conditions;
 pub mod connections;
 pub mod credentials;
 pub mod describe;

@@ -2,16 +2,18 @@
 //! Retry's queues: what hosts have missed, what is still to go from them, and
 //! the operator's hand in it.
 
-use dvs_schemas::v1::{EntrySelection, EntryState, Queue, RetryListRequest, SelectionReply};
+use dvs_schemas::v1::{
+    EntrySelection, EntryState, HostListRequest, Queue, RetryListRequest, SelectionReply,
+};
 use dvs_schemas::{ObjectKey, Timestamp, subjects};
 
 use crate::args::{
     OutOfSyncArgs, QueueAction, RipFilter, RipQueueArgs, Selected, SyncFilter, of_host, of_object,
 };
 use crate::failure::{Failure, Verdict};
-use crate::hosts::{Queues, fetch_queues};
+use crate::hosts::{self, HostInSync, Queues, Sync, fetch_queues};
 use crate::output::{ListFormat, OutputFormat, json, print, say, say_if_empty, table, yaml};
-use crate::session::Connector;
+use crate::session::{Connector, Session};
 use crate::when::{age, until};
 
 /// Runs `out-of-sync`.
@@ -131,14 +133,57 @@ async fn list(
         switch,
         after: None,
     };
-    let queues = fetch_queues(&connector.open().await?, request).await?;
+    let session = connector.open().await?;
+    let queues = fetch_queues(&session, request.clone()).await?;
     print(&render(queue, &queues, format.output, format.no_headings)?)?;
-    let (entries, empty) = match queue {
-        Queue::Repush => (queues.out_of_sync.len(), "every host is in sync"),
-        Queue::Rip => (queues.rip.len(), "nothing is to be removed"),
-    };
-    say_if_empty(entries, format.output, empty);
+    match queue {
+        Queue::Repush if queues.out_of_sync.is_empty() => {
+            let behind = behind(&session, request).await;
+            say_if_empty(0, format.output, &behind);
+        }
+        Queue::Rip if queues.rip.is_empty() => {
+            say_if_empty(0, format.output, "nothing is to be removed");
+        }
+        Queue::Repush | Queue::Rip => {}
+    }
     Ok(Verdict::Yes)
+}
+
+/// What there is to say where nothing is to be pushed again. That nothing is
+/// queued doesn't say that hosts have all: an entry may have been cancelled, or
+/// a push be on its way.
+async fn behind(session: &Session, request: RetryListRequest) -> String {
+    let RetryListRequest {
+        queue: _,
+        host,
+        switch,
+        after: _,
+    } = request;
+    let asked = HostListRequest {
+        host,
+        switch,
+        after: None,
+    };
+    let nothing = "nothing is to be pushed again";
+    let Ok(hosts) = hosts::fetch(session, asked).await else {
+        return nothing.to_owned();
+    };
+    let none = Queues {
+        now: Timestamp::default(),
+        out_of_sync: Vec::new(),
+        rip: Vec::new(),
+    };
+    let joined = hosts::join(hosts, &none);
+    let lags = |host: &&HostInSync| host.sync.iter().any(|sync| *sync != Sync::InSync);
+    let behind = match joined.iter().filter(lags).count() {
+        0 => return "every host is in sync".to_owned(),
+        1 => "1 host is".to_owned(),
+        many => format!("{many} hosts are"),
+    };
+    format!(
+        "{nothing}, and {behind} not in sync: `dvsctl get hosts` shows which, `dvsctl resync` \
+         pushes to them now"
+    )
 }
 
 fn state(entry: &EntryState, now: Timestamp) -> [String; 5] {
@@ -147,14 +192,17 @@ fn state(entry: &EntryState, now: Timestamp) -> [String; 5] {
         since,
         attempts,
         last_error,
+        not_tried,
         next_try,
     } = entry;
+    let not_tried = not_tried.as_ref();
+    let not_tried = not_tried.map(|why| format!(" (not tried since: {why})"));
     [
         revision.to_string(),
         age(now, *since),
         attempts.to_string(),
         next_try.map_or_else(|| "parked".to_owned(), |next| until(now, next)),
-        last_error.clone(),
+        format!("{last_error}{}", not_tried.unwrap_or_default()),
     ]
 }
 

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 
 use dvs_schemas::v1::{
-    HostListRequest, HostStatus, Item, Presence, Queue, RepushEntry, RetryListRequest, RipEntry,
-    RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, SwitchOnHost,
+    ConditionsOfHost, HostListRequest, HostStatus, Item, Presence, Queue, RepushEntry,
+    RetryListRequest, RipEntry, RuntimeConditionsRequest, RuntimeGetRequest, RuntimeListReply,
+    RuntimeListRequest, RuntimeRecord, SwitchOnHost,
 };
 use dvs_schemas::{Document, Epoch, HostName, PortDoc, PortId, Revision, Timestamp, subjects};
 use serde::Serialize;
 
+use crate::conditions;
 use crate::failure::{Failure, chain};
 use crate::hosts::{self, Queues, queues_or_warning};
 use crate::output::say;
@@ -32,6 +34,7 @@ pub struct Known {
     hosts: BTreeMap<HostName, HostStatus>,
     runtime: BTreeMap<PortId, RuntimeRecord>,
     queues: Queues,
+    conditions: Vec<ConditionsOfHost>,
 }
 
 /// A port: what is wanted, what is so, and what holds the difference.
@@ -54,6 +57,8 @@ pub struct Whereabouts {
     pub out_of_sync: Option<RepushEntry>,
     /// Virtual ports of it that are still to go, from other hosts mostly.
     pub rip: Vec<RipEntry>,
+    /// What is wrong with it, on whatever host.
+    pub conditions: Vec<ConditionsOfHost>,
 }
 
 /// A port's host.
@@ -167,6 +172,14 @@ pub async fn ask(session: &Session, wanted: Wanted) -> Result<Known, Failure> {
         after: None,
     };
     queues.rip = queues_or_warning(session, leftovers).await.rip;
+    let about = RuntimeConditionsRequest {
+        port: match &wanted {
+            Wanted::One(port) => Some(port.name.clone()),
+            Wanted::Those(_) => None,
+        },
+        ..RuntimeConditionsRequest::default()
+    };
+    let conditions = conditions::or_warning(session, about).await;
     let runtime = runtime_or_warning(session, wanted).await;
     let by_host = hosts.into_iter().map(|host| (host.host.clone(), host));
     let by_port = runtime.into_iter().map(|known| (known.port.clone(), known));
@@ -174,6 +187,7 @@ pub async fn ask(session: &Session, wanted: Wanted) -> Result<Known, Failure> {
         hosts: by_host.collect(),
         runtime: by_port.collect(),
         queues,
+        conditions,
     })
 }
 
@@ -250,6 +264,7 @@ impl Known {
             state: PortSync::Nowhere,
             out_of_sync: missed.cloned(),
             rip: rip.cloned().collect(),
+            conditions: conditions::of_port(&self.conditions, &document.name),
             document: document.clone(),
         };
         Some(whereabouts.judged())

@@ -109,7 +109,7 @@ async fn a_wait_names_the_hosts_that_lag_and_ends_with_1() {
         ended.stderr,
         "unchanged at revision 7\n\
          applied on 2 of 6 hosts\n  not there: h2, h3\n  failed (no such VLAN): h1\n  and 1 host more\n\
-         they are tried again until they have it; `dvsctl out-of-sync` shows how it goes\n"
+         they are tried again until they have it; `dvsctl get hosts` shows how it goes\n"
     );
 }
 

@@ -3,12 +3,15 @@
 
 use crate::fake::{Fake, Script};
 use dvs_schemas::v1::{
-    Counters, EntryState, GetReply, GetRequest, HostListReply, HostListRequest, HostStatus, Item,
-    Link, PortRuntime, Presence, Queue, RepushEntry, RepushKey, RetryListReply, RetryListRequest,
-    RipEntry, RipKey, RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord,
-    SwitchOnHost, V1,
+    Condition, ConditionKind, ConditionList, ConditionTarget, ConditionsOfHost, Counters,
+    EntryState, GetReply, GetRequest, HostListReply, HostListRequest, HostStatus, Item, Link,
+    PortRuntime, Presence, Queue, RepushEntry, RepushKey, RetryListReply, RetryListRequest,
+    RipEntry, RipKey, RuntimeConditionsReply, RuntimeConditionsRequest, RuntimeGetRequest,
+    RuntimeListReply, RuntimeListRequest, RuntimeRecord, SwitchOnHost, V1,
 };
-use dvs_schemas::{Epoch, Kind, Problem, ProblemCode, Revision, Timestamp, Vlan, subjects};
+use dvs_schemas::{
+    Epoch, HostName, Kind, Problem, ProblemCode, Revision, Timestamp, Vlan, subjects,
+};
 
 /// Two minutes after everything else.
 const NOW: Timestamp = Timestamp(1_120_000);
@@ -86,6 +89,7 @@ fn retry(script: Script) -> Script {
         since: THEN,
         attempts: 4,
         last_error: error.to_owned(),
+        not_tried: None,
         next_try,
     };
     let missed = RepushEntry {
@@ -167,6 +171,39 @@ fn collector(script: Script) -> Script {
                 next: None,
             })
         })
+        .on(
+            subjects::RUNTIME_CONDITIONS,
+            |request: RuntimeConditionsRequest| {
+                let host: HostName = "h1".parse().unwrap();
+                let here = request.host.is_none_or(|only| only == host);
+                let hosts = here.then(|| refused_claim(host));
+                Ok(RuntimeConditionsReply {
+                    v: V1,
+                    hosts: hosts.into_iter().collect(),
+                    next: None,
+                })
+            },
+        )
+}
+
+fn refused_claim(host: HostName) -> ConditionsOfHost {
+    let condition = Condition {
+        kind: ConditionKind::ClaimRefused,
+        on: ConditionTarget {
+            port: Some("p-off".parse().unwrap()),
+            ..ConditionTarget::default()
+        },
+        message: "another vNIC is connected".to_owned(),
+        since: THEN,
+    };
+    ConditionsOfHost {
+        host,
+        heard: THEN,
+        list: ConditionList {
+            conditions: vec![condition],
+            more: 0,
+        },
+    }
 }
 
 async fn fake() -> Fake {
@@ -179,15 +216,15 @@ async fn wide_ports_say_what_is_observed_and_what_holds_the_rest() {
     let ended = fake.ends(0, &["get", "ports", "-o", "wide"]).await;
     assert_eq!(
         ended.stdout,
-        "NAME     SWITCH  GROUP  HOST  VNIC       REVISION  EPOCH  MAC  OVERRIDES  OBSERVED  AGE    STATE\n\
-         p-ok     prod    web    h1    vm-1/eth0  5         3      -    -          5         2m00s  in sync\n\
-         p-moved  prod    web    h2    -          9         9      -    -          -         -      out of sync: absent: it missed 3 heartbeats\n\
-         p-off    prod    web    -     vm-3/eth0  4         4      -    -          -         -      on no host\n"
+        "NAME     SWITCH  GROUP  HOST  VNIC       REVISION  EPOCH  MAC  OVERRIDES  CONDITIONS     OBSERVED  AGE    STATE\n\
+         p-ok     prod    web    h1    vm-1/eth0  5         3      -    -          -              5         2m00s  in sync\n\
+         p-moved  prod    web    h2    -          9         9      -    -          -              -         -      out of sync: absent: it missed 3 heartbeats\n\
+         p-off    prod    web    -     vm-3/eth0  4         4      -    -          claim refused  -         -      on no host\n"
     );
     let one = ["get", "port", "p-ok", "-o", "wide", "--no-headings"];
     assert_eq!(
         fake.ends(0, &one).await.stdout,
-        "p-ok  prod  web  h1  vm-1/eth0  5  3  -  -  5  2m00s  in sync\n"
+        "p-ok  prod  web  h1  vm-1/eth0  5  3  -  -  -  5  2m00s  in sync\n"
     );
 }
 
@@ -257,10 +294,33 @@ async fn a_host_is_described_with_its_entries() {
          SWITCH  WANTED  OBSERVED  PORTS  STATE\n\
          prod    8       8         1      removing 1 port\n\
          \n\
+         Conditions:\n\
+         HOST  CONDITION      ON          AGE    WHY\n\
+         h1    claim refused  port p-off  2m00s  another vNIC is connected\n\
+         \n\
          To be removed:\n\
          HOST  SWITCH  PORT     REVISION  AGE    ATTEMPTS  NEXT    ERROR\n\
          h1    prod    p-moved  9         2m00s  4         parked  the host did not answer in time\n"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_is_described_with_what_is_wrong_on_whatever_host() {
+    let fake = fake().await;
+    let ended = fake.ends(0, &["describe", "port", "p-off"]).await;
+    let wrong = "\nConditions:\n\
+                 HOST  CONDITION      ON          AGE    WHY\n\
+                 h1    claim refused  port p-off  2m00s  another vNIC is connected\n";
+    assert!(ended.stdout.ends_with(wrong), "{}", ended.stdout);
+    let ended = fake
+        .ends(0, &["get", "port", "p-off", "--no-headings"])
+        .await;
+    assert_eq!(
+        ended.stdout,
+        "p-off  prod  web  -  vm-3/eth0  4  claim refused\n"
+    );
+    let ended = fake.ends(0, &["describe", "port", "p-ok"]).await;
+    assert!(!ended.stdout.contains("Conditions"), "{}", ended.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,9 +93,9 @@ async fn every_kind_has_its_table() {
         ),
         (
             vec!["get", "ports"],
-            "NAME   SWITCH  GROUP  HOST  VNIC       REVISION\n\
-             web-1  prod    web    h1    vm-1/eth0  9\n\
-             web-2  prod    web    -     -          10\n",
+            "NAME   SWITCH  GROUP  HOST  VNIC       REVISION  CONDITIONS\n\
+             web-1  prod    web    h1    vm-1/eth0  9         -\n\
+             web-2  prod    web    -     -          10        -\n",
         ),
         (
             vec!["get", "mirrors"],
@@ -184,6 +184,7 @@ fn state(next_try: Option<u64>) -> EntryState {
         since: Timestamp(1_000),
         attempts: 4,
         last_error: "no responder".into(),
+        not_tried: None,
         next_try: next_try.map(Timestamp),
     }
 }
@@ -294,7 +295,22 @@ async fn queues_show_age_attempts_and_next_try() {
     let ended = empty.ends(0, &["out-of-sync"]).await;
     assert_eq!(
         (ended.stdout.as_str(), ended.stderr.as_str()),
-        ("", "every host is in sync\n")
+        ("", "nothing is to be pushed again\n"),
+        "nobody says what hosts have"
+    );
+    let synced = vec![host("h1", Presence::Present, 7, Some(7))];
+    let hosts_and = |listed| hosts(queues(Script::default(), vec![], vec![]), vec![listed]);
+    let fake = hosts_and(synced).start().await;
+    let ended = fake.ends(0, &["out-of-sync"]).await;
+    assert_eq!(ended.stderr, "every host is in sync\n");
+    let behind = vec![host("h1", Presence::Present, 7, Some(6))];
+    let fake = hosts_and(behind).start().await;
+    let ended = fake.ends(0, &["out-of-sync"]).await;
+    assert_eq!(
+        ended.stderr,
+        "nothing is to be pushed again, and 1 host is not in sync: `dvsctl get hosts` shows \
+         which, `dvsctl resync` pushes to them now\n",
+        "an entry was cancelled"
     );
 }
 

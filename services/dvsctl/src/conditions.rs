@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is wrong on hosts, as the collector has it.
+
+use dvs_schemas::v1::{
+    Condition, ConditionList, ConditionTarget, ConditionsOfHost, RuntimeConditionsReply,
+    RuntimeConditionsRequest,
+};
+use dvs_schemas::{PortId, Timestamp, subjects};
+
+use crate::failure::{Failure, chain};
+use crate::output::{or_dash, say, table};
+use crate::session::Session;
+use crate::when::age;
+
+/// All conditions that a request asks for; none, and that they are not known is
+/// said, where the collector can't be asked.
+pub async fn or_warning(
+    session: &Session,
+    request: RuntimeConditionsRequest,
+) -> Vec<ConditionsOfHost> {
+    fetch(session, request).await.unwrap_or_else(|failure| {
+        say(&format!(
+            "warning: what is wrong on hosts is not known: {}",
+            chain(&failure)
+        ));
+        Vec::new()
+    })
+}
+
+async fn fetch(
+    session: &Session,
+    request: RuntimeConditionsRequest,
+) -> Result<Vec<ConditionsOfHost>, Failure> {
+    let mut hosts = Vec::new();
+    session
+        .pages(
+            subjects::RUNTIME_CONDITIONS,
+            request,
+            |request, page: RuntimeConditionsReply| {
+                hosts.extend(page.hosts);
+                request.after = page.next;
+                request.after.is_some()
+            },
+        )
+        .await?;
+    Ok(hosts)
+}
+
+/// Those that name a port, on whatever host.
+#[must_use]
+pub fn of_port(all: &[ConditionsOfHost], port: &PortId) -> Vec<ConditionsOfHost> {
+    let about = |condition: &&Condition| condition.on.port.as_ref() == Some(port);
+    let hosts = all.iter().map(|of| {
+        let conditions = of.list.conditions.iter().filter(about).cloned();
+        ConditionsOfHost {
+            list: ConditionList {
+                conditions: conditions.collect(),
+                more: 0,
+            },
+            ..of.clone()
+        }
+    });
+    hosts.filter(|of| !of.list.conditions.is_empty()).collect()
+}
+
+/// Their kinds in few words, for a cell.
+#[must_use]
+pub fn words(of: &[ConditionsOfHost]) -> String {
+    let conditions = of.iter().flat_map(|of| &of.list.conditions);
+    let mut words: Vec<&str> = conditions.map(|condition| condition.kind.title()).collect();
+    words.dedup();
+    or_dash((!words.is_empty()).then(|| words.join(", ")))
+}
+
+/// A table under a line, or nothing if there are none.
+#[must_use]
+pub fn lines(of: &[ConditionsOfHost], now: Timestamp) -> String {
+    let rows = of.iter().flat_map(|of| {
+        let each = of.list.conditions.iter();
+        each.map(|condition| {
+            let Condition {
+                kind,
+                on,
+                message,
+                since,
+            } = condition;
+            vec![
+                of.host.to_string(),
+                kind.title().to_owned(),
+                target(on),
+                age(now, *since),
+                message.clone(),
+            ]
+        })
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let shown = table(&["HOST", "CONDITION", "ON", "AGE", "WHY"], rows, false);
+    let more: u64 = of.iter().map(|of| of.list.more).sum();
+    let more = (more > 0).then(|| format!("and {more} more, which the host had no room for\n"));
+    format!("\nConditions:\n{shown}{}", more.unwrap_or_default())
+}
+
+/// What a condition is about, the closest first.
+fn target(on: &ConditionTarget) -> String {
+    let ConditionTarget {
+        switch,
+        port,
+        mirror,
+        interface,
+        field: _,
+    } = on;
+    let port = port.as_ref().map(|port| format!("port {port}"));
+    let mirror = mirror.as_ref().map(|mirror| format!("mirror {mirror}"));
+    let interface = interface.as_ref().map(|name| format!("interface {name}"));
+    let switch = switch.as_ref().map(|switch| format!("switch {switch}"));
+    let named: Vec<String> = [port, mirror, interface, switch]
+        .into_iter()
+        .flatten()
+        .collect();
+    or_dash((!named.is_empty()).then(|| named.join(", ")))
+}
