@@ -311,7 +311,7 @@ mod tests {
                 let pattern: PlugPattern = text.parse().unwrap();
                 prop_assert!(interface.len() <= 15, "{}", interface);
                 for (_, other, _) in &documented {
-                    let own = (other == interface).then(|| port.parse::<PortId>().unwrap());
+                    let own = (other == interface).then(|| Ok(port.parse::<PortId>().unwrap()));
                     prop_assert_eq!(pattern.port(other), own);
                 }
                 // What Proxmox has on the Linux bridge of its firewall, and names
