@@ -112,6 +112,9 @@ pub(super) fn meters_of(port: OfPort) -> [u32; 2] {
     [port.saturating_mul(2), port.saturating_mul(2) + 1]
 }
 
+/// The largest frame in kbit, rounded up: an MTU has 9,216 bytes at most.
+const LARGEST_KBITS: u32 = 74;
+
 /// The meters of a rate.
 fn meters(port: OfPort, rate: Rate) -> impl Iterator<Item = Meter> {
     let Rate {
@@ -121,10 +124,10 @@ fn meters(port: OfPort, rate: Rate) -> impl Iterator<Item = Meter> {
     } = rate;
     let [peak, average] = meters_of(port);
     // A tenth of a second at the peak, and two of the largest frames at least:
-    // frames come whole.
-    let grain = (peak_kbps.get() / 10).max(2 * 9_216 * 8 / 1_000);
+    // frames come whole, so nothing passes a burst that is shorter than one.
+    let grain = (peak_kbps.get() / 10).max(2 * LARGEST_KBITS);
     let burst = u64::from(burst_kib.get()) * 1_024 * 8 / 1_000;
-    let burst = u32::try_from(burst.max(1)).unwrap_or(u32::MAX);
+    let burst = u32::try_from(burst).unwrap_or(u32::MAX).max(LARGEST_KBITS);
     [
         (peak, peak_kbps.get(), grain),
         (average, average_kbps.get(), burst),

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dvs_schemas::{MirrorName, PolicyField, PortId, ShapingLimit, SwitchName, Verdict};
+use dvs_schemas::{MirrorName, Mtu, PolicyField, PortId, Rate, ShapingLimit, SwitchName, Verdict};
 
+use super::limits::{self, Beyond};
 use crate::datapath::{BridgeSettings, Mirror, Step, StepFailure, VirtualPort, Write};
 
 /// All switches of the host.
@@ -46,7 +47,8 @@ pub(super) struct Abilities {
 /// # Errors
 /// It can't be made true, or not wholly; then the intent has what comes
 /// closest without letting pass what must not: a port whose addresses can't be
-/// checked is blocked, one that can't be limited is not.
+/// checked is blocked, one that can't be limited is not, and a limit that
+/// can't be held is the nearest that can.
 pub(super) fn take(
     intent: &mut Intent,
     Step { switch, write }: &Step,
@@ -74,7 +76,7 @@ pub(super) fn take(
     match write {
         Write::SetBridge { .. } => {}
         Write::SetPort { port, to, .. } => {
-            let (can, failure) = within(to, abilities);
+            let (can, failure) = within(to, wish.settings.mtu, abilities);
             wish.ports.insert(port.clone(), can);
             return failure.map_or(Ok(()), Err);
         }
@@ -98,6 +100,7 @@ pub(super) fn take(
 /// A port as far as it can be made true, and the fields that can't.
 pub(super) fn within(
     to: &Arc<VirtualPort>,
+    mtu: Mtu,
     abilities: &Abilities,
 ) -> (Arc<VirtualPort>, Option<StepFailure>) {
     let policy = &to.policy;
@@ -119,22 +122,31 @@ pub(super) fn within(
                    is blocked";
         failures.push(not_supported(field, why));
     }
-    let limits = [
+    let egress = |rate| limits::egress(rate, mtu);
+    let limits: [(_, _, _, &dyn Fn(Rate) -> Result<(), Beyond>); 2] = [
         (
             PolicyField::ShapingIngress,
             &mut can.policy.ingress,
             &abilities.no_ingress,
+            &limits::ingress,
         ),
         (
             PolicyField::ShapingEgress,
             &mut can.policy.egress,
             &abilities.no_egress,
+            &egress,
         ),
     ];
-    for (field, limit, missing) in limits {
-        if let (ShapingLimit::Rate(_), Some(why)) = (*limit, missing) {
+    for (field, limit, missing, holds) in limits {
+        let ShapingLimit::Rate(rate) = *limit else {
+            continue;
+        };
+        if let Some(why) = missing {
             *limit = unlimited;
             failures.push(not_supported(field, why));
+        } else if let Err(Beyond { nearest, why }) = holds(rate) {
+            *limit = ShapingLimit::Rate(nearest);
+            failures.push(StepFailure::new(Some(field.path()), why));
         }
     }
     let mut failures = failures.into_iter();

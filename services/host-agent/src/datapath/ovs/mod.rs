@@ -15,6 +15,7 @@ mod config;
 mod counters;
 mod forwarding;
 mod intent;
+mod limits;
 mod marks;
 mod pipeline;
 mod rows;
