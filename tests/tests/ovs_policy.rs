@@ -7,9 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
-use dvs_schemas::{Direction, MirrorDestination, MirrorPort, VlanId};
-use dvs_tests::lan::{Arp, Frame, Host, Mac, Payload, Vm, access, id};
-use host_agent::datapath::Mirror;
+use dvs_tests::lan::{Arp, Frame, Host, Mac, Payload, Vm, access};
 use serde_json::json;
 
 /// The numbers of frames that come after those of a test. A switch takes
@@ -17,10 +15,6 @@ use serde_json::json;
 /// is sent when the one before it has arrived, so it comes behind all others.
 const BEFORE_LAST: u64 = u64::MAX - 1;
 const LAST: u64 = u64::MAX;
-
-fn vlan(number: u16) -> VlanId {
-    serde_json::from_value(json!(number)).unwrap()
-}
 
 /// Sends frames, and behind them some that all of the others hear; answers what
 /// each of them heard before those.
@@ -461,98 +455,4 @@ async fn what_a_port_receives_is_held_to_its_rate_or_said_not_to_be() {
     host.port("b", access(10), Some(b.mac())).await.unwrap();
     let rows = host.ovs.vsctl(&["--columns=_uuid", "list", "QoS"]).unwrap();
     assert_eq!(rows, "", "nothing is left of the limit");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_mirror_session_copies_what_its_ports_send_and_receive() {
-    if skipped("a_mirror_session_copies_what_its_ports_send_and_receive") {
-        return;
-    }
-    let host = Host::start().await;
-    let mut a = host.vm(1, "a", access(10)).await;
-    let mut b = host.vm(2, "b", access(10)).await;
-    let mut probe = host.vm(3, "probe", access(10)).await;
-    let of = |direction| Mirror {
-        ports: vec![MirrorPort {
-            port: id("a"),
-            direction,
-        }],
-        vlans: Vec::new(),
-        destination: MirrorDestination::Port(id("probe")),
-    };
-    // Addresses are known, so nothing floods.
-    let to_b = Frame::number(a.mac(), b.mac(), 1);
-    let to_a = Frame::number(b.mac(), a.mac(), 2);
-    let last = Frame::number(a.mac(), b.mac(), LAST);
-    let last_to_a = Frame::number(b.mac(), a.mac(), LAST);
-    let copies = |a: &mut Vm, b: &mut Vm, probe: &mut Vm| -> Vec<Frame> {
-        probe.drain();
-        a.send(&to_b);
-        assert!(b.until(|frame| *frame == to_b).is_some());
-        b.send(&to_a);
-        assert!(a.until(|frame| *frame == to_a).is_some());
-        // One of the two is copied whatever the direction.
-        a.send(&last);
-        assert!(b.until(|frame| *frame == last).is_some());
-        b.send(&last_to_a);
-        assert!(a.until(|frame| *frame == last_to_a).is_some());
-        probe.until(|frame| frame.carried() == Some(LAST)).unwrap()
-    };
-    host.mirror("m", of(Direction::Ingress)).await.unwrap();
-    assert_eq!(
-        copies(&mut a, &mut b, &mut probe),
-        std::slice::from_ref(&to_b)
-    );
-    host.mirror("m", of(Direction::Egress)).await.unwrap();
-    assert_eq!(
-        copies(&mut a, &mut b, &mut probe),
-        std::slice::from_ref(&to_a)
-    );
-    host.mirror("m", of(Direction::Both)).await.unwrap();
-    assert_eq!(
-        copies(&mut a, &mut b, &mut probe),
-        [to_b.clone(), to_a.clone()]
-    );
-    // What is copied to a port is all that it gets, and it sends nothing.
-    probe.send(&Frame::number(probe.mac(), Mac::ALL, 5));
-    let everybody = Frame::number(b.mac(), Mac::ALL, 6);
-    assert_eq!(
-        heard(&mut b, std::slice::from_ref(&everybody), &mut [&mut a]),
-        [vec![everybody]]
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_mirror_session_copies_a_vlan_and_into_a_vlan() {
-    if skipped("a_mirror_session_copies_a_vlan_and_into_a_vlan") {
-        return;
-    }
-    let host = Host::start().await;
-    let mut a = host.vm(1, "a", access(10)).await;
-    let b = host.vm(2, "b", access(10)).await;
-    let mut c = host.vm(3, "c", access(20)).await;
-    let mut probe = host.vm(4, "probe", access(10)).await;
-    let mut remote = host.vm(5, "remote", access(999)).await;
-    let mirror = |destination| Mirror {
-        ports: Vec::new(),
-        vlans: vec![vlan(10)],
-        destination,
-    };
-    let to_b = Frame::number(a.mac(), b.mac(), 1);
-    let last = Frame::number(a.mac(), b.mac(), LAST);
-    let to_port = mirror(MirrorDestination::Port(id("probe")));
-    host.mirror("m", to_port).await.unwrap();
-    c.send(&Frame::number(c.mac(), Mac::ALL, 2));
-    probe.drain();
-    a.send(&to_b);
-    a.send(&last);
-    let copied = probe.until(|frame| *frame == last).unwrap();
-    assert_eq!(copied, std::slice::from_ref(&to_b));
-    let to_vlan = mirror(MirrorDestination::Vlan(vlan(999)));
-    host.mirror("m", to_vlan).await.unwrap();
-    remote.drain();
-    a.send(&to_b);
-    a.send(&last);
-    let copied = remote.until(|frame| *frame == last).unwrap();
-    assert_eq!(copied, [to_b]);
 }

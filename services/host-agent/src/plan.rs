@@ -205,7 +205,8 @@ pub fn wanted_port(held: &HeldSwitch, port: &PortId) -> Result<Option<VirtualPor
 
 /// What a mirror session is to be here: sources are ports of this host, and
 /// copies go out of a port only where that port is. None if nothing of it is
-/// left for this host.
+/// left for this host; a VLAN of copies is one on every host, as copies come
+/// from the others.
 #[must_use]
 pub fn wanted_mirror(held: &HeldSwitch, mirror: &MirrorName) -> Option<Mirror> {
     held.settings.as_ref()?;
@@ -223,8 +224,9 @@ pub fn wanted_mirror(held: &HeldSwitch, mirror: &MirrorName) -> Option<Mirror> {
         .cloned()
         .collect();
     let vlans = session.source.vlans.clone();
-    if ports.is_empty() && vlans.is_empty() {
-        return None;
+    match session.destination {
+        MirrorDestination::Port(_) if ports.is_empty() && vlans.is_empty() => return None,
+        MirrorDestination::Port(_) | MirrorDestination::Vlan(_) => {}
     }
     Some(Mirror {
         ports,

@@ -160,7 +160,8 @@ impl Model {
         .collect()
     }
 
-    /// Sources are ports of the host; a port that copies go to is one, too.
+    /// Sources are ports of the host; a port that copies go to is one, too. A
+    /// VLAN that copies go to is one on every host.
     fn mirrors(&self, switch: &str, here: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
         let is_here = |port: &Value| port.as_str().is_some_and(|port| here.contains_key(port));
         let sessions = self.of("MirrorSession", Some(switch));
@@ -172,7 +173,8 @@ impl Model {
                 let vlans = session["source"].get("vlans").cloned().unwrap_or(json!([]));
                 let to = &session["destination"];
                 let nothing = copied.is_empty() && vlans == json!([]);
-                if nothing || to.get("port").is_some_and(|port| !is_here(port)) {
+                let nowhere = |port| nothing || !is_here(port);
+                if to.get("port").is_some_and(nowhere) {
                     return None;
                 }
                 let wanted = json!({"ports": copied, "vlans": vlans, "to": to});

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mirror sessions. Those of a switch are judged together, as the store will
-//! be: what copies go into is never copied from into a VLAN, so no copy is
-//! copied again and no frame goes round, whatever order they came in.
+//! be: a VLAN of copies is never copied from, so no copy is copied again and no
+//! frame goes round, whatever order they came in.
 
 use std::collections::BTreeMap;
 
@@ -145,7 +145,8 @@ struct Together<'a> {
 }
 
 impl Together<'_> {
-    /// Sources of sessions into VLANs that get copies themselves.
+    /// Source VLANs that get copies themselves, and source ports of sessions into
+    /// VLANs that are in such a one.
     fn copied_again(&self) -> impl Iterator<Item = Conflict> {
         let into = self.sessions.iter().filter_map(|session| {
             let MirrorDestination::Vlan(vlan) = session.destination else {
@@ -156,9 +157,6 @@ impl Together<'_> {
         let into: BTreeMap<VlanId, &MirrorSessionDoc> = into.collect();
         let mut conflicts = Vec::new();
         for session in self.sessions {
-            let MirrorDestination::Vlan(_) = session.destination else {
-                continue;
-            };
             for (at, vlan) in session.source.vlans.iter().enumerate() {
                 if let Some(by) = into.get(vlan) {
                     let source = format!("source.vlans[{at}]");
@@ -166,6 +164,9 @@ impl Together<'_> {
                     conflicts.push(again(session, by, parties, String::new()));
                 }
             }
+            let MirrorDestination::Vlan(_) = session.destination else {
+                continue;
+            };
             for (at, source) in session.source.ports.iter().enumerate() {
                 let Some(port) = self.draft.port(&source.port) else {
                     continue;
@@ -265,8 +266,8 @@ fn again(
     };
     Conflict {
         message,
-        allowed: "VLANs for copies that no session copies from into a VLAN: neither as source \
-                  VLANs, nor as VLANs of source ports",
+        allowed: "VLANs for copies that are no source VLANs, and no VLANs of source ports of a \
+                  session into a VLAN; an analyser may be in a VLAN of copies itself",
         parties,
     }
 }

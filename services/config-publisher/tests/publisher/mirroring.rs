@@ -75,6 +75,9 @@ fn sessions_that_copy_in_a_circle_are_refused_in_every_order_with_the_chain() {
         .unwrap();
     desk.apply(&b.to_string());
     refused(&mut desk, &a);
+    // Nor are copies copied on to a port: an analyser is in their VLAN.
+    let on = session("on", json!({"vlans": [100]}), json!({"port": "probe"}));
+    refused(&mut desk, &on);
 }
 
 #[test]

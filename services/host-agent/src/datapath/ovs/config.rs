@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dvs_schemas::{InvalidName, PortId, SwitchName, UplinkName};
+use dvs_schemas::{InvalidName, PortId, SwitchName, UplinkName, VlanId};
 
 /// Longest name of a bridge: Linux has 15 bytes for a device's name, and the
 /// bridge of the uplinks is named after it with three more.
@@ -139,6 +139,17 @@ impl BridgeName {
     /// Its other end.
     pub(super) fn patch_down(&self) -> String {
         format!("{}-dn", self.0)
+    }
+
+    /// The port by which copies for a VLAN leave the switch's bridge. As any
+    /// patch it has no device, so its name may be longer than one's.
+    pub(super) fn copies_out(&self, vlan: VlanId) -> String {
+        format!("{}-co{vlan}", self.0)
+    }
+
+    /// Its other end, by which they enter the same bridge in that VLAN.
+    pub(super) fn copies_in(&self, vlan: VlanId) -> String {
+        format!("{}-ci{vlan}", self.0)
     }
 
     pub(super) fn as_str(&self) -> &str {

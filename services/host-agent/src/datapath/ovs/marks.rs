@@ -9,7 +9,7 @@ use std::sync::Arc;
 use dvs_schemas::documents::Teaming;
 use dvs_schemas::{
     Epoch, MacAddr, MirrorName, Mtu, Policy, PortId, PrivateVlans, Security, Shaping, SwitchName,
-    UplinkName, VnicId,
+    UplinkName, VlanId, VnicId,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ const POLICY: &str = "dvs-policy";
 const MIRROR: &str = "dvs-mirror";
 const SESSION: &str = "dvs-session";
 const UPLINKS: &str = "dvs-uplinks-of";
+const COPIES: &str = "dvs-copies";
 const COUNTED: &str = "dvs-counted";
 const DEVICE: &str = "dvs-device";
 
@@ -114,6 +115,17 @@ pub(super) fn of_queueing(switch: &SwitchName, port: &PortId) -> Ids {
         (SWITCH.to_owned(), switch.to_string()),
         (PORT.to_owned(), port.to_string()),
     ])
+}
+
+/// What a port says by which copies enter a VLAN.
+pub(super) fn of_copies(vlan: VlanId) -> Ids {
+    Ids::from([(COPIES.to_owned(), vlan.to_string())])
+}
+
+/// The VLAN that copies enter by a port.
+pub(super) fn copies_of(ids: &Ids) -> Option<VlanId> {
+    let number: u16 = ids.get(COPIES)?.parse().ok()?;
+    number.try_into().ok()
 }
 
 /// The switch of a bridge.

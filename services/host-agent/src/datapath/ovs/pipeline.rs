@@ -7,7 +7,7 @@ mod frames;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_schemas::{AddressList, MacAddr, PrivateVlans, Verdict, VlanRole};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -35,6 +35,8 @@ pub(super) struct Layout {
     /// The way to other hosts, which carries every VLAN with its tag.
     pub(super) uplink: Option<OfPort>,
     pub(super) private: PrivateVlans,
+    /// VLANs of copies that mirror sessions make, and where they enter.
+    pub(super) copies: BTreeMap<Vid, Option<OfPort>>,
 }
 
 /// Most actions of one rule. A message of OpenFlow ends at 65,535 bytes, and
@@ -124,6 +126,7 @@ pub(super) fn rules(layout: &Layout) -> BTreeSet<Rule> {
     if let Some(uplink) = layout.uplink {
         book.uplink(uplink);
     }
+    book.copies(&layout.copies);
     book.lists(&ports, layout);
     book.rules
 }
@@ -184,6 +187,24 @@ impl Book {
             let then = metered(&[Then::VlanOfTag, Then::PopTag, on]);
             let when = vec![from, When::Tagged(masked)];
             self.rule(Table::Classify, 100, when, then);
+        }
+    }
+
+    /// Copies of mirror sessions go to all of their VLAN: whom they are of and
+    /// for is elsewhere, and nothing is learnt of them.
+    fn copies(&mut self, copies: &BTreeMap<Vid, Option<OfPort>>) {
+        for (vid, enter) in copies {
+            let vlan = When::Vlan(exactly(*vid));
+            self.rule(
+                Table::Learn,
+                200,
+                vec![vlan],
+                vec![Then::Goto(Table::Flood)],
+            );
+            if let Some(port) = enter {
+                let then = vec![Then::SetVlan(*vid), Then::Goto(Table::Flood)];
+                self.rule(Table::Classify, 150, vec![When::InPort(*port)], then);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ mod mirrors;
 mod ports;
 
 pub(super) use bridges::{Known, switch_of};
-pub(super) use mirrors::mirrored_to;
+pub(super) use mirrors::{copied_into, mirrored_to};
 pub(super) use ports::is_said_by_rules;
 
 use std::collections::btree_map::Entry;
@@ -159,6 +159,23 @@ pub(super) enum Scope {
 }
 
 impl Scope {
+    /// The place of what the sessions of a switch need together: that of any one
+    /// that may be written.
+    fn of_sessions(&self, switch: &SwitchName) -> Place {
+        let together = || (switch.clone(), Part::Bridge);
+        match self {
+            Self::All => together(),
+            Self::Only(places) => {
+                let of_switch = places.iter().filter(|(of, _)| of == switch);
+                let mut sessions = of_switch.filter(|(_, part)| match part {
+                    Part::Mirror(_) => true,
+                    Part::Bridge | Part::Port(_) => false,
+                });
+                sessions.next().cloned().unwrap_or_else(together)
+            }
+        }
+    }
+
     fn holds(&self, place: &Place) -> bool {
         match self {
             Self::All => true,
@@ -189,7 +206,8 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
         if let BridgeRow::There(bridge) = bridge {
             // Before the bridge is there nothing is plugged into it.
             draft.ports(tallies, switch, wish, (bridge, plugs), stale);
-            draft.mirrors(switch, wish, (bridge, plugs));
+            let (name, _) = config.bridge(switch);
+            draft.mirrors((switch, &name), wish, (bridge, plugs));
             draft.open_anew(switch, bridge, stale);
         }
     }

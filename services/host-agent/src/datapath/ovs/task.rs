@@ -384,16 +384,18 @@ impl Task {
     }
 
     /// What may be written for some steps: where drift is only told, nothing
-    /// besides.
+    /// besides but sessions of their switches, which follow ports.
     fn scope(&self, steps: &[Step]) -> Scope {
-        let places = steps.iter();
+        let places = steps.iter().flat_map(|step| {
+            let wish = self.intent.get(&step.switch);
+            let sessions = wish.into_iter().flat_map(|wish| wish.mirrors.keys());
+            let parts = sessions.cloned().map(Part::Mirror);
+            let parts = parts.chain([step.write.part()]);
+            parts.map(|part| (step.switch.clone(), part))
+        });
         match self.config.drift {
             DriftPolicy::Repair => Scope::All,
-            DriftPolicy::Report => Scope::Only(
-                places
-                    .map(|step| (step.switch.clone(), step.write.part()))
-                    .collect(),
-            ),
+            DriftPolicy::Report => Scope::Only(places.collect()),
         }
     }
 

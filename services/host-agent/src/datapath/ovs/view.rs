@@ -35,6 +35,7 @@ pub(super) fn wanted() -> Wanted {
                 "name",
                 "ports",
                 "mirrors",
+                "flood_vlans",
                 "fail_mode",
                 "datapath_type",
                 "external_ids",

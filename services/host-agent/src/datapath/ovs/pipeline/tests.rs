@@ -94,6 +94,7 @@ fn layout() -> impl Strategy<Value = Layout> {
             ports: (1..).zip(ports).map(wired).collect(),
             uplink: uplink.then_some(UPLINK),
             private: private_vlans(),
+            copies: BTreeMap::new(),
         }
     })
 }
@@ -382,6 +383,7 @@ fn another_vlan_changes_one_rule_of_a_port_and_its_match_stays() {
             ports: (1..=PORTS).map(wired).collect(),
             uplink: Some(UPLINK),
             private: PrivateVlans::default(),
+            copies: BTreeMap::new(),
         };
         let rules = rules(&layout).into_iter();
         let rules = rules.map(|rule| ((rule.table, rule.priority, rule.when), rule.then));
@@ -419,6 +421,7 @@ fn a_list_too_long_for_a_message_goes_in_pieces() {
         ports: (1..=4_096).map(wired).collect(),
         uplink: Some(5_000),
         private: PrivateVlans::default(),
+        copies: BTreeMap::new(),
     };
     let rules = rules(&layout);
     assert!(rules.iter().all(|rule| rule.then.len() <= PIECE + 2));

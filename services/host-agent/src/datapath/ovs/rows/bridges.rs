@@ -9,6 +9,7 @@ use dvs_schemas::SwitchName;
 use dvs_schemas::documents::Teaming;
 use uuid::Uuid;
 
+use super::mirrors::{copied_into, copies};
 use super::{Draft, Place, Want, Wants, is, is_map, ours};
 use crate::datapath::Part;
 use crate::datapath::ovs::config::{BridgeName, Origin, OvsConfig};
@@ -138,21 +139,28 @@ impl Draft<'_, '_> {
         if interfaces.is_empty() {
             return false;
         }
+        // Copies go everywhere: their senders are elsewhere, too.
+        let flooded = copied_into(wish).into_iter();
+        let flooded = Datum::set(flooded.map(|vlan| Atom::Integer(vlan.get().into())));
         let wants: Wants = vec![
             ("fail_mode", is("standalone")),
             ("datapath_type", is(config.kind.column())),
             ("external_ids", Want::Ours(marks::of_uplinks(switch))),
         ];
+        let flooded = ("flood_vlans", Want::Is(flooded));
         let mtu = i64::from(wish.settings.mtu.get());
         match there {
             None => {
                 let local = self.local_port(place, &bridge);
                 let patch = self.patch(place, &name.patch_down(), &name.patch_up());
                 let uplink = self.uplink_port(place, name, wish, &interfaces, mtu);
+                let wants = wants.into_iter().chain([flooded]).collect();
                 self.new_bridge(place, &bridge, wants, vec![local, patch, uplink]);
             }
             Some(uuid) => {
                 self.set(place, BRIDGE, uuid, wants);
+                let of_sessions = self.scope.of_sessions(switch);
+                self.set(&of_sessions, BRIDGE, uuid, vec![flooded]);
                 self.kept.insert(uuid);
                 self.patched(place, uuid, true, (&name.patch_down(), &name.patch_up()));
                 match self.view.port(&name.uplink_port()) {
@@ -332,7 +340,8 @@ impl Draft<'_, '_> {
             && self.view.ports_of(bridge).any(|(_, port)| {
                 let name = port.str("name");
                 let patch = own.map(|own| format!("{own}-up"));
-                name != own && name != patch.as_deref()
+                let copies = marks::copies_of(&ours(port, "external_ids"));
+                name != own && name != patch.as_deref() && copies.is_none()
             });
         let ports: Vec<Uuid> = self.view.ports_of(bridge).map(|(uuid, _)| uuid).collect();
         if !foreign {
@@ -358,6 +367,15 @@ impl Draft<'_, '_> {
             if ours_it_is {
                 self.detach(place, (BRIDGE, bridge, "mirrors"), (MIRROR, mirror));
             }
+        }
+        let copies: Vec<Uuid> = self
+            .view
+            .ports_of(bridge)
+            .filter_map(copies)
+            .map(|(port, _)| port)
+            .collect();
+        for port in copies {
+            self.detach(place, (BRIDGE, bridge, "ports"), (PORT, port));
         }
         let patch = own.map(|own| format!("{own}-up"));
         if let Some(port) = patch.and_then(|patch| self.view.port(&patch)) {

@@ -2,27 +2,43 @@
 //! Rows of mirror sessions. A row of Open vSwitch copies what comes from its
 //! ports and is in its VLANs; a session copies what is either. So a session
 //! with both has two rows; Open vSwitch sends one copy where two rows agree.
+//!
+//! Copies into a VLAN leave by a patch whose other end is on the same bridge:
+//! there they enter as any frame of that VLAN, and the rules say who gets them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_ovsdb::{Atom, Datum};
-use dvs_schemas::{Direction, MirrorDestination, MirrorName, PortId, SwitchName};
+use dvs_schemas::{Direction, MirrorDestination, MirrorName, PortId, SwitchName, VlanId};
 use uuid::Uuid;
 
-use super::{Draft, OnBridge, Want, Wants, is, ours};
+use super::{Draft, OnBridge, Place, Want, Wants, is, is_map, ours};
+use crate::datapath::ovs::config::BridgeName;
 use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::marks;
-use crate::datapath::ovs::view::{BRIDGE, MIRROR};
-use crate::datapath::ovs::wiring::Plug;
+use crate::datapath::ovs::view::{BRIDGE, INTERFACE, MIRROR, PORT};
+use crate::datapath::ovs::vlans;
 use crate::datapath::{Mirror, Part};
+use crate::merge::EffectiveVlan;
 
-type OfPlugs<'p> = Option<&'p BTreeMap<PortId, Plug>>;
+/// Where copies leave, by session.
+type Outlets = BTreeMap<MirrorName, Atom>;
+
+/// VLANs that sessions copy into.
+pub(in crate::datapath::ovs) fn copied_into(wish: &Wish) -> BTreeSet<VlanId> {
+    let sessions = wish.mirrors.values();
+    let vlans = sessions.filter_map(|session| match session.destination {
+        MirrorDestination::Port(_) => None,
+        MirrorDestination::Vlan(vlan) => Some(vlan),
+    });
+    vlans.collect()
+}
 
 impl Draft<'_, '_> {
     /// The sessions of a switch, as far as their ports are plugged.
     pub(super) fn mirrors(
         &mut self,
-        switch: &SwitchName,
+        (switch, name): (&SwitchName, &BridgeName),
         wish: &Wish,
         (bridge, plugs): OnBridge<'_>,
     ) {
@@ -35,10 +51,33 @@ impl Draft<'_, '_> {
             .iter()
             .filter_map(|uuid| Some((self.view.row(MIRROR, *uuid)?.str("name")?, *uuid)))
             .collect();
+        let outlets = self.outlets((switch, name), wish, bridge);
+        let sources = Sources {
+            wish,
+            plugs: plugs
+                .into_iter()
+                .flatten()
+                .map(|(port, plug)| (port, plug.port))
+                .collect(),
+        };
         let mut wanted = Vec::new();
         for (name, session) in &wish.mirrors {
             let place = (switch.clone(), Part::Mirror(name.clone()));
-            for (row_name, mut wants) in rows(name, session, plugs) {
+            if let Some(port) = sources.in_vlan_of_copies(session) {
+                let message = format!(
+                    "port {port} is in a VLAN that a session copies into, so it is not copied \
+                     from into a VLAN; one of the two needs another VLAN"
+                );
+                self.refuse(place.clone(), Some("source.ports"), message);
+            }
+            let outlet = match &session.destination {
+                MirrorDestination::Port(port) => sources.plugs.get(port).copied().map(Atom::Uuid),
+                MirrorDestination::Vlan(_) => outlets.get(name).cloned(),
+            };
+            let Some(outlet) = outlet else {
+                continue;
+            };
+            for (row_name, mut wants) in sources.rows(name, session, &outlet) {
                 wants.push(("external_ids", Want::Ours(marks::of_mirror(name, session))));
                 match held.get(row_name.as_str()) {
                     Some(uuid) => self.set(&place, MIRROR, *uuid, wants),
@@ -63,56 +102,190 @@ impl Draft<'_, '_> {
             }
         }
     }
+
+    /// The patches by which copies enter their VLANs again.
+    fn outlets(
+        &mut self,
+        (switch, name): (&SwitchName, &BridgeName),
+        wish: &Wish,
+        bridge: Uuid,
+    ) -> Outlets {
+        let mut outlets = Outlets::new();
+        let mut made: BTreeMap<VlanId, Atom> = BTreeMap::new();
+        for (session, mirror) in &wish.mirrors {
+            let MirrorDestination::Vlan(vlan) = mirror.destination else {
+                continue;
+            };
+            let place = (switch.clone(), Part::Mirror(session.clone()));
+            let outlet = match made.get(&vlan) {
+                Some(outlet) => outlet.clone(),
+                None => {
+                    let (out, back) = (name.copies_out(vlan), name.copies_in(vlan));
+                    self.copies_end(&place, bridge, vlan, (&back, &out));
+                    self.copies_end(&place, bridge, vlan, (&out, &back))
+                }
+            };
+            made.insert(vlan, outlet.clone());
+            outlets.insert(session.clone(), outlet);
+        }
+        let left: Vec<(Uuid, VlanId)> = self.view.ports_of(bridge).filter_map(copies).collect();
+        for (port, _) in left.iter().filter(|(_, vlan)| !made.contains_key(vlan)) {
+            let place = self.scope.of_sessions(switch);
+            self.detach(&place, (BRIDGE, bridge, "ports"), (PORT, *port));
+        }
+        outlets
+    }
+
+    /// One end of such a patch: as out of an access port frames leave it without
+    /// a tag, whatever tag they had.
+    fn copies_end(
+        &mut self,
+        place: &Place,
+        bridge: Uuid,
+        vlan: VlanId,
+        (name, peer): (&str, &str),
+    ) -> Atom {
+        let port_wants: Wants = vec![
+            ("tag", is(i64::from(vlan.get()))),
+            ("vlan_mode", is("access")),
+            ("external_ids", Want::Ours(marks::of_copies(vlan))),
+        ];
+        let wants: Wants = vec![
+            ("type", is("patch")),
+            ("options", is_map([("peer", peer.to_owned())])),
+        ];
+        if let Some(port) = self.view.port(name) {
+            let row = self.view.row(PORT, port);
+            if let Some((interface, _)) = row.and_then(|row| self.view.only_interface(row)) {
+                self.set(place, INTERFACE, interface, wants);
+            }
+            self.set(place, PORT, port, port_wants);
+            return Atom::Uuid(port);
+        }
+        let named = |mut wants: Wants| {
+            wants.push(("name", is(name)));
+            wants
+        };
+        let interface = self.insert(place, INTERFACE, named(wants));
+        let mut port_wants = named(port_wants);
+        port_wants.push(("interfaces", Want::Has(vec![interface])));
+        let port = self.insert(place, PORT, port_wants);
+        let wants = vec![("ports", Want::Has(vec![port.clone()]))];
+        self.set(place, BRIDGE, bridge, wants);
+        port
+    }
 }
 
-/// The rows of a session, by name; none while nothing could be copied.
-fn rows(name: &MirrorName, session: &Mirror, plugs: OfPlugs<'_>) -> Vec<(String, Wants)> {
-    let plugged = |port: &PortId| {
-        plugs
-            .and_then(|plugs| plugs.get(port))
-            .map(|plug| plug.port)
-    };
-    let none = Datum::empty;
-    let (to_port, to_vlan) = match &session.destination {
-        MirrorDestination::Port(port) => match plugged(port) {
-            Some(port) => (Datum::from(port), none()),
-            None => return Vec::new(),
-        },
-        MirrorDestination::Vlan(vlan) => (none(), Datum::from(i64::from(vlan.get()))),
-    };
-    let of = |wanted: &dyn Fn(Direction) -> bool| -> Datum {
-        let sources = session
-            .ports
-            .iter()
-            .filter(|source| wanted(source.direction));
-        Datum::set(sources.filter_map(|source| plugged(&source.port)))
-    };
-    let row = |all: bool, from: Datum, to: Datum, vlans: Datum| -> Wants {
-        vec![
-            ("select_all", is(all)),
-            ("select_src_port", Want::Is(from)),
-            ("select_dst_port", Want::Is(to)),
-            ("select_vlan", Want::Is(vlans)),
-            ("output_port", Want::Is(to_port.clone())),
-            ("output_vlan", Want::Is(to_vlan.clone())),
-        ]
-    };
-    // What the vNIC sends is what its port receives.
-    let from = of(&|direction| matches!(direction, Direction::Ingress | Direction::Both));
-    let to = of(&|direction| matches!(direction, Direction::Egress | Direction::Both));
-    let mut rows = Vec::new();
-    // Who starts anew learns from the row that its destination gets copies and
-    // nothing else, also while there are none.
-    let kept = session.vlans.is_empty() && !to_port.is_empty();
-    if !from.is_empty() || !to.is_empty() || kept {
-        rows.push((name.to_string(), row(false, from, to, none())));
+/// The VLAN that a port lets copies into, if it is such.
+pub(super) fn copies((port, row): (Uuid, &dvs_ovsdb::Row)) -> Option<(Uuid, VlanId)> {
+    Some((port, marks::copies_of(&ours(row, "external_ids"))?))
+}
+
+/// What sessions copy from.
+struct Sources<'v> {
+    wish: &'v Wish,
+    plugs: BTreeMap<&'v PortId, Uuid>,
+}
+
+impl Sources<'_> {
+    /// The rows of a session, by name.
+    fn rows(&self, name: &MirrorName, session: &Mirror, outlet: &Atom) -> Vec<(String, Wants)> {
+        let none = Datum::empty;
+        let of = |wanted: &dyn Fn(Direction) -> bool| -> Datum {
+            let sources = session.ports.iter();
+            let sources = sources.filter(|source| wanted(source.direction));
+            let ports = sources.filter(|source| self.may_copy(session, &source.port));
+            Datum::set(ports.filter_map(|source| self.plugs.get(&source.port).copied()))
+        };
+        let row = |from: Datum, to: Datum, vlans: Datum| -> Wants {
+            vec![
+                ("select_all", is(false)),
+                ("select_src_port", Want::Is(from)),
+                ("select_dst_port", Want::Is(to)),
+                ("select_vlan", Want::Is(vlans)),
+                ("output_port", Want::Is(Datum::set([outlet.clone()]))),
+                ("output_vlan", Want::Is(none())),
+            ]
+        };
+        // What the vNIC sends is what its port receives.
+        let from = of(&|direction| matches!(direction, Direction::Ingress | Direction::Both));
+        let to = of(&|direction| matches!(direction, Direction::Egress | Direction::Both));
+        let (entering, leaving) = self.of_vlans(session);
+        let of_ports = !from.is_empty() || !to.is_empty();
+        let of_vlans = !entering.is_empty() || !leaving.is_empty();
+        let mut rows = Vec::new();
+        // Who starts anew learns from a row where copies go, also while there
+        // are none.
+        if of_ports || !of_vlans {
+            rows.push((name.to_string(), row(from, to, none())));
+        }
+        if of_vlans {
+            let vlans = session.vlans.iter().map(|vlan| i64::from(vlan.get()));
+            let vlans = Datum::set(vlans.map(Atom::Integer));
+            let (from, to) = (Datum::set(entering), Datum::set(leaving));
+            rows.push((format!("{name} (VLANs)"), row(from, to, vlans)));
+        }
+        rows
     }
-    if !session.vlans.is_empty() {
-        let vlans = session.vlans.iter().map(|vlan| i64::from(vlan.get()));
-        let vlans = Datum::set(vlans.map(Atom::Integer));
-        rows.push((format!("{name} (VLANs)"), row(true, none(), none(), vlans)));
+
+    /// Where frames of a session's VLANs come from vNICs and go to them. Into a
+    /// VLAN they are copied as they come: each does so once, and so gives one
+    /// copy however many hosts it passes. To a port of this host goes also what
+    /// others send to vNICs here, as nobody else copies that to it; Open vSwitch
+    /// doesn't look at what comes by a patch.
+    fn of_vlans(&self, session: &Mirror) -> (Vec<Uuid>, Vec<Uuid>) {
+        let private = &self.wish.settings.private_vlans;
+        let of = |is_of: &dyn Fn(&EffectiveVlan, VlanId) -> bool| -> Vec<Uuid> {
+            let ports = self.wish.ports.iter().filter(|(id, port)| {
+                let mut vlans = session.vlans.iter();
+                vlans.any(|vlan| is_of(&port.policy.vlan, *vlan)) && self.may_copy(session, id)
+            });
+            ports
+                .filter_map(|(id, _)| self.plugs.get(id).copied())
+                .collect()
+        };
+        let entering = of(&vlans::sends_in);
+        let leaving = match session.destination {
+            MirrorDestination::Vlan(_) => Vec::new(),
+            MirrorDestination::Port(_) => of(&|port, vlan| vlans::receives_in(port, private, vlan)),
+        };
+        (entering, leaving)
     }
-    rows
+
+    /// False of a port that passes nothing, of one that gets copies and nothing
+    /// else, and of one to which a copy in a VLAN would come back.
+    fn may_copy(&self, session: &Mirror, id: &PortId) -> bool {
+        let Some(port) = self.wish.ports.get(id) else {
+            return false;
+        };
+        let circular = match session.destination {
+            MirrorDestination::Port(_) => false,
+            MirrorDestination::Vlan(_) => self.gets_copies(id),
+        };
+        !port.policy.blocked && !circular && !mirrored_to(self.wish).any(|to| to == id)
+    }
+
+    fn gets_copies(&self, id: &PortId) -> bool {
+        let private = &self.wish.settings.private_vlans;
+        let port = self.wish.ports.get(id);
+        port.is_some_and(|port| {
+            let mut into = copied_into(self.wish).into_iter();
+            into.any(|vlan| vlans::receives_in(&port.policy.vlan, private, vlan))
+        })
+    }
+
+    /// A source port that a session into a VLAN can't copy, since it is in a
+    /// VLAN of copies itself. The publisher admits none; while messages are
+    /// under way it can be.
+    fn in_vlan_of_copies<'s>(&self, session: &'s Mirror) -> Option<&'s PortId> {
+        match session.destination {
+            MirrorDestination::Port(_) => None,
+            MirrorDestination::Vlan(_) => {
+                let mut ports = session.ports.iter().map(|source| &source.port);
+                ports.find(|port| self.gets_copies(port))
+            }
+        }
+    }
 }
 
 /// The destinations of the sessions that copy to a port: they get copies and

@@ -16,14 +16,23 @@ use crate::datapath::ovs::counters::of_stats;
 use crate::datapath::ovs::forwarding::{ForwardingError, Wanted, meters_of};
 use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::pipeline::{Layout, Wired};
-use crate::datapath::ovs::rows::{self, mirrored_to};
+use crate::datapath::ovs::rows::{self, copied_into, mirrored_to};
 use crate::datapath::ovs::rules::OfPort;
 use crate::datapath::ovs::view::{self, View};
+use crate::datapath::ovs::vlans::Vid;
 use crate::datapath::{DatapathError, Step, Write};
 
 /// Ports of one bridge that are asked for one by one; beyond that one question
 /// for all of them is cheaper.
 const ONE_BY_ONE: usize = 8;
+
+/// Numbers of the patches of a bridge.
+struct Ways {
+    /// To the uplinks.
+    uplink: Option<OfPort>,
+    /// By which copies enter their VLANs.
+    copies: BTreeMap<Vid, Option<OfPort>>,
+}
 
 impl Task {
     /// Gives every bridge its rules.
@@ -65,12 +74,21 @@ impl Task {
             if rows::switch_of(&self.known, uuid, row).as_ref() != Some(switch) {
                 return None;
             }
-            let uplink = view.interface(&bridge.patch_up());
-            let uplink = uplink.and_then(|uuid| view.row(view::INTERFACE, uuid));
+            let number = |name: &str| {
+                let row = view.row(view::INTERFACE, view.interface(name)?)?;
+                view::ofport(row)
+            };
+            let copies = copied_into(wish).into_iter();
+            let ways = Ways {
+                uplink: number(&bridge.patch_up()),
+                copies: copies
+                    .map(|vlan| (vlan.get(), number(&bridge.copies_in(vlan))))
+                    .collect(),
+            };
             Some(Order {
                 switch: switch.clone(),
                 bridge,
-                wanted: self.wanted(switch, wish, uplink.and_then(view::ofport)),
+                wanted: self.wanted(switch, wish, ways),
             })
         };
         Some(self.intent.iter().filter_map(order).collect())
@@ -84,7 +102,7 @@ impl Task {
     }
 
     /// What a bridge is to forward between, and how much.
-    fn wanted(&self, switch: &SwitchName, wish: &Wish, uplink: Option<OfPort>) -> Wanted {
+    fn wanted(&self, switch: &SwitchName, wish: &Wish, ways: Ways) -> Wanted {
         let copies: Vec<&PortId> = mirrored_to(wish).collect();
         let plugs = self.plugs.get(switch);
         let mut rates = Vec::new();
@@ -111,7 +129,8 @@ impl Task {
         });
         let layout = Layout {
             ports: wired.collect(),
-            uplink,
+            uplink: ways.uplink,
+            copies: ways.copies,
             private: wish.settings.private_vlans.clone(),
         };
         Wanted { layout, rates }
