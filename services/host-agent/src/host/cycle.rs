@@ -192,6 +192,7 @@ impl HostCore {
             return;
         }
         self.cycle.retry = None;
+        self.look_at_mirrors(now);
         let switches = &self.switches;
         let held = |port: &PortId| held_port(switches, port).is_some();
         self.plugging.holds(now, held, &mut self.chance);

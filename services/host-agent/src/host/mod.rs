@@ -12,6 +12,7 @@ mod counting;
 mod cycle;
 mod greeting;
 mod messages;
+mod mirroring;
 mod pacing;
 mod plug;
 mod plugging;

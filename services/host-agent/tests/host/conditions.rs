@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use dvs_schemas::Epoch;
 use dvs_schemas::v1::{ClaimOutcome, Condition, ConditionKind, ConditionTarget, EventAck, V1};
+use dvs_schemas::{Epoch, Policy};
 use host_agent::datapath::{ConditionsNow, Notice};
 use host_agent::host::{Answer, HostEvent, RuntimeEvent};
 
+use crate::history::Commit;
 use crate::plugging::{answer, granted, plug, pull, refused, with_publisher};
 use crate::rig::{Rig, id};
+use crate::versions::one;
 
 /// Longer than anything waits for others that go with it.
 const SOON: Duration = Duration::from_secs(1);
@@ -171,4 +173,25 @@ fn snapshot(rig: &mut Rig) -> Vec<(ConditionKind, ConditionTarget)> {
         panic!("no answer");
     };
     kinds(&reply.conditions.unwrap().conditions)
+}
+
+#[test]
+fn a_session_that_can_t_reach_its_destination_port_is_a_condition_until_it_can() {
+    let (mut rig, mut publisher) = with_publisher();
+    reports(&mut rig);
+    let session = Commit::Mirror(id("m1"), id("p1"), id("p9"));
+    rig.send(&one(publisher.commit(&session)));
+    let [list] = &reports(&mut rig)[..] else {
+        panic!("one report");
+    };
+    let on = ConditionTarget {
+        switch: Some(id("prod")),
+        mirror: Some(id("m1")),
+        ..of_port("p1")
+    };
+    assert_eq!(kinds(list), [(ConditionKind::MirrorIncomplete, on)]);
+    assert!(list[0].message.contains("port p9"), "{list:?}");
+    let there = Commit::Port(id("p9"), id("g1"), Policy::default());
+    rig.send(&one(publisher.commit(&there)));
+    assert!(reports(&mut rig).contains(&Vec::new()), "it is over");
 }
