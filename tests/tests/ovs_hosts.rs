@@ -2,17 +2,18 @@
 //! Two hosts, each with an Open vSwitch of its own, joined by their uplinks.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::{Ovs as Process, skipped};
 use dvs_schemas::Epoch;
 use dvs_schemas::documents::Teaming;
-use dvs_schemas::v1::Link;
+use dvs_schemas::v1::{ConditionKind, Link};
 use dvs_tests::lan::{
     Frame, Host, Mac, Payload, Vm, Wire, access, id, is_heard, run, switch, uplink,
 };
-use host_agent::datapath::{Datapath, StepFailure, Write};
+use host_agent::datapath::{Datapath, Notice, StepFailure, Write};
 use serde_json::json;
 
 /// A host whose uplinks are the ends of these wires.
@@ -392,4 +393,31 @@ async fn an_uplink_that_another_bridge_has_takes_none_of_the_others_away() {
     let message = "interface taken is on bridge other already";
     assert_eq!(failure, StepFailure::new(Some("uplinks"), message));
     assert!(speak(&mut a, &mut b));
+}
+
+/// The interfaces that are said to hear no partner, as it was told last.
+async fn alone(host: &Host) -> BTreeSet<String> {
+    loop {
+        if let Notice::Conditions { kind, now } = host.datapath.next_notice().await
+            && kind == ConditionKind::LinkAggregation
+        {
+            return now.into_keys().filter_map(|on| on.interface).collect();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bond_without_a_partner_is_said_until_it_has_one() {
+    if skipped("a_bond_without_a_partner_is_said_until_it_has_one") {
+        return;
+    }
+    let wires = [Wire::new(), Wire::new()];
+    // Nothing that can be written mends it, so it is no failure of a step.
+    let left = bonded(Teaming::Lacp, &wires, 0).await;
+    let names = wires.each_ref().map(|wire| wire.name(0).to_owned());
+    let names = BTreeSet::from(names);
+    // While a bond waits for its first answer it counts as hearing one.
+    while alone(&left).await != names {}
+    let _right = bonded(Teaming::Lacp, &wires, 1).await;
+    while !alone(&left).await.is_empty() {}
 }

@@ -18,6 +18,11 @@ use crate::datapath::ConditionsNow;
 /// may be plugged in after its port came.
 const NOTHING_PLUGGED_IN: Duration = Duration::from_secs(10);
 
+/// How long a bond may look for a partner: three of its messages at the fast
+/// rate of one a second (IEEE 802.1AX) tell of it, and a wire that was just
+/// plugged in takes a moment more.
+const LINK_AGGREGATION: Duration = Duration::from_secs(10);
+
 /// All conditions of one host. Their number is bounded by that of its
 /// interfaces, ports and sessions.
 #[derive(Debug)]
@@ -39,12 +44,12 @@ struct Standing {
 fn lasting(kind: ConditionKind) -> Duration {
     match kind {
         ConditionKind::NothingPluggedIn => NOTHING_PLUGGED_IN,
+        ConditionKind::LinkAggregation => LINK_AGGREGATION,
         ConditionKind::ClaimWaits
         | ConditionKind::ClaimRefused
         | ConditionKind::InterfaceUnusable
         | ConditionKind::Drift
         | ConditionKind::ForeignSettings
-        | ConditionKind::LinkAggregation
         | ConditionKind::MirrorIncomplete
         | ConditionKind::NotInForce => Duration::ZERO,
     }

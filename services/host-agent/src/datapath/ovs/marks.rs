@@ -32,6 +32,7 @@ const MIRROR: &str = "dvs-mirror";
 const SESSION: &str = "dvs-session";
 const UPLINKS: &str = "dvs-uplinks-of";
 const COPIES: &str = "dvs-copies";
+const REPLACED: &str = "dvs-replaced";
 const COUNTED: &str = "dvs-counted";
 const DEVICE: &str = "dvs-device";
 
@@ -115,6 +116,16 @@ pub(super) fn of_queueing(switch: &SwitchName, port: &PortId) -> Ids {
         (SWITCH.to_owned(), switch.to_string()),
         (PORT.to_owned(), port.to_string()),
     ])
+}
+
+/// What a port says of others' columns that its policy stands in for.
+pub(super) fn of_replaced(text: String) -> (String, String) {
+    (REPLACED.to_owned(), text)
+}
+
+/// What it said.
+pub(super) fn replaced_of(ids: &Ids) -> Option<String> {
+    ids.get(REPLACED).cloned()
 }
 
 /// What a port says by which copies enter a VLAN.

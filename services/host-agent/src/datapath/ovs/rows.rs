@@ -3,10 +3,12 @@
 //! Pure: nothing that differs, and the transaction is empty.
 
 mod bridges;
+mod foreign;
 mod mirrors;
 mod ports;
 
 pub(super) use bridges::{Known, switch_of};
+pub(super) use foreign::Foreign;
 pub(super) use mirrors::{copied_into, mirrored_to};
 pub(super) use ports::is_said_by_rules;
 
@@ -39,6 +41,8 @@ pub(super) struct RowPlan {
     pub(super) differences: Vec<Difference>,
     /// What can't be written, since it would take what is somebody else's.
     pub(super) refused: BTreeMap<Place, StepFailure>,
+    /// What others say that the policies of ports speak of.
+    pub(super) foreign: Vec<Foreign>,
 }
 
 /// A column that is other than it should be.
@@ -216,6 +220,7 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
         transaction: draft.transaction,
         differences: draft.differences,
         refused: draft.refused,
+        foreign: draft.foreign,
     }
 }
 
@@ -227,6 +232,7 @@ struct Draft<'v, 'a> {
     transaction: Transaction,
     differences: Vec<Difference>,
     refused: BTreeMap<Place, StepFailure>,
+    foreign: Vec<Foreign>,
     /// Rows of ours that some switch needs; the others go.
     kept: BTreeSet<Uuid>,
     /// Ports whose limits are seen to, or which go. The others stay with what
@@ -243,6 +249,7 @@ impl<'v, 'a> Draft<'v, 'a> {
             transaction: Transaction::new(),
             differences: Vec::new(),
             refused: BTreeMap::new(),
+            foreign: Vec::new(),
             kept: BTreeSet::new(),
             seen: BTreeSet::new(),
         }

@@ -25,6 +25,15 @@ pub(super) const ADMIN_STATE: &str = "admin_state";
 const INDEX: &str = "ifindex";
 const ADDRESS: &str = "mac_in_use";
 
+/// Whether an interface of a bond hears its partner by LACP; none where LACP is
+/// not spoken.
+pub(super) const LACP_PARTNER: &str = "lacp_current";
+
+/// Columns of an interface that limit what its vNIC sends, in kbit/s and in
+/// thousands of packets per second; 0 is off.
+pub(super) const POLICING: &str = "ingress_policing_rate";
+pub(super) const POLICING_PACKETS: &str = "ingress_policing_kpkts_rate";
+
 /// What is monitored.
 pub(super) fn wanted() -> Wanted {
     Wanted::new()
@@ -69,6 +78,9 @@ pub(super) fn wanted() -> Wanted {
                 "mtu_request",
                 INDEX,
                 ADDRESS,
+                LACP_PARTNER,
+                POLICING,
+                POLICING_PACKETS,
                 ADMIN_STATE,
                 LINK_STATE,
                 STATISTICS,

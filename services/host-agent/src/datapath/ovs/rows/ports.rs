@@ -11,12 +11,13 @@ use dvs_ovsdb::{Atom, Datum, Row};
 use dvs_schemas::{PortId, Rate, ShapingLimit, SwitchName, VlanId};
 use uuid::Uuid;
 
+use super::foreign::{Replaced, Standing};
 use super::{Draft, OnBridge, Place, Want, Wants, is, is_map, ours};
 use crate::datapath::ovs::counters::Tallies;
 use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::marks;
-use crate::datapath::ovs::view::{INTERFACE, PORT, QOS, QUEUE};
-use crate::datapath::ovs::wiring::Stale;
+use crate::datapath::ovs::view::{INTERFACE, POLICING, POLICING_PACKETS, PORT, QOS, QUEUE};
+use crate::datapath::ovs::wiring::{Plug, Stale};
 use crate::datapath::{Part, VirtualPort};
 use crate::merge::EffectiveVlan;
 
@@ -62,13 +63,13 @@ impl Draft<'_, '_> {
             };
             let place = (switch.clone(), Part::Port(id.clone()));
             let ids = marks::of_port(id, spec, tallies.offset(switch, id), plug.opened);
-            self.port(&place, id, spec, (plug.port, ids));
             let mut wants = vec![("mtu_request", is(mtu))];
             if !stale.contains_key(&plug.interface) {
                 // Rules name ports by their numbers, and a switch that restarts
                 // gives them anew.
                 wants.push(("ofport_request", is(i64::from(ofport))));
             }
+            wants.extend(self.port(&place, id, spec, (plug, ids)));
             self.set(&place, INTERFACE, plug.interface, wants);
         }
         let others: Vec<Uuid> = self
@@ -118,27 +119,93 @@ impl Draft<'_, '_> {
         }
     }
 
+    /// Answers what the port's interface is to be like besides.
     fn port(
         &mut self,
         place: &Place,
         id: &PortId,
         spec: &VirtualPort,
-        (port, ids): (Uuid, marks::Ids),
-    ) {
+        (plug, mut ids): (&Plug, marks::Ids),
+    ) -> Wants {
+        let Some(row) = self.view.row(PORT, plug.port) else {
+            return Wants::new();
+        };
+        let mut replaced = Replaced::of(row);
         let mut wants = vlan(&spec.policy.vlan);
-        wants.push(("external_ids", Want::Ours(ids)));
-        let queueing = self.queueing(port);
-        self.seen.insert(port);
+        if marks::port_of(&ours(row, "external_ids")).is_none() {
+            // Until now they were whose the interface is.
+            for (column, want) in &wants {
+                let theirs = row.get(column).filter(|theirs| !theirs.is_empty());
+                if let (Want::Is(wanted), Some(theirs)) = (want, theirs)
+                    && wanted != theirs
+                {
+                    replaced.put(column, theirs.clone());
+                }
+            }
+        }
+        let queueing = self.queueing(plug.port);
+        let theirs = row.get("qos").filter(|qos| !qos.is_empty());
+        let theirs = theirs.filter(|_| queueing.is_none());
+        self.seen.insert(plug.port);
         match (spec.policy.egress, queueing) {
-            (ShapingLimit::Unlimited, None) => {}
+            (ShapingLimit::Unlimited, None) => {
+                drop(replaced.take("qos"));
+                if let Some(theirs) = theirs {
+                    self.foreign(place, row, ("qos", theirs), Standing::InForce);
+                }
+            }
             // Rows that nothing holds any more go with the leftovers.
-            (ShapingLimit::Unlimited, Some(_)) => wants.push(("qos", is(Datum::empty()))),
+            (ShapingLimit::Unlimited, Some(_)) => {
+                wants.push(("qos", Want::Is(self.queueing_back(&mut replaced))));
+            }
             (ShapingLimit::Rate(rate), held) => {
+                if let Some(theirs) = theirs {
+                    replaced.put("qos", theirs.clone());
+                }
                 let qos = self.qos(place, id, rate, held);
                 wants.push(("qos", Want::Is(Datum::set([qos]))));
             }
         }
-        self.set(place, PORT, port, wants);
+        let policing = self.policing(place, spec.policy.ingress, (row, plug), &mut replaced);
+        self.all_replaced(place, row, &replaced);
+        ids.extend(replaced.mark());
+        wants.push(("external_ids", Want::Ours(ids)));
+        self.set(place, PORT, plug.port, wants);
+        policing
+    }
+
+    /// Whether the interface limits what the vNIC sends: not where the policy
+    /// does.
+    fn policing(
+        &mut self,
+        place: &Place,
+        limit: ShapingLimit,
+        (port, plug): (&Row, &Plug),
+        replaced: &mut Replaced,
+    ) -> Wants {
+        let interface = self.view.row(INTERFACE, plug.interface);
+        let mut wants = Wants::new();
+        for column in [POLICING, POLICING_PACKETS] {
+            let theirs = interface.and_then(|row| row.get(column));
+            let theirs = theirs.filter(|rate| rate.as_integer() != Some(0));
+            match (limit, theirs) {
+                (ShapingLimit::Rate(_), theirs) => {
+                    if let Some(theirs) = theirs {
+                        replaced.put(column, theirs.clone());
+                    }
+                    wants.push((column, is(0_i64)));
+                }
+                (ShapingLimit::Unlimited, Some(theirs)) => {
+                    drop(replaced.take(column));
+                    self.foreign(place, port, (column, theirs), Standing::InForce);
+                }
+                (ShapingLimit::Unlimited, None) => {
+                    let back = replaced.take(column);
+                    wants.extend(back.map(|theirs| (column, Want::Is(theirs))));
+                }
+            }
+        }
+        wants
     }
 
     /// The queueing of a port that is ours.
@@ -209,18 +276,26 @@ impl Draft<'_, '_> {
             return;
         }
         self.seen.insert(port);
-        let mut wants = vlan(&EffectiveVlan::Untagged);
+        let mut replaced = Replaced::of(row);
+        let natural = vlan(&EffectiveVlan::Untagged).into_iter();
+        let mut wants: Wants = natural
+            .map(|(column, natural)| (column, replaced.take(column).map_or(natural, Want::Is)))
+            .collect();
         if self.queueing(port).is_some() {
-            wants.push(("qos", is(Datum::empty())));
+            wants.push(("qos", Want::Is(self.queueing_back(&mut replaced))));
         }
         wants.push(("external_ids", Want::Ours(marks::Ids::new())));
         let interface = self.view.only_interface(row).map(|(uuid, _)| uuid);
         self.set(place, PORT, port, wants);
         if let Some(interface) = interface {
-            let wants = vec![
+            let mut wants = vec![
                 ("mtu_request", is(Datum::empty())),
                 ("ofport_request", is(Datum::empty())),
             ];
+            for column in [POLICING, POLICING_PACKETS] {
+                let back = replaced.take(column);
+                wants.extend(back.map(|theirs| (column, Want::Is(theirs))));
+            }
             self.set(place, INTERFACE, interface, wants);
         }
     }

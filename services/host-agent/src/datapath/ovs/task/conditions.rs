@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Conditions that follow from what the database and the bridges are like.
 
+use dvs_ovsdb::Datum;
 use dvs_schemas::PortId;
+use dvs_schemas::documents::Teaming;
 use dvs_schemas::v1::{ConditionKind, ConditionTarget};
+use uuid::Uuid;
 
 use super::Task;
 use super::rules::rule_drift;
-use crate::datapath::ovs::rows::Difference;
+use crate::datapath::ovs::rows::{Difference, Foreign};
 use crate::datapath::ovs::unusable::Unusable;
+use crate::datapath::ovs::view::{self, View};
+use crate::datapath::{ConditionsNow, Part};
 
 impl Task {
     /// Tells which interfaces can't be what they say.
@@ -47,6 +52,69 @@ impl Task {
         });
         self.notices
             .conditions(ConditionKind::NothingPluggedIn, missing.collect());
+    }
+
+    /// Tells which uplinks are to be aggregated and hear no partner. Nothing
+    /// that could be written mends that, so the host's settings are in force
+    /// all the same; it is as if the link were down.
+    pub(super) fn tell_of_link_aggregation(&self, view: &View<'_>) {
+        let mut alone = ConditionsNow::new();
+        for (switch, wish) in &self.intent {
+            match wish.settings.teaming {
+                Teaming::Lacp => {}
+                Teaming::ActiveBackup | Teaming::BalanceSlb => continue,
+            }
+            let (bridge, _) = self.config.bridge(switch);
+            for uplink in &wish.settings.uplinks {
+                let name = self.config.uplink(switch, uplink);
+                let interface = view.interface(&name);
+                let ours = |uuid: &Uuid| view.bridge_with(*uuid) == Some(&*bridge.of_uplinks());
+                let row = interface.filter(ours);
+                let row = row.and_then(|uuid| view.row(view::INTERFACE, uuid));
+                let Some(row) = row else {
+                    continue;
+                };
+                let hears = row.get(view::LACP_PARTNER).and_then(Datum::as_bool);
+                if hears == Some(true) {
+                    continue;
+                }
+                let on = ConditionTarget {
+                    switch: Some(switch.clone()),
+                    interface: Some(name.clone()),
+                    field: Some("teaming".to_owned()),
+                    ..ConditionTarget::default()
+                };
+                let why = format!(
+                    "uplink {uplink} of switch {switch} hears no partner by LACP on interface \
+                     {name}, so it carries no frames: check that its port of the physical switch \
+                     is in an active link aggregation, or set teaming to active_backup"
+                );
+                alone.insert(on, why);
+            }
+        }
+        self.notices
+            .conditions(ConditionKind::LinkAggregation, alone);
+    }
+
+    /// Tells what others say that the policies of ports speak of.
+    pub(super) fn tell_of_foreign_settings(&self, foreign: &[Foreign]) {
+        let all = foreign.iter().map(|setting| {
+            let (switch, part) = &setting.place;
+            let port = match part {
+                Part::Port(port) => Some(port.clone()),
+                Part::Bridge | Part::Mirror(_) => None,
+            };
+            let on = ConditionTarget {
+                switch: Some(switch.clone()),
+                port,
+                interface: Some(setting.interface.clone()),
+                field: Some(setting.column.clone()),
+                ..ConditionTarget::default()
+            };
+            (on, setting.message())
+        });
+        self.notices
+            .conditions(ConditionKind::ForeignSettings, all.collect());
     }
 
     /// Tells what others changed and nothing has undone.

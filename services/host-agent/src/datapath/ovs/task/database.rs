@@ -200,6 +200,7 @@ impl Task {
             let Some(plan) = self.plan(scope) else {
                 return Err("the database of Open vSwitch is away".to_owned());
             };
+            self.tell_of_foreign_settings(&plan.foreign);
             self.failures = plan.refused;
             if plan.transaction.is_empty() {
                 break;
@@ -225,6 +226,7 @@ impl Task {
             let Some(plan) = self.plan(&Scope::All) else {
                 return Err("the database of Open vSwitch is away".to_owned());
             };
+            self.tell_of_foreign_settings(&plan.foreign);
             self.failures = plan.refused;
             let follows = |difference: &Difference| match &difference.place {
                 (switch, Part::Port(port)) => moved.contains(&(switch.clone(), port.clone())),

@@ -52,6 +52,7 @@ impl Task {
             return Ok(());
         };
         let view = View::new(database.cache());
+        self.tell_of_link_aggregation(&view);
         let mut kept = BTreeMap::new();
         for carrier in carriers(&self.intent, &self.plugs, &self.config, &view) {
             if let Some(failure) = carrier.failure() {

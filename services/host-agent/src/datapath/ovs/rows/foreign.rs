@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What others say in columns of a port that its policy speaks of: libvirt's
+//! `<vlan>` and `<bandwidth>`, or an operator by hand. Where the policy says
+//! something it replaces that, and its row remembers what it replaced and gets
+//! it back when the policy goes. Where the policy says nothing it stays in
+//! force. Either is a condition for as long as it lasts.
+
+use std::collections::BTreeMap;
+
+use dvs_ovsdb::{Datum, Row};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Draft, Place, ours};
+use crate::datapath::ovs::marks;
+use crate::datapath::ovs::view::QOS;
+
+/// Columns that others filled and a policy stands in for, with their values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::datapath::ovs) struct Replaced(BTreeMap<String, Datum>);
+
+impl Replaced {
+    /// What a port's row remembers. A mark that can't be read is no promise.
+    pub(super) fn of(port: &Row) -> Self {
+        let text = marks::replaced_of(&ours(port, "external_ids"));
+        let columns: BTreeMap<String, Value> = text
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
+        let columns = columns.into_iter();
+        let read = columns.filter_map(|(column, value)| {
+            let value = Datum::from_json(value).ok()?;
+            Some((column, value))
+        });
+        Self(read.collect())
+    }
+
+    /// What a port's row is to remember, if there is anything.
+    pub(super) fn mark(&self) -> Option<(String, String)> {
+        if self.0.is_empty() {
+            return None;
+        }
+        // Values of the database are JSON, and their names are text.
+        let text = serde_json::to_string(&self.0).unwrap_or_default();
+        Some(marks::of_replaced(text))
+    }
+
+    /// Remembers a column's value.
+    pub(super) fn put(&mut self, column: &str, value: Datum) {
+        self.0.insert(column.to_owned(), value);
+    }
+
+    /// Takes a column's value out.
+    pub(super) fn take(&mut self, column: &str) -> Option<Datum> {
+        self.0.remove(column)
+    }
+}
+
+/// A setting of others on a port of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::datapath::ovs) struct Foreign {
+    /// The port.
+    pub(in crate::datapath::ovs) place: Place,
+    /// The name of its rows.
+    pub(in crate::datapath::ovs) interface: String,
+    pub(in crate::datapath::ovs) column: String,
+    pub(in crate::datapath::ovs) value: String,
+    pub(in crate::datapath::ovs) standing: Standing,
+}
+
+/// Whose setting counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::datapath::ovs) enum Standing {
+    /// Theirs, beside the policy, which says nothing.
+    InForce,
+    /// The policy's, in place of theirs.
+    Replaced,
+}
+
+impl Foreign {
+    /// What is said of it, and what to do.
+    pub(in crate::datapath::ovs) fn message(&self) -> String {
+        let Self {
+            place: _,
+            interface,
+            column,
+            value,
+            standing,
+        } = self;
+        match standing {
+            Standing::Replaced => format!(
+                "somebody else set {column} of interface {interface} to {value}; the port's policy \
+                 replaces it, and gives it back when it goes (libvirt: <vlan> and <bandwidth>)"
+            ),
+            Standing::InForce => {
+                let field = match column.as_str() {
+                    "qos" => "shaping.egress",
+                    _ => "shaping.ingress",
+                };
+                format!(
+                    "somebody else set {column} of interface {interface} to {value}, which limits \
+                     the port although its {field} is unlimited; take it off there (libvirt: \
+                     <bandwidth>), or set {field}, which replaces it"
+                )
+            }
+        }
+    }
+}
+
+impl Draft<'_, '_> {
+    /// Notes that others' settings count, or don't.
+    pub(super) fn foreign(
+        &mut self,
+        place: &Place,
+        port: &Row,
+        (column, value): (&str, &Datum),
+        standing: Standing,
+    ) {
+        let value = match value.as_uuid().filter(|_| column == "qos") {
+            Some(qos) => self.queueing_text(qos),
+            None => value.to_string(),
+        };
+        self.foreign.push(Foreign {
+            place: place.clone(),
+            interface: port.str("name").unwrap_or_default().to_owned(),
+            column: column.to_owned(),
+            value,
+            standing,
+        });
+    }
+
+    /// Notes all that a policy stands in for.
+    pub(super) fn all_replaced(&mut self, place: &Place, port: &Row, replaced: &Replaced) {
+        for (column, value) in &replaced.0 {
+            self.foreign(place, port, (column, value), Standing::Replaced);
+        }
+    }
+
+    fn queueing_text(&self, qos: Uuid) -> String {
+        let Some(row) = self.view.row(QOS, qos) else {
+            return format!("QoS {qos}");
+        };
+        let kind = row.str("type").unwrap_or_default();
+        let config = row.get("other_config");
+        let config = config.map(ToString::to_string).unwrap_or_default();
+        format!("{kind} {config}")
+    }
+
+    /// Others' queueing as it is given back: none once it is deleted.
+    pub(super) fn queueing_back(&self, replaced: &mut Replaced) -> Datum {
+        let theirs = replaced.take("qos").and_then(|theirs| theirs.as_uuid());
+        match theirs.filter(|qos| self.view.row(QOS, *qos).is_some()) {
+            Some(qos) => Datum::from(qos),
+            None => Datum::empty(),
+        }
+    }
+}
