@@ -284,7 +284,8 @@ pub struct MirrorSource {
     /// Ports of the session's switch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<MirrorPort>,
-    /// VLANs whose frames are copied as they enter the switch.
+    /// VLANs whose frames are copied: into a VLAN as vNICs send them on any host,
+    /// to a port as vNICs of that port's host send and get them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vlans: Vec<VlanId>,
 }
@@ -304,9 +305,11 @@ pub struct MirrorPort {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MirrorDestination {
-    /// Out of a port of the same switch, on the hosts that hold that port.
+    /// Out of a port of the same switch, which gets nothing else then. Copies
+    /// don't leave their host, so sources are to be on that port's.
     Port(PortId),
-    /// Into a VLAN, on every host.
+    /// Into a VLAN, on every host; analysers are ports in it. It is no source
+    /// VLAN of any session, and no VLAN of a source port of a session into a VLAN.
     Vlan(VlanId),
 }
 

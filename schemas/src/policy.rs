@@ -87,7 +87,8 @@ pub enum ShapingLimit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, try_from = "UncheckedRate")]
 pub struct Rate {
-    /// Long-term rate in kbit/s (1,000 bit/s).
+    /// Long-term rate in kbit/s (1,000 bit/s). A host says which rates and bursts
+    /// it can't hold, and holds to the nearest.
     pub average_kbps: NonZeroU32,
     /// Highest rate during a burst in kbit/s; not below the average.
     pub peak_kbps: NonZeroU32,
@@ -102,7 +103,8 @@ pub struct Rate {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Rate")]
 struct UncheckedRate {
-    /// Long-term rate in kbit/s (1,000 bit/s).
+    /// Long-term rate in kbit/s (1,000 bit/s). A host says which rates and bursts
+    /// it can't hold, and holds to the nearest.
     average_kbps: NonZeroU32,
     /// Highest rate during a burst in kbit/s; not below the average.
     peak_kbps: NonZeroU32,
