@@ -122,29 +122,25 @@ pub(super) fn within(
                    is blocked";
         failures.push(not_supported(field, why));
     }
-    let egress = |rate| limits::egress(rate, mtu);
-    let limits: [(_, _, _, &dyn Fn(Rate) -> Result<(), Beyond>); 2] = [
+    let limits = [
         (
             PolicyField::ShapingIngress,
             &mut can.policy.ingress,
             &abilities.no_ingress,
-            &limits::ingress,
+            held(policy.ingress, limits::ingress),
         ),
         (
             PolicyField::ShapingEgress,
             &mut can.policy.egress,
             &abilities.no_egress,
-            &egress,
+            held(policy.egress, |rate| limits::egress(rate, mtu)),
         ),
     ];
-    for (field, limit, missing, holds) in limits {
-        let ShapingLimit::Rate(rate) = *limit else {
-            continue;
-        };
-        if let Some(why) = missing {
+    for (field, limit, missing, held) in limits {
+        if let (ShapingLimit::Rate(_), Some(why)) = (*limit, missing) {
             *limit = unlimited;
             failures.push(not_supported(field, why));
-        } else if let Err(Beyond { nearest, why }) = holds(rate) {
+        } else if let Err(Beyond { nearest, why }) = held {
             *limit = ShapingLimit::Rate(nearest);
             failures.push(StepFailure::new(Some(field.path()), why));
         }
@@ -158,6 +154,14 @@ pub(super) fn within(
         ..first
     };
     (Arc::new(can), Some(failure))
+}
+
+/// Whether a limit is held, if there is one.
+fn held(limit: ShapingLimit, by: impl FnOnce(Rate) -> Result<(), Beyond>) -> Result<(), Beyond> {
+    match limit {
+        ShapingLimit::Unlimited => Ok(()),
+        ShapingLimit::Rate(rate) => by(rate),
+    }
 }
 
 /// A field that this host can't make true.
