@@ -156,7 +156,8 @@ native_services() {
     if [[ $DATAPATH == ovs ]]; then
         ovs_hosts
     else
-        service host-agent agent $((base + 2)) --host host --replicas "$HOSTS"
+        service host-agent agent $((base + 2)) --datapath emulated \
+            --host host --replicas "$HOSTS"
         ready host-agent "$BINARIES/host-agent" healthcheck --listen "127.0.0.1:$((base + 2))"
     fi
     local name port

@@ -237,6 +237,7 @@ impl Fleet {
             Program::Collector => {}
             Program::Agent => {
                 command.args(["--host", "host", "--heartbeat", self.settings.heartbeat]);
+                command.args(["--datapath", "emulated"]);
                 command.args(["--replicas", &self.settings.hosts.to_string()]);
                 command.args(&self.settings.agent);
             }
@@ -277,6 +278,7 @@ impl Fleet {
             .env("NATS_URL", self.nats.url())
             .env("DVS_LISTEN", "127.0.0.1:0")
             .args(["--host", host, "--heartbeat", self.settings.heartbeat])
+            .args(["--datapath", "emulated"])
             .args(&self.settings.agent)
             .arg("--data")
             .arg(self.folder.path().join("data").join(host))

@@ -81,6 +81,7 @@ impl Machines {
             settings: HostSettings {
                 session: Uuid::new_v4(),
                 node: "test".to_owned(),
+                datapath: dvs_schemas::v1::HostDatapath::Emulated,
                 heartbeat: HEARTBEAT,
                 quiet: SETTLE,
                 mode: TellMode::Push,

@@ -23,9 +23,24 @@ pub struct Hello {
     pub version: String,
     /// The machine or container that it runs on, for people.
     pub node: String,
+    /// What forwards its packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datapath: Option<HostDatapath>,
     /// What it holds.
     #[serde(default)]
     pub observed: Vec<Observed>,
+}
+
+/// What forwards a host's packets.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum HostDatapath {
+    /// Open vSwitch.
+    OpenVswitch,
+    /// Nothing: a datapath in the agent's memory stands for one.
+    Emulated,
 }
 
 /// Reply to a hello: full states follow, one clobber per switch.
@@ -134,6 +149,9 @@ pub struct HostStatus {
     /// Its agent's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// What forwards its packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datapath: Option<HostDatapath>,
     /// The switches that it is part of.
     pub switches: Vec<SwitchOnHost>,
 }

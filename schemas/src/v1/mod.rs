@@ -32,8 +32,8 @@ pub use config::{
 pub use counters::{Counters, CountersOf};
 pub use drift::Drift;
 pub use hosts::{
-    ForgetReply, ForgetRequest, Heartbeat, Hello, HelloReply, HostListReply, HostListRequest,
-    HostStatus, Observed, Presence, SwitchOnHost,
+    ForgetReply, ForgetRequest, Heartbeat, Hello, HelloReply, HostDatapath, HostListReply,
+    HostListRequest, HostStatus, Observed, Presence, SwitchOnHost,
 };
 pub use ports::{
     ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, MoveRequest, Placement,

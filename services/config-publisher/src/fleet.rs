@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dvs_schemas::v1::{Heartbeat, Hello, Observed, Presence};
+use dvs_schemas::v1::{Heartbeat, Hello, HostDatapath, Observed, Presence};
 use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -37,6 +37,9 @@ pub struct HostEntry {
     pub node: String,
     /// Its agent's version.
     pub version: String,
+    /// What forwards its packets.
+    #[serde(default)]
+    pub datapath: Option<HostDatapath>,
 }
 
 /// A host.
@@ -202,6 +205,7 @@ impl Fleet {
         let entry = HostEntry {
             node: short(&hello.node),
             version: short(&hello.version),
+            datapath: hello.datapath,
         };
         let known = self.hosts.get(&hello.host).map(|host| host.entry == entry);
         let greeted = match known {

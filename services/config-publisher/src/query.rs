@@ -314,6 +314,7 @@ fn status(config: &Config, fleet: &Fleet, name: &HostName, now: Timestamp) -> Ho
         heard: host.and_then(Host::heard),
         node: told(|entry| &entry.node),
         version: told(|entry| &entry.version),
+        datapath: host.and_then(|host| host.entry.datapath),
         switches: switches.collect(),
     }
 }

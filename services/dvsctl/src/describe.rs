@@ -2,8 +2,8 @@
 //! One port or one host, line by line: for whoever was woken by it.
 
 use dvs_schemas::v1::{
-    ConditionsOfHost, Counters, GetRequest, HostListRequest, Link, PortRuntime, RepushEntry,
-    RetryListRequest, RipEntry, RuntimeConditionsRequest, RuntimeRecord,
+    ConditionsOfHost, Counters, GetRequest, HostDatapath, HostListRequest, Link, PortRuntime,
+    RepushEntry, RetryListRequest, RipEntry, RuntimeConditionsRequest, RuntimeRecord,
 };
 use dvs_schemas::{HostName, InvalidName, Kind, PortDoc, Timestamp};
 use serde::Serialize;
@@ -305,6 +305,13 @@ fn host_lines(
     );
     lines.may_put("Node", status.node.as_ref());
     lines.may_put("Agent", status.version.as_ref());
+    lines.may_put(
+        "Datapath",
+        status.datapath.map(|datapath| match datapath {
+            HostDatapath::OpenVswitch => "Open vSwitch",
+            HostDatapath::Emulated => "emulated: nothing is forwarded",
+        }),
+    );
     let mut text = lines.text();
     let rows = status.switches.iter().zip(&host.sync).map(|(on, sync)| {
         vec![

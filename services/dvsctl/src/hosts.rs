@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use dvs_schemas::v1::{
-    ForgetReply, ForgetRequest, HostListReply, HostListRequest, HostStatus, Presence, RepushEntry,
-    RepushKey, RetryListReply, RetryListRequest, RipEntry, SwitchOnHost,
+    ForgetReply, ForgetRequest, HostDatapath, HostListReply, HostListRequest, HostStatus, Presence,
+    RepushEntry, RepushKey, RetryListReply, RetryListRequest, RipEntry, SwitchOnHost,
 };
 use dvs_schemas::{HostName, SwitchName, Timestamp, subjects};
 use serde::Serialize;
@@ -354,7 +354,10 @@ fn rows(host: &HostInSync, now: Timestamp) -> Vec<Vec<String>> {
     }
     let before = [
         status.host.to_string(),
-        presence(status.presence).to_owned(),
+        match status.datapath {
+            Some(HostDatapath::Emulated) => format!("{}, emulated", presence(status.presence)),
+            Some(HostDatapath::OpenVswitch) | None => presence(status.presence).to_owned(),
+        },
     ];
     let after = [
         or_dash(status.heard.map(|heard| age(now, heard))),

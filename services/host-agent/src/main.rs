@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 use dvs_daemon::{Command, Daemon};
+use dvs_schemas::v1::HostDatapath;
 use dvs_schemas::{HostName, TellMode};
 use dvs_transport::ConnectArgs;
 use host_agent::datapath::{Behaviour, Emulated, Ovs, OvsCounts};
@@ -86,12 +87,7 @@ enum Tell {
 #[command(next_help_heading = "Datapath")]
 struct DatapathArgs {
     /// What forwards the packets.
-    #[arg(
-        long,
-        env = "DVS_DATAPATH",
-        value_name = "KIND",
-        default_value = "emulated"
-    )]
+    #[arg(long, env = "DVS_DATAPATH", value_name = "KIND", default_value = "ovs")]
     datapath: Kind,
     /// How long each call to the emulated datapath takes.
     #[arg(long, env = "DVS_EMULATED_LATENCY", value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
@@ -104,10 +100,10 @@ struct DatapathArgs {
 /// The datapaths that there are.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
-    /// In memory: nothing is forwarded.
-    Emulated,
     /// Open vSwitch on this host.
     Ovs,
+    /// In memory: nothing is forwarded; for trials and load tests.
+    Emulated,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -169,6 +165,10 @@ async fn start(
         node: node.unwrap_or_else(|| "unknown".to_owned()),
         heartbeat,
         quiet: settle,
+        datapath: match datapath.datapath {
+            Kind::Emulated => HostDatapath::Emulated,
+            Kind::Ovs => HostDatapath::OpenVswitch,
+        },
         mode: match tell {
             Tell::Push => TellMode::Push,
             Tell::Notify => TellMode::Notify,
@@ -202,7 +202,8 @@ async fn start(
         Kind::Ovs => {
             ensure!(
                 who.replicas.is_none(),
-                "--replicas shares one process; an Open vSwitch is one host's. Leave it out"
+                "--replicas shares one process; an Open vSwitch is one host's. Leave it out, or give \
+                 --datapath emulated"
             );
             let (ovs, task) = Ovs::start(ovs.config(), OvsCounts::new(daemon.metrics()));
             daemon.spawn("datapath", async move { Ok(task.await?) });

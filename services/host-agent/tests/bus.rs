@@ -37,7 +37,8 @@ fn command(url: &str, data: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_host-agent"));
     command
         .env("NATS_URL", url)
-        .args(["--listen", "127.0.0.1:0", "--heartbeat", "200ms", "--data"])
+        .args(["--datapath", "emulated", "--listen", "127.0.0.1:0"])
+        .args(["--heartbeat", "200ms", "--data"])
         .arg(data)
         .args(more)
         .stdin(Stdio::null())
@@ -450,4 +451,67 @@ async fn a_foreign_ledger_keeps_the_process_from_starting_and_is_left_alone() {
         "{said}"
     );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+}
+
+/// A user for the agent, who may hear all but this, and one for the test.
+fn two_users(deny: &str) -> String {
+    format!(
+        r#"authorization {{ users: [
+            {{ user: agent, password: secret,
+               permissions: {{ publish: ">", subscribe: {{ allow: ">", deny: [{deny}] }} }} }}
+            {{ user: test, password: secret }}
+        ] }}"#
+    )
+}
+
+/// Takes the next hello of this host, which no switch is for.
+async fn greet(bus: &Bus, hellos: &mut Subscriber, host: &str) {
+    let message = next(hellos).await;
+    let hello: Hello = decode(&message.payload);
+    assert_eq!(hello.host.as_str(), host);
+    let reply = HelloReply {
+        v: V1,
+        switches: Vec::new(),
+    };
+    bus.publish(message.reply.unwrap(), encode(&reply))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_was_deaf_says_hello_anew_once_it_may_hear() {
+    let server = NatsServer::with_config(&two_users(r#""dvs.v1.agent.h1.*""#)).unwrap();
+    let url = |user: &str| format!("nats://{user}:secret@127.0.0.1:{}", server.port());
+    let args = dvs_transport::ConnectArgs {
+        server: Some(url("test")),
+        ..dvs_transport::ConnectArgs::default()
+    };
+    let bus = connect(&args, Identity::operator("test")).await.unwrap();
+    bus.reach(PATIENCE).await.unwrap();
+    let mut hellos = bus.subscribe(subjects::HOST_HELLO, PATIENCE).await.unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let agent = Agent::start(&url("agent"), data.path(), &["--host", "h1"]);
+    greet(&bus, &mut hellos, "h1").await;
+    let ask = async || {
+        let question = Bytes::from_static(b"{\"v\":1}");
+        let h1: HostName = "h1".parse().unwrap();
+        let subject = subjects::agent(&h1, AgentVerb::Live);
+        bus.request(subject, question, Duration::from_secs(1)).await
+    };
+    let deaf = ask().await.unwrap_err();
+    assert!(
+        matches!(deaf, dvs_transport::BusError::NoResponder { .. }),
+        "{deaf}"
+    );
+
+    server.reload(&two_users("")).unwrap();
+    greet(&bus, &mut hellos, "h1").await;
+    // It answers on its own subjects, not on inboxes; that it hears shows in
+    // that somebody listens.
+    let heard = ask().await.unwrap_err();
+    assert!(
+        matches!(heard, dvs_transport::BusError::TimedOut { .. }),
+        "{heard}"
+    );
+    assert_eq!(agent.terminate().await, Some(0));
 }

@@ -87,6 +87,7 @@ async fn a_panic_stops_the_service() {
             settings: HostSettings {
                 session: Uuid::from_u128(1),
                 node: "test".to_owned(),
+                datapath: dvs_schemas::v1::HostDatapath::Emulated,
                 heartbeat: Duration::from_secs(10),
                 quiet: Duration::from_secs(10),
                 mode: dvs_schemas::TellMode::Push,

@@ -77,6 +77,7 @@ pub(crate) fn agent(
     let settings = HostSettings {
         session,
         node: host.to_string(),
+        datapath: dvs_schemas::v1::HostDatapath::Emulated,
         heartbeat: Duration::from_secs(5),
         quiet: Duration::from_secs(2),
         mode: dvs_schemas::TellMode::Push,

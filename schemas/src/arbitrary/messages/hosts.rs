@@ -8,9 +8,13 @@ use proptest::sample::select;
 use super::{few, v1, words};
 use crate::arbitrary::{name, record, revision, timestamp, uuid};
 use crate::v1::{
-    Drift, ForgetReply, ForgetRequest, Heartbeat, Hello, HelloReply, HostListReply,
+    Drift, ForgetReply, ForgetRequest, Heartbeat, Hello, HelloReply, HostDatapath, HostListReply,
     HostListRequest, HostStatus, Observed, Presence, SwitchOnHost,
 };
+
+fn host_datapath() -> impl Strategy<Value = HostDatapath> {
+    select(vec![HostDatapath::OpenVswitch, HostDatapath::Emulated])
+}
 
 record!(
     /// A switch and the revision applied.
@@ -27,6 +31,7 @@ record!(
         session: uuid(),
         version: words(),
         node: words(),
+        datapath: option::of(host_datapath()),
         observed: few(observed()),
     }
 );
@@ -109,6 +114,7 @@ record!(
         heard: option::of(timestamp()),
         node: option::of(words()),
         version: option::of(words()),
+        datapath: option::of(host_datapath()),
         switches: few(switch_on_host()),
     }
 );

@@ -117,6 +117,7 @@ impl Publisher {
                 session: *session,
                 version: String::new(),
                 node: String::new(),
+                datapath: None,
                 observed: observed.clone(),
             };
             if self.config.revision() == Revision::ZERO {

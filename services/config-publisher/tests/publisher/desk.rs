@@ -332,6 +332,7 @@ pub(crate) fn hello(host: &str, session: u128) -> Hello {
         session: Uuid::from_u128(session),
         version: "0.1.0".to_owned(),
         node: "rack-1".to_owned(),
+        datapath: None,
         observed: Vec::new(),
     }
 }

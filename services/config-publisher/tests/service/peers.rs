@@ -92,6 +92,7 @@ impl Host {
             session: uuid::Uuid::new_v4(),
             version: "0.1.0".to_owned(),
             node: "test".to_owned(),
+            datapath: None,
             observed: Vec::new(),
         };
         let text = String::from_utf8(codec::encode(Format::Json, &hello).unwrap().into()).unwrap();

@@ -4,10 +4,10 @@
 use crate::fake::{Fake, Script};
 use dvs_schemas::v1::{
     Condition, ConditionKind, ConditionList, ConditionTarget, ConditionsOfHost, Counters,
-    EntryState, GetReply, GetRequest, HostListReply, HostListRequest, HostStatus, Item, Link,
-    PortRuntime, Presence, Queue, RepushEntry, RepushKey, RetryListReply, RetryListRequest,
-    RipEntry, RipKey, RuntimeConditionsReply, RuntimeConditionsRequest, RuntimeGetRequest,
-    RuntimeListReply, RuntimeListRequest, RuntimeRecord, SwitchOnHost, V1,
+    EntryState, GetReply, GetRequest, HostDatapath, HostListReply, HostListRequest, HostStatus,
+    Item, Link, PortRuntime, Presence, Queue, RepushEntry, RepushKey, RetryListReply,
+    RetryListRequest, RipEntry, RipKey, RuntimeConditionsReply, RuntimeConditionsRequest,
+    RuntimeGetRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, SwitchOnHost, V1,
 };
 use dvs_schemas::{
     Epoch, HostName, Kind, Problem, ProblemCode, Revision, Timestamp, Vlan, subjects,
@@ -49,6 +49,7 @@ fn publisher() -> Script {
         heard: Some(THEN),
         node: None,
         version: None,
+        datapath: Some(HostDatapath::Emulated),
         switches,
     };
     let hosts = [
@@ -289,6 +290,7 @@ async fn a_host_is_described_with_its_entries() {
         fake.ends(0, &["describe", "host", "h1"]).await.stdout,
         "Host:      h1\n\
          Presence:  present, heard 2m00s ago\n\
+         Datapath:  emulated: nothing is forwarded\n\
          \n\
          Switches:\n\
          SWITCH  WANTED  OBSERVED  PORTS  STATE\n\

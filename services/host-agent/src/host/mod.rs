@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use dvs_ledger::Decision;
 use dvs_schemas::v1::{
-    self, ConditionList, CountersOf, Heartbeat, Hello, Link, Observed, PortState, V1,
+    self, ConditionList, CountersOf, Heartbeat, Hello, HostDatapath, Link, Observed, PortState, V1,
 };
 use dvs_schemas::{Epoch, HostName, PortId, Revision, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
@@ -56,6 +56,8 @@ pub struct HostSettings {
     pub session: Uuid,
     /// The machine or container, for people.
     pub node: String,
+    /// What forwards its packets, for people.
+    pub datapath: HostDatapath,
     /// Between two heartbeats, at most.
     pub heartbeat: Duration,
     /// How long counters must stand still to count as settled.
@@ -487,6 +489,7 @@ impl HostCore {
             session: self.settings.session,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.settings.node.clone(),
+            datapath: Some(self.settings.datapath),
             observed: self.observed(),
         }
     }

@@ -84,6 +84,7 @@ fn load(ledger: &Ledger, host: &HostName, run: u128) -> Agent {
     let settings = HostSettings {
         session: Uuid::from_u128(run),
         node: "rig".to_owned(),
+        datapath: dvs_schemas::v1::HostDatapath::Emulated,
         heartbeat: HEARTBEAT,
         quiet: QUIET,
         mode: TellMode::Push,
