@@ -302,6 +302,10 @@ pub struct GetArgs {
     /// Only ports on this host, or this host.
     #[arg(long, value_parser = words::host)]
     pub host: Option<HostName>,
+    /// With the hosts and vNICs of ports in -o yaml, which moves ports back when
+    /// it is applied; without, it leaves them where they are.
+    #[arg(long)]
+    pub placement: bool,
     /// How to print.
     #[command(flatten)]
     pub format: ListFormat,

@@ -186,6 +186,8 @@ fn placed(failure: Failure, written: &[Written]) -> Failure {
         | Failure::Output(_)
         | Failure::Connect(_)
         | Failure::Bus { .. }
+        | Failure::Unanswered { .. }
+        | Failure::NoSuch(_)
         | Failure::Answer { .. } => failure,
     }
 }

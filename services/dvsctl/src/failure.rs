@@ -56,6 +56,26 @@ pub enum Failure {
         /// What the server complained about, if it did: a permission, mostly.
         server_said: Option<String>,
     },
+    /// A question that changes nothing did not get its answer.
+    #[error(
+        "no answer on `{subject}` within {}{}",
+        humantime::format_duration(*waited),
+        server_said.as_ref().map_or_else(
+            || "; is the service running, and not overloaded?".to_owned(),
+            |said| format!(" ({said})")
+        )
+    )]
+    Unanswered {
+        /// What was asked.
+        subject: String,
+        /// For how long.
+        waited: std::time::Duration,
+        /// What the server complained about, if it did.
+        server_said: Option<String>,
+    },
+    /// What the command is about is not there.
+    #[error("{0}")]
+    NoSuch(String),
     /// The service said no.
     #[error("{0}")]
     Refused(Box<Refusal>),
@@ -95,8 +115,8 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Documents(_) | Self::Credentials(_) | Self::Output(_) => 2,
-            Self::Refused(_) | Self::Answer { .. } => 3,
-            Self::Connect(ConnectError::NotReached { .. }) => 4,
+            Self::NoSuch(_) | Self::Refused(_) | Self::Answer { .. } => 3,
+            Self::Connect(ConnectError::NotReached { .. }) | Self::Unanswered { .. } => 4,
             // Settings that can't be used.
             Self::Connect(_) => 2,
             Self::Bus { error, .. } => match error {
@@ -121,10 +141,11 @@ impl Failure {
     pub fn is_late(&self) -> bool {
         matches!(
             self,
-            Self::Bus {
-                error: BusError::TimedOut { .. },
-                ..
-            }
+            Self::Unanswered { .. }
+                | Self::Bus {
+                    error: BusError::TimedOut { .. },
+                    ..
+                }
         )
     }
 

@@ -36,6 +36,7 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
         switch,
         group,
         host,
+        placement,
         format,
     } = args;
     let (resource, name) = resource.with(name)?;
@@ -76,6 +77,12 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
             let wrong = conditions::or_warning(&session, all).await;
             render_ports_briefly(&items, &wrong, format.no_headings)
         }
+        (_, OutputFormat::Yaml) if !placement => render(
+            kind,
+            &unplaced(items.clone()),
+            format.output,
+            format.no_headings,
+        )?,
         _ => render(kind, &items, format.output, format.no_headings)?,
     };
     print(&text)?;
@@ -260,6 +267,18 @@ pub fn render(
         })
         .collect();
     Ok(table(&headings, rows, no_headings))
+}
+
+/// Objects without what placing and connecting has made of ports: where a
+/// document says nothing of that, applying it leaves ports where they are.
+fn unplaced(mut items: Vec<Item>) -> Vec<Item> {
+    for item in &mut items {
+        if let Document::Port(port) = &mut item.document {
+            port.host = None;
+            port.vnic = None;
+        }
+    }
+    items
 }
 
 /// Documents as `apply -f` reads them, each under a line that says its

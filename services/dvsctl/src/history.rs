@@ -12,6 +12,7 @@ use dvs_schemas::{Timestamp, subjects};
 use crate::args::HistoryArgs;
 use crate::failure::{Failure, Verdict};
 use crate::output::{OutputFormat, json, print, say_if_empty, table, yaml};
+use crate::ports;
 use crate::session::Connector;
 use crate::when::age;
 
@@ -23,7 +24,8 @@ pub async fn run(connector: Connector<'_>, args: HistoryArgs) -> Result<Verdict,
     let HistoryArgs { port, format } = args;
     let session = connector.open().await?;
     let request = RuntimeHistoryRequest { port };
-    let reply: RuntimeHistoryReply = session.ask(subjects::RUNTIME_HISTORY, &request).await?;
+    let answer = session.read(subjects::RUNTIME_HISTORY, &request).await;
+    let reply: RuntimeHistoryReply = ports::known(&session, &request.port, answer).await?;
     let events = &reply.events;
     let text = match format.output {
         OutputFormat::Json => json(events)?,

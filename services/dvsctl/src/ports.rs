@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use dvs_schemas::v1::{
-    Counters, CountersOf, Link, LiveReply, LiveRequest, PortRuntime, RuntimeGetRequest,
+    Counters, CountersOf, GetRequest, Link, LiveReply, LiveRequest, PortRuntime, RuntimeGetRequest,
     RuntimeListRequest, RuntimeRecord,
 };
-use dvs_schemas::{ObjectKey, PortId, Timestamp, subjects};
+use dvs_schemas::{Kind, ObjectKey, PortId, Timestamp, subjects};
 
 use crate::args::{LiveArgs, RuntimeArgs, of_object};
 use crate::failure::{Failure, Verdict};
+use crate::get;
 use crate::output::{OutputFormat, json, or_dash, print, say_if_empty, table, yaml};
-use crate::session::Connector;
+use crate::session::{Connector, Session};
 use crate::when::age;
 use crate::whereabouts;
 
@@ -36,7 +37,14 @@ pub async fn runtime(connector: Connector<'_>, args: RuntimeArgs) -> Result<Verd
     let records = match port {
         Some(port) => {
             let request = RuntimeGetRequest { port };
-            vec![session.ask(subjects::RUNTIME_GET, &request).await?]
+            vec![
+                known(
+                    &session,
+                    &request.port,
+                    session.read(subjects::RUNTIME_GET, &request).await,
+                )
+                .await?,
+            ]
         }
         None => {
             let request = RuntimeListRequest {
@@ -54,6 +62,38 @@ pub async fn runtime(connector: Connector<'_>, args: RuntimeArgs) -> Result<Verd
     print(&render(&records, now, format.output, format.no_headings)?)?;
     say_if_empty(records.len(), format.output, "there are none");
     Ok(Verdict::Yes)
+}
+
+/// How long the collector waits for a host.
+const LIVE: Duration = Duration::from_secs(5);
+
+/// What the collector says of a port. Where it knows none, the port may not be
+/// there at all, which the publisher knows.
+///
+/// # Errors
+/// As the answer; a port that nobody has configured is said not to be there.
+pub(crate) async fn known<T>(
+    session: &Session,
+    port: &PortId,
+    answer: Result<T, Failure>,
+) -> Result<T, Failure> {
+    let Err(failure) = answer else {
+        return answer;
+    };
+    if failure.is_not_found() {
+        let request = GetRequest {
+            kind: Some(Kind::Port),
+            name: Some(port.to_string()),
+            ..GetRequest::default()
+        };
+        if get::fetch(session, request)
+            .await
+            .is_ok_and(|found| found.is_empty())
+        {
+            return Err(Failure::NoSuch(format!("there is no port {port}")));
+        }
+    }
+    Err(failure)
 }
 
 /// The moment that was so long ago.
@@ -74,7 +114,12 @@ pub async fn live(connector: Connector<'_>, args: LiveArgs) -> Result<Verdict, F
         host,
         after: None,
     };
-    let mut reply: LiveReply = session.ask(subjects::RUNTIME_LIVE, &request).await?;
+    let asked = session.read_patiently(subjects::RUNTIME_LIVE, &request, LIVE);
+    let asked = asked.await;
+    let mut reply: LiveReply = match &request.port {
+        Some(port) => known(&session, port, asked).await?,
+        None => asked?,
+    };
     request.after = reply.next.take();
     if request.after.is_some() {
         session

@@ -9,7 +9,7 @@ use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use dvs_schemas::codec::{decode, encode};
 use dvs_schemas::problem::ProblemBody;
 use dvs_schemas::{Format, Problem, ProblemCode};
-use dvs_transport::{Bus, ConnectArgs, Identity, connect};
+use dvs_transport::{Bus, BusError, ConnectArgs, Identity, connect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -79,6 +79,47 @@ impl Session {
             .await
     }
 
+    /// Asks for what is, and changes nothing by that.
+    ///
+    /// # Errors
+    /// As [`Self::ask`], and [`Failure::Unanswered`].
+    pub async fn read<Q, R>(&self, subject: &str, request: &Q) -> Result<R, Failure>
+    where
+        Q: Serialize,
+        R: DeserializeOwned,
+    {
+        self.read_patiently(subject, request, Duration::ZERO).await
+    }
+
+    /// [`Self::read`] of what takes the service up to `patience` by itself.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_patiently<Q, R>(
+        &self,
+        subject: &str,
+        request: &Q,
+        patience: Duration,
+    ) -> Result<R, Failure>
+    where
+        Q: Serialize,
+        R: DeserializeOwned,
+    {
+        let wait = self.timeout + patience;
+        let answer = self.ask_within(subject, request, wait).await;
+        answer.map_err(|failure| match failure {
+            Failure::Bus {
+                error: BusError::TimedOut { subject, waited },
+                server_said,
+            } => Failure::Unanswered {
+                subject,
+                waited,
+                server_said,
+            },
+            other => other,
+        })
+    }
+
     /// Asks, within a bound.
     ///
     /// # Errors
@@ -118,7 +159,7 @@ impl Session {
         }
     }
 
-    /// Asks page after page. `turn` takes a page and sets the request on the
+    /// Reads page after page. `turn` takes a page and sets the request on the
     /// next one; it returns whether there is one.
     ///
     /// # Errors
@@ -134,7 +175,7 @@ impl Session {
         R: DeserializeOwned,
     {
         loop {
-            let page = self.ask(subject, &request).await?;
+            let page = self.read(subject, &request).await?;
             let asked = request.clone();
             if !turn(&mut request, page) {
                 return Ok(());

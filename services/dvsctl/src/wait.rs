@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 use dvs_schemas::v1::{HostListRequest, Presence, RetryListRequest};
 use dvs_schemas::{SwitchName, subjects};
 
-use dvs_transport::BusError;
-
 use crate::args::WaitFor;
 use crate::failure::{Failure, Verdict};
 use crate::hosts::{HostInSync, Sync, fetch, fetch_queues, join};
@@ -88,11 +86,9 @@ pub async fn run(connector: Connector<'_>, what: WaitFor) -> Result<Verdict, Fai
 }
 
 async fn look_for(patience: Duration, session: &Session, what: &WaitFor) -> Result<Sight, Failure> {
-    let late = |_| Failure::Bus {
-        error: BusError::TimedOut {
-            subject: subjects::HOST_LIST.to_owned(),
-            waited: patience,
-        },
+    let late = |_| Failure::Unanswered {
+        subject: subjects::HOST_LIST.to_owned(),
+        waited: patience,
         server_said: None,
     };
     let looked = tokio::time::timeout(patience, look(session, what)).await;

@@ -207,7 +207,7 @@ async fn runtime_or_warning(session: &Session, wanted: Wanted) -> Vec<RuntimeRec
 
 async fn one(session: &Session, port: PortId) -> Result<Vec<RuntimeRecord>, Failure> {
     let request = RuntimeGetRequest { port };
-    match session.ask(subjects::RUNTIME_GET, &request).await {
+    match session.read(subjects::RUNTIME_GET, &request).await {
         Ok(record) => Ok(vec![record]),
         Err(failure) if failure.is_not_found() => Ok(Vec::new()),
         Err(failure) => Err(failure),

@@ -82,6 +82,15 @@ fn a_live_read_that_cannot_be_says_why() {
             "no host has told of port web-9",
         ),
         (
+            LiveRequest {
+                host: Some(host("nohost")),
+                ..LiveRequest::default()
+            },
+            Answer::TimedOut,
+            ProblemCode::NotFound,
+            "no host nohost was ever heard here",
+        ),
+        (
             of("web-1"),
             Answer::Live(none),
             ProblemCode::NotFound,

@@ -135,7 +135,8 @@ async fn every_kind_has_its_table() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_get_writes_as_yaml_apply_reads() {
     let fake = store().start().await;
-    let yaml = fake.ends(0, &["get", "all", "-o", "yaml"]).await.stdout;
+    let all = ["get", "all", "-o", "yaml", "--placement"];
+    let yaml = fake.ends(0, &all).await.stdout;
     let json = fake.ends(0, &["get", "all", "-o", "json"]).await.stdout;
     let items: Vec<Item> = serde_json::from_str(&json).unwrap();
     let read = dvsctl::documents::parse("f", &yaml).unwrap();
@@ -145,6 +146,17 @@ async fn what_get_writes_as_yaml_apply_reads() {
     assert_eq!(documents.len(), 5);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_moves_nothing_when_it_is_applied() {
+    let fake = store().start().await;
+    let one = ["get", "port", "web-1", "-o", "yaml"];
+    assert_eq!(
+        fake.ends(0, &one).await.stdout,
+        "---\n# revision 9\nkind: Port\nname: web-1\nswitch: prod\ngroup: web\npolicy:\n  \
+         blocked: true\n"
+    );
+}
+
 fn host(name: &str, presence: Presence, wanted: u64, observed: Option<u64>) -> HostStatus {
     HostStatus {
         host: name.parse().unwrap(),
@@ -152,6 +164,7 @@ fn host(name: &str, presence: Presence, wanted: u64, observed: Option<u64>) -> H
         heard: None,
         node: None,
         version: None,
+        datapath: None,
         switches: vec![SwitchOnHost {
             switch: "prod".parse().unwrap(),
             wanted: Revision(wanted),
@@ -709,4 +722,44 @@ async fn sums_over_ports_have_a_row_each() {
     );
     assert!(lines[1].starts_with("prod/db   4      2   1     1        70          0  "));
     assert!(lines[2].starts_with("prod/web  4      2   1     1        70          0  "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_said_not_to_be_there() {
+    let unknown = |_: LiveRequest| -> Result<LiveReply, Problem> {
+        Err(Problem::new(
+            ProblemCode::NotFound,
+            "no host has told of it",
+        ))
+    };
+    let untold = |_: RuntimeHistoryRequest| -> Result<RuntimeHistoryReply, Problem> {
+        Err(Problem::new(
+            ProblemCode::NotFound,
+            "no host has told of it",
+        ))
+    };
+    let script = store()
+        .on(subjects::RUNTIME_LIVE, unknown)
+        .on(subjects::RUNTIME_HISTORY, untold);
+    let fake = script.start().await;
+    for command in ["live", "history"] {
+        let ended = fake.ends(3, &[command, "absent"]).await;
+        assert_eq!(
+            ended.stderr, "error: there is no port absent\n",
+            "{command}"
+        );
+        let ended = fake.ends(3, &[command, "web-1"]).await;
+        assert!(ended.stderr.contains("no host has told of it"), "{command}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_without_an_answer_does_not_speak_of_being_carried_out() {
+    let fake = Script::default().silent(subjects::HOST_LIST).start().await;
+    let ended = fake.ends(4, &["--timeout", "200ms", "get", "hosts"]).await;
+    assert_eq!(
+        ended.stderr,
+        "error: no answer on `dvs.v1.host.list` within 200ms; is the service running, and not \
+         overloaded?\n"
+    );
 }

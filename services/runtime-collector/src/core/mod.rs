@@ -19,7 +19,7 @@ use dvs_schemas::v1::{
     ConditionList, Live, LiveRequest, RuntimeGetRequest, RuntimeHistoryReply,
     RuntimeHistoryRequest, RuntimeRecord, V1,
 };
-use dvs_schemas::{Epoch, HostName, PortId, Problem, Timestamp};
+use dvs_schemas::{Epoch, HostName, PortId, Problem, ProblemCode, Timestamp};
 use uuid::Uuid;
 
 use crate::conditions::Conditions;
@@ -216,7 +216,7 @@ impl Collector {
                 .allow("after without port"));
         }
         let host = match (host, &port) {
-            (Some(host), _) => host,
+            (Some(host), _) => self.heard_of(host)?,
             (None, Some(port)) => self.store.show(port).ok_or_else(|| unknown(port))?.host,
             (None, None) => {
                 return Err(
@@ -233,6 +233,18 @@ impl Collector {
         let request = Question::Live(Live { v: V1, port, after });
         self.ask(host, request, asked, out);
         Ok(())
+    }
+
+    /// A host, if it was ever heard: of another one nobody has to wait for an
+    /// answer.
+    fn heard_of(&self, host: HostName) -> Result<HostName, Problem> {
+        if self.hosts.contains_key(&host) {
+            return Ok(host);
+        }
+        let message = format!("no host {host} was ever heard here");
+        Err(Problem::new(ProblemCode::NotFound, message)
+            .at("host")
+            .allow("a host of dvs.v1.host.list; one that has just come is heard at its first heartbeat"))
     }
 
     fn answered(&mut self, now: Timestamp, ask: AskId, answer: Answer, out: &mut Decision<Effect>) {
