@@ -41,7 +41,10 @@ async fn next_told(host: &Host) -> Told {
         match host.datapath.next_notice().await {
             Notice::Plugged { port, .. } => return Told::Plugged(port),
             Notice::Unplugged { port, .. } => return Told::Unplugged(port),
-            Notice::Conditions { kind, now } if kind == ConditionKind::InterfaceUnusable => {
+            Notice::Conditions {
+                kind: ConditionKind::InterfaceUnusable,
+                now,
+            } => {
                 let unusable = now.into_iter().map(|(on, why)| {
                     assert_eq!(on.switch, Some(switch()));
                     (on.interface.unwrap(), (on.port, why))
