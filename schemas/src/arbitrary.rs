@@ -236,6 +236,7 @@ record!(
         promiscuous: option::of(verdict()),
         mac_changes: option::of(verdict()),
         forged_transmits: option::of(verdict()),
+        reserved_multicast: option::of(verdict()),
         allowed_addresses: option::of(addresses()),
     }
 );

@@ -47,6 +47,11 @@ pub struct Security {
     /// May the vNIC send from another MAC address than its configured one?
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forged_transmits: Option<Verdict>,
+    /// May the vNIC send and receive frames to the reserved group addresses of
+    /// IEEE 802.1Q (spanning tree, LACP, EAPOL, LLDP, PAUSE) and to their like
+    /// of Cisco and Extreme? They pass between the ports of one host only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_multicast: Option<Verdict>,
     /// Source addresses that the vNIC may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_addresses: Option<AddressList>,
@@ -220,6 +225,9 @@ pub enum PolicyField {
     /// [`Security::forged_transmits`].
     #[serde(rename = "security.forged_transmits")]
     ForgedTransmits,
+    /// [`Security::reserved_multicast`].
+    #[serde(rename = "security.reserved_multicast")]
+    ReservedMulticast,
     /// [`Security::allowed_addresses`].
     #[serde(rename = "security.allowed_addresses")]
     AllowedAddresses,
@@ -236,11 +244,12 @@ pub enum PolicyField {
 
 impl PolicyField {
     /// Every field.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Vlan,
         Self::Promiscuous,
         Self::MacChanges,
         Self::ForgedTransmits,
+        Self::ReservedMulticast,
         Self::AllowedAddresses,
         Self::ShapingIngress,
         Self::ShapingEgress,
@@ -255,6 +264,7 @@ impl PolicyField {
             Self::Promiscuous => "security.promiscuous",
             Self::MacChanges => "security.mac_changes",
             Self::ForgedTransmits => "security.forged_transmits",
+            Self::ReservedMulticast => "security.reserved_multicast",
             Self::AllowedAddresses => "security.allowed_addresses",
             Self::ShapingIngress => "shaping.ingress",
             Self::ShapingEgress => "shaping.egress",
@@ -288,6 +298,7 @@ impl Policy {
                     promiscuous,
                     mac_changes,
                     forged_transmits,
+                    reserved_multicast,
                     allowed_addresses,
                 },
             shaping: Shaping { ingress, egress },
@@ -298,6 +309,7 @@ impl Policy {
             PolicyField::Promiscuous => promiscuous.is_some(),
             PolicyField::MacChanges => mac_changes.is_some(),
             PolicyField::ForgedTransmits => forged_transmits.is_some(),
+            PolicyField::ReservedMulticast => reserved_multicast.is_some(),
             PolicyField::AllowedAddresses => allowed_addresses.is_some(),
             PolicyField::ShapingIngress => ingress.is_some(),
             PolicyField::ShapingEgress => egress.is_some(),

@@ -88,6 +88,7 @@ fn clear(policy: &mut Policy, field: PolicyField) {
         PolicyField::Promiscuous => policy.security.promiscuous = None,
         PolicyField::MacChanges => policy.security.mac_changes = None,
         PolicyField::ForgedTransmits => policy.security.forged_transmits = None,
+        PolicyField::ReservedMulticast => policy.security.reserved_multicast = None,
         PolicyField::AllowedAddresses => policy.security.allowed_addresses = None,
         PolicyField::ShapingIngress => policy.shaping.ingress = None,
         PolicyField::ShapingEgress => policy.shaping.egress = None,

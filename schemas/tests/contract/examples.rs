@@ -27,6 +27,7 @@ fn documents() -> [(&'static str, Value); 4] {
             "promiscuous": "reject",
             "mac_changes": "accept",
             "forged_transmits": "reject",
+            "reserved_multicast": "accept",
             "allowed_addresses": ["10.0.0.5", "10.1.0.0/24", "fd00::/64"],
         },
         "shaping": {

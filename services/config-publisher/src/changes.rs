@@ -276,6 +276,9 @@ fn differs(field: PolicyField, a: &Policy, b: &Policy) -> bool {
         PolicyField::Promiscuous => a.security.promiscuous != b.security.promiscuous,
         PolicyField::MacChanges => a.security.mac_changes != b.security.mac_changes,
         PolicyField::ForgedTransmits => a.security.forged_transmits != b.security.forged_transmits,
+        PolicyField::ReservedMulticast => {
+            a.security.reserved_multicast != b.security.reserved_multicast
+        }
         PolicyField::AllowedAddresses => {
             a.security.allowed_addresses != b.security.allowed_addresses
         }

@@ -36,6 +36,7 @@ pub fn security(policy: &Policy) -> String {
             verdict("promiscuous", security.promiscuous),
             verdict("mac", security.mac_changes),
             verdict("forged", security.forged_transmits),
+            verdict("reserved-multicast", security.reserved_multicast),
             addresses,
         ]
         .into_iter()

@@ -124,6 +124,7 @@ fn port_fields(port: &VirtualPort) -> Fields {
                 promiscuous,
                 mac_changes,
                 forged_transmits,
+                reserved_multicast,
                 allowed_addresses,
                 ingress,
                 egress,
@@ -148,6 +149,10 @@ fn port_fields(port: &VirtualPort) -> Fields {
         (
             PolicyField::ForgedTransmits.path(),
             verdict(forged_transmits),
+        ),
+        (
+            PolicyField::ReservedMulticast.path(),
+            verdict(reserved_multicast),
         ),
         (PolicyField::AllowedAddresses.path(), addresses),
         (PolicyField::ShapingIngress.path(), ingress.to_string()),

@@ -21,6 +21,8 @@ pub struct EffectivePolicy {
     pub mac_changes: Verdict,
     /// May the vNIC send from another MAC address than its configured one?
     pub forged_transmits: Verdict,
+    /// May the vNIC send and receive frames to reserved group addresses?
+    pub reserved_multicast: Verdict,
     /// Source addresses that the vNIC may use.
     pub allowed_addresses: AddressList,
     /// Rate limit from the vNIC into the switch.
@@ -115,6 +117,7 @@ pub fn merge(
                 promiscuous: _,
                 mac_changes: _,
                 forged_transmits: _,
+                reserved_multicast: _,
                 allowed_addresses: _,
             },
         shaping: Shaping {
@@ -130,6 +133,8 @@ pub fn merge(
         mac_changes: first(layers, |layer| layer.security.mac_changes).unwrap_or(Verdict::Accept),
         forged_transmits: first(layers, |layer| layer.security.forged_transmits)
             .unwrap_or(Verdict::Accept),
+        reserved_multicast: first(layers, |layer| layer.security.reserved_multicast)
+            .unwrap_or(Verdict::Reject),
         allowed_addresses: first(layers, |layer| layer.security.allowed_addresses.as_ref())
             .cloned()
             .unwrap_or(AddressList::Any),
@@ -233,6 +238,7 @@ mod tests {
             promiscuous: Verdict::Reject,
             mac_changes: Verdict::Accept,
             forged_transmits: Verdict::Accept,
+            reserved_multicast: Verdict::Reject,
             allowed_addresses: AddressList::Any,
             ingress: ShapingLimit::Unlimited,
             egress: ShapingLimit::Unlimited,

@@ -272,6 +272,7 @@ fn written(policy: &EffectivePolicy) -> Policy {
         promiscuous,
         mac_changes,
         forged_transmits,
+        reserved_multicast,
         allowed_addresses,
         ingress,
         egress,
@@ -283,6 +284,7 @@ fn written(policy: &EffectivePolicy) -> Policy {
             promiscuous: Some(*promiscuous),
             mac_changes: Some(*mac_changes),
             forged_transmits: Some(*forged_transmits),
+            reserved_multicast: Some(*reserved_multicast),
             allowed_addresses: Some(allowed_addresses.clone()),
         },
         shaping: Shaping {
