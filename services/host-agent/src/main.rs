@@ -205,7 +205,9 @@ async fn start(
                 "--replicas shares one process; an Open vSwitch is one host's. Leave it out, or give \
                  --datapath emulated"
             );
-            let (ovs, task) = Ovs::start(ovs.config(), OvsCounts::new(daemon.metrics()));
+            let config = ovs.config();
+            config.learning.show(daemon.metrics());
+            let (ovs, task) = Ovs::start(config, OvsCounts::new(daemon.metrics()));
             daemon.spawn("datapath", async move { Ok(task.await?) });
             let service = Service {
                 data,

@@ -3,13 +3,16 @@
 //! its bridges and interfaces are called here.
 
 use std::fmt::Display;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use dvs_ovsdb::{Endpoint, Options, TlsFiles};
 use dvs_schemas::{SwitchName, UplinkName};
-use host_agent::datapath::{BridgeName, DatapathKind, DriftPolicy, OvsConfig, PlugPattern};
+use host_agent::datapath::{
+    BridgeName, DatapathKind, DriftPolicy, Learning, OvsConfig, PlugPattern,
+};
 
 /// Where Open vSwitch is, and how things are called there.
 #[derive(Debug, clap::Args)]
@@ -97,6 +100,22 @@ pub(crate) struct OvsArgs {
         default_value = "repair"
     )]
     drift: DriftPolicy,
+    /// Most MAC addresses that are learnt from one port of a switch.
+    #[arg(
+        long,
+        env = "DVS_MAC_LIMIT_PORT",
+        value_name = "NUMBER",
+        default_value_t = Learning::PER_PORT
+    )]
+    mac_limit_port: NonZeroU32,
+    /// Most MAC addresses that are learnt from the uplinks of one switch.
+    #[arg(
+        long,
+        env = "DVS_MAC_LIMIT_UPLINK",
+        value_name = "NUMBER",
+        default_value_t = Learning::PER_UPLINK
+    )]
+    mac_limit_uplink: NonZeroU32,
     /// How long ovs-vswitchd may take for one change.
     #[arg(
         long,
@@ -122,6 +141,8 @@ impl OvsArgs {
             uplinks,
             patterns,
             drift,
+            mac_limit_port,
+            mac_limit_uplink,
             ovs_patience,
         } = self;
         let tls = ovs_private_key.zip(ovs_certificate).zip(ovs_ca).map(
@@ -146,6 +167,10 @@ impl OvsArgs {
             uplinks: uplinks.into_iter().collect(),
             patterns,
             drift,
+            learning: Learning {
+                per_port: mac_limit_port,
+                per_uplink: mac_limit_uplink,
+            },
             patience: ovs_patience,
         }
     }

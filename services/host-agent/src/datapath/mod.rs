@@ -22,8 +22,8 @@ use crate::merge::EffectivePolicy;
 
 pub use emulated::{Behaviour, Emulated};
 pub use ovs::{
-    BadBridgeName, BadPattern, BridgeName, DatapathKind, DriftPolicy, Ovs, OvsConfig, OvsCounts,
-    PlugPattern,
+    BadBridgeName, BadPattern, BridgeName, DatapathKind, DriftPolicy, Learning, Ovs, OvsConfig,
+    OvsCounts, PlugPattern,
 };
 
 /// All conditions of one kind: what is wrong with what, and what to do about it.

@@ -4,10 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use dvs_daemon::Metrics;
 use dvs_schemas::{InvalidName, PortId, SwitchName, UplinkName, VlanId};
 
 /// Longest name of a bridge: Linux has 15 bytes for a device's name, and the
@@ -32,6 +34,8 @@ pub struct OvsConfig {
     pub patterns: Vec<PlugPattern>,
     /// What is done about somebody else's changes to what is ours.
     pub drift: DriftPolicy,
+    /// How many addresses a bridge learns.
+    pub learning: Learning,
     /// How long `ovs-vswitchd` may take to carry out a change.
     pub patience: Duration,
 }
@@ -67,6 +71,58 @@ pub(super) enum Origin {
     Ours,
     /// An operator says that it is the switch's.
     Given,
+}
+
+/// Most MAC addresses that a bridge learns. What comes beyond is forwarded and
+/// not learnt: frames to it go to all of its VLAN that may have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Learning {
+    /// From one port, in all of its VLANs.
+    pub per_port: NonZeroU32,
+    /// From the uplinks of one switch, in all VLANs.
+    pub per_uplink: NonZeroU32,
+}
+
+impl Learning {
+    /// Room for a guest that is a host with guests of its own; vSphere's highest
+    /// is four times as much. A guest that sends from ever new addresses costs
+    /// as many flows, and Open vSwitch counts them for each that is new.
+    pub const PER_PORT: NonZeroU32 = NonZeroU32::new(1_024).expect("not zero");
+    /// As many as Open vSwitch's own forwarding learns by default (its
+    /// `mac-table-size`), and so as the bridge of the uplinks does.
+    pub const PER_UPLINK: NonZeroU32 = NonZeroU32::new(8_192).expect("not zero");
+
+    /// Shows the bounds among the metrics.
+    pub fn show(self, metrics: &Metrics) {
+        let Self {
+            per_port,
+            per_uplink,
+        } = self;
+        for (name, help, limit) in [
+            (
+                "dvs_mac_limit_port",
+                "Most MAC addresses that are learnt from one port",
+                per_port,
+            ),
+            (
+                "dvs_mac_limit_uplink",
+                "Most MAC addresses that are learnt from the uplinks of one switch",
+                per_uplink,
+            ),
+        ] {
+            let limit = usize::try_from(limit.get()).unwrap_or(usize::MAX);
+            metrics.gauge(name, help, move || limit);
+        }
+    }
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Self {
+            per_port: Self::PER_PORT,
+            per_uplink: Self::PER_UPLINK,
+        }
+    }
 }
 
 /// What forwards the frames of a bridge (`datapath_type` of ovs-vswitchd.conf.db(5)).

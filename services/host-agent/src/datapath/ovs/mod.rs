@@ -38,7 +38,8 @@ use super::notices::Notices;
 use super::{Applied, Datapath, DatapathError, Notice, Picture, Step};
 
 pub use config::{
-    BadBridgeName, BadPattern, BridgeName, DatapathKind, DriftPolicy, OvsConfig, PlugPattern,
+    BadBridgeName, BadPattern, BridgeName, DatapathKind, DriftPolicy, Learning, OvsConfig,
+    PlugPattern,
 };
 pub use task::OvsCounts;
 

@@ -2,17 +2,20 @@
 //! From the ports of a bridge to its rules. Pure: the same ports give the same
 //! rules, and a change of the ports is a difference of two sets of rules.
 
+mod addresses;
+mod bridge;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
-use dvs_schemas::{AddressList, MacAddr, PrivateVlans, Verdict, VlanRole};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use dvs_schemas::{AddressList, MacAddr, PrivateVlans, Verdict};
 
-use super::rules::{Carried, Icmpv6, OfPort, Rule, Table, Then, When};
+use super::config::Learning;
+use super::rules::{OfPort, Rule, Table, Then, When};
 use super::vlans::{self, LAST, Masked, Segment, Span, Tag, Vid};
 use crate::merge::{EffectivePolicy, EffectiveVlan};
 
@@ -37,6 +40,8 @@ pub(super) struct Layout {
     pub(super) private: PrivateVlans,
     /// VLANs of copies that mirror sessions make, and where they enter.
     pub(super) copies: BTreeMap<Vid, Option<OfPort>>,
+    /// How many addresses it learns.
+    pub(super) learning: Learning,
 }
 
 /// Most actions of one rule. A message of OpenFlow ends at 65,535 bytes, and
@@ -45,12 +50,6 @@ const PIECE: usize = 1_500;
 
 /// Every VLAN.
 const ANY: Masked = Masked { value: 0, mask: 0 };
-
-/// A tag that says no VLAN, only a priority (IEEE 802.1Q, 9.6).
-const PRIORITY_TAG: Masked = Masked {
-    value: 0,
-    mask: 0xfff,
-};
 
 impl Wired {
     /// True if its frames pass at all. A rule that needs the configured
@@ -63,6 +62,13 @@ impl Wired {
     pub(super) fn needs_mac(&self) -> bool {
         self.policy.forged_transmits == Verdict::Reject
             || self.policy.mac_changes == Verdict::Reject
+    }
+
+    /// True if it may be where an address is that nobody knows. One that keeps
+    /// to a known address is found there alone; one that sees everything has its
+    /// copy already.
+    fn may_have_others(&self) -> bool {
+        self.must_receive_as().is_none() && !self.sees_everything()
     }
 
     /// The address that it must keep to when it sends.
@@ -78,6 +84,19 @@ impl Wired {
         match self.policy.mac_changes {
             Verdict::Accept => None,
             Verdict::Reject => self.mac,
+        }
+    }
+
+    /// True if it may send and receive frames to reserved groups.
+    fn takes_reserved(&self) -> bool {
+        self.policy.reserved_multicast == Verdict::Accept
+    }
+
+    /// Where frames go whose network addresses were looked at.
+    fn after_addresses(&self) -> Table {
+        match self.policy.forged_transmits {
+            Verdict::Accept => Table::Learn,
+            Verdict::Reject => Table::Claims,
         }
     }
 
@@ -104,27 +123,22 @@ impl Wired {
 pub(super) fn rules(layout: &Layout) -> BTreeSet<Rule> {
     let mut book = Book::default();
     let ports: Vec<&Wired> = layout.ports.iter().filter(|port| port.forwards()).collect();
-    for table in [Table::Copies, Table::Deliver] {
-        let then = match table {
-            Table::Deliver => vec![Then::Goto(Table::Flood)],
-            _ => Vec::new(),
-        };
-        book.rule(table, 100, vec![When::DestinationIsGroup], then);
-    }
-    let on = Then::Goto(Table::Classify);
-    let when = vec![When::Tagged(PRIORITY_TAG)];
-    book.rule(Table::Priority, 100, when, vec![Then::PopTag, on]);
-    book.rule(Table::Priority, 0, Vec::new(), vec![on]);
-    book.rule(Table::Classify, 200, vec![When::SourceIsGroup], Vec::new());
+    book.reserved(&ports);
+    book.tags();
+    book.groups();
+    book.claims();
     book.domains(&layout.private);
     for port in &ports {
         book.entry(port);
         book.source(port);
-        book.learning(port, &layout.private);
+        book.learning(port, layout.learning);
         book.delivery(port, &layout.private);
     }
+    for port in &layout.ports {
+        book.known(port, &layout.private);
+    }
     if let Some(uplink) = layout.uplink {
-        book.uplink(uplink);
+        book.uplink(uplink, layout.learning);
     }
     book.copies(&layout.copies);
     book.lists(&ports, layout);
@@ -144,24 +158,6 @@ impl Book {
             when,
             then,
         });
-    }
-
-    /// Private VLANs have one address table, that of their primary: what was
-    /// learnt from an isolated port must be found by a promiscuous one.
-    fn domains(&mut self, private: &PrivateVlans) {
-        let then = vec![Then::DomainOfVlan, Then::Goto(Table::Source)];
-        self.rule(Table::Domain, 0, Vec::new(), then);
-        for (vlan, role, primary) in private.roles() {
-            match role {
-                VlanRole::Promiscuous => {}
-                VlanRole::Isolated | VlanRole::Community => self.rule(
-                    Table::Domain,
-                    10,
-                    vec![When::Vlan(exactly(vlan.get()))],
-                    vec![Then::SetDomain(primary.get()), Then::Goto(Table::Source)],
-                ),
-            }
-        }
     }
 
     /// What a port may send, by its tags.
@@ -184,125 +180,110 @@ impl Book {
             self.rule(Table::Classify, 100, untagged, then);
         }
         for masked in masks(vlans::sends_tagged(&port.policy.vlan)) {
-            let then = metered(&[Then::VlanOfTag, Then::PopTag, on]);
+            let then = match &port.policy.allowed_addresses {
+                AddressList::Any => metered(&[Then::VlanOfTag, on]),
+                // What it carries is looked at, which a tag may hide.
+                AddressList::Only(_) => metered(&[Then::VlanOfTag, Then::PopTag, on]),
+            };
             let when = vec![from, When::Tagged(masked)];
             self.rule(Table::Classify, 100, when, then);
         }
     }
 
-    /// Copies of mirror sessions go to all of their VLAN: whom they are of and
-    /// for is elsewhere, and nothing is learnt of them.
+    /// Copies of mirror sessions go to all of their VLAN as they are: whom they
+    /// are of and for is elsewhere, and nothing is learnt of them.
     fn copies(&mut self, copies: &BTreeMap<Vid, Option<OfPort>>) {
+        let on = Then::Goto(Table::Leave);
         for (vid, enter) in copies {
-            let vlan = When::Vlan(exactly(*vid));
-            self.rule(
-                Table::Learn,
-                200,
-                vec![vlan],
-                vec![Then::Goto(Table::Flood)],
-            );
+            let vlan = vec![When::Vlan(exactly(*vid))];
+            self.rule(Table::Learn, 200, vlan.clone(), vec![on]);
+            // What is beneath the tag of their VLAN is the copy's own.
+            let bare = bridge::leave(Tag::Off).to_vec();
+            self.rule(Table::Bare, 110, vlan.clone(), bare);
+            for tag in [Tag::On, Tag::Off] {
+                self.rule(Table::Copies(tag), 120, vlan.clone(), Vec::new());
+                let flood = vec![Then::Goto(Table::Flood(tag))];
+                self.rule(Table::Deliver(tag), 120, vlan.clone(), flood);
+            }
             if let Some(port) = enter {
-                let then = vec![Then::SetVlan(*vid), Then::Goto(Table::Flood)];
-                self.rule(Table::Classify, 150, vec![When::InPort(*port)], then);
+                let then = vec![Then::SetVlan(*vid), Then::PushTag, on];
+                self.rule(Table::Reserved, 200, vec![When::InPort(*port)], then);
             }
         }
     }
 
-    fn uplink(&mut self, uplink: OfPort) {
+    fn uplink(&mut self, uplink: OfPort, learning: Learning) {
         let from = When::InPort(uplink);
         let on = Then::Goto(Table::Domain);
         let when = vec![from, When::Untagged];
         let then = vec![Then::SetVlan(0), on];
         self.rule(Table::Classify, 100, when, then);
         let when = vec![from, When::Tagged(ANY)];
-        let then = vec![Then::VlanOfTag, Then::PopTag, on];
+        let then = vec![Then::VlanOfTag, on];
         self.rule(Table::Classify, 90, when, then);
         // Other hosts have judged what comes from there.
         let then = vec![Then::Goto(Table::Learn)];
         self.rule(Table::Source, 100, vec![from], then);
-        self.rule(Table::Learn, 100, vec![from], onward(true));
-        let out = When::Out(uplink);
-        let when = vec![out, When::Vlan(exactly(0))];
-        self.rule(Table::Deliver, 60, when, vec![Then::Output(uplink)]);
-        let then = vec![Then::PushTag, Then::Output(uplink)];
-        self.rule(Table::Deliver, 50, vec![out], then);
+        let then = onward(Some(learning.per_uplink));
+        self.rule(Table::Learn, 100, vec![from], then);
+        let (out, output) = (When::Out(uplink), Then::Output(uplink));
+        self.rule(Table::Deliver(Tag::On), 50, vec![out], vec![output]);
+        let untagged = vec![out, When::Vlan(exactly(0))];
+        self.rule(Table::Deliver(Tag::Off), 50, untagged, vec![output]);
     }
 
     fn source(&mut self, port: &Wired) {
         let from = When::InPort(port.ofport);
         let meter = port.meters.get(1).copied().map(Then::Meter);
         let next = match &port.policy.allowed_addresses {
-            AddressList::Any => Table::Learn,
+            AddressList::Any => port.after_addresses(),
             AddressList::Only(_) => Table::Addresses,
         };
         let then = meter.into_iter().chain([Then::Goto(next)]).collect();
-        let own = port.must_send_from().map(When::Source);
-        let when = [from].into_iter().chain(own).collect();
+        let own = port.must_send_from();
+        let source = own.map(When::Source);
+        let when = [from].into_iter().chain(source).collect();
         self.rule(Table::Source, 100, when, then);
+        if let Some(mac) = own {
+            let when = vec![from, When::Claims(mac)];
+            let then = vec![Then::Goto(Table::Learn)];
+            self.rule(Table::Claimed, 100, when, then);
+        }
         match &port.policy.allowed_addresses {
             AddressList::Any => {}
             AddressList::Only(nets) => self.addresses(port, nets),
         }
     }
 
-    /// Of IPv4, ARP, IPv6 and neighbour discovery only what claims an allowed
-    /// address or none; nothing else passes.
-    fn addresses(&mut self, port: &Wired, nets: &[IpNet]) {
-        let mut allow = |priority: u16, carried: Carried| {
-            let when = vec![When::InPort(port.ofport), When::Carries(carried)];
-            let then = vec![Then::Goto(Table::Learn)];
-            self.rule(Table::Addresses, priority, when, then);
-        };
-        let (mut v4, mut v6): (Vec<Ipv4Net>, Vec<Ipv6Net>) = (Vec::new(), Vec::new());
-        for net in nets {
-            match net {
-                IpNet::V4(net) => v4.push(*net),
-                IpNet::V6(net) => v6.push(*net),
-            }
-        }
-        for net in &v4 {
-            allow(100, Carried::Ipv4(*net));
-            allow(100, Carried::Arp(*net, port.must_send_from()));
-            allow(90, Carried::ArpProbe(*net));
-        }
-        if !v4.is_empty() {
-            allow(100, Carried::DhcpClient);
-        }
-        if v6.is_empty() {
-            return;
-        }
-        // Without its link-local address a host can't discover neighbours.
-        v6.extend(port.mac.map(link_local));
-        for net in &v6 {
-            allow(100, Carried::Ipv6(*net));
-            allow(120, Carried::AdvertisementOf(*net));
-            allow(100, Carried::DuplicateCheck(*net));
-        }
-        allow(100, Carried::Ipv6Unspecified(Icmpv6::RouterSolicitation));
-        allow(100, Carried::Ipv6Unspecified(Icmpv6::ListenerReport));
-        // An allowed source does not make another's address its own.
+    fn learning(&mut self, port: &Wired, learning: Learning) {
         let from = When::InPort(port.ofport);
-        let when = vec![from, When::Carries(Carried::Advertisement)];
-        self.rule(Table::Addresses, 110, when, Vec::new());
-    }
-
-    fn learning(&mut self, port: &Wired, private: &PrivateVlans) {
-        let from = When::InPort(port.ofport);
+        let learns = Some(learning.per_port);
         match port.must_receive_as() {
-            None => self.rule(Table::Learn, 100, vec![from], onward(true)),
+            None => self.rule(Table::Learn, 100, vec![from], onward(learns)),
             Some(mac) => {
                 let when = vec![from, When::Source(mac)];
-                self.rule(Table::Learn, 110, when, onward(true));
-                self.rule(Table::Learn, 100, vec![from], onward(false));
+                self.rule(Table::Learn, 110, when, onward(learns));
+                self.rule(Table::Learn, 100, vec![from], onward(None));
             }
         }
+    }
+
+    /// Where the configured address of a port is. That of one that passes
+    /// nothing is known, too, or what is for it would go to everybody; but
+    /// another port with the same address comes first.
+    fn known(&mut self, port: &Wired, private: &PrivateVlans) {
         let Some(mac) = port.mac else {
             return;
+        };
+        let (alone, among) = if port.forwards() {
+            (200, 190)
+        } else {
+            (180, 170)
         };
         let (to, then) = (When::Destination(mac), vec![Then::SetOut(port.ofport)]);
         if let Some(domain) = port.domain(private) {
             let when = vec![When::Domain(domain), to];
-            self.rule(Table::Lookup, 200, when, then);
+            self.rule(Table::Lookup, alone, when, then);
             return;
         }
         // A trunk is there in each VLAN that it carries, unless a port that is
@@ -310,7 +291,7 @@ impl Book {
         for (span, _) in vlans::receives(&port.policy.vlan, private) {
             for masked in span.masks() {
                 let when = vec![When::Vlan(masked), to];
-                self.rule(Table::Lookup, 190, when, then.clone());
+                self.rule(Table::Lookup, among, when, then.clone());
             }
         }
     }
@@ -328,7 +309,7 @@ impl Book {
         if let Some(vid) = vlans::only(&port.policy.vlan) {
             let [ask, look] = asks(port);
             let then = vec![ask, look, Then::Goto(Table::Member)];
-            self.rule(Table::Deliver, 50, to(None), then);
+            self.rule(Table::Deliver(Tag::Off), 50, to(None), then);
             let when = vec![When::Vlan(exactly(vid)), When::Member(vid)];
             self.rule(Table::Member, 50, when, vec![Then::OutputThere]);
             return;
@@ -336,13 +317,8 @@ impl Book {
         for (span, tag) in vlans::receives(&port.policy.vlan, private) {
             for masked in span.masks() {
                 let when = to(Some(When::Vlan(masked)));
-                let push = match tag {
-                    Tag::Off => None,
-                    Tag::On => Some(Then::PushTag),
-                };
-                let out = Then::Output(port.ofport);
-                let then = push.into_iter().chain([out]).collect();
-                self.rule(Table::Deliver, 50, when, then);
+                let then = vec![Then::Output(port.ofport)];
+                self.rule(Table::Deliver(tag), 50, when, then);
             }
         }
     }
@@ -363,30 +339,30 @@ impl Book {
         };
         let mut everybody = of(&|_| true);
         everybody.extend(uplink.clone());
-        self.list(Table::Flood, &everybody);
-        self.list(Table::Copies, &of(&Wired::sees_everything));
-        // Who has a known address is found there, and is not behind an unknown
-        // one.
-        let mut maybe = of(&|port| port.mac.is_none() && !port.sees_everything());
+        let mut maybe = of(&Wired::may_have_others);
         maybe.extend(uplink);
-        self.list(Table::Unknown, &maybe);
-        let then = vec![Then::Goto(Table::Unknown)];
-        self.rule(Table::Deliver, 40, vec![When::Out(0)], then);
+        let watching = of(&Wired::sees_everything);
+        let local = of(&Wired::takes_reserved);
+        for tag in [Tag::On, Tag::Off] {
+            self.list(Table::Flood(tag), tag, &everybody);
+            self.list(Table::Copies(tag), tag, &watching);
+            self.list(Table::Unknown(tag), tag, &maybe);
+            self.list(Table::Local(tag), tag, &local);
+        }
     }
 
-    fn list(&mut self, table: Table, members: &[(OfPort, Vec<(Span, Tag)>)]) {
-        for Segment { span, members } in vlans::segments(members) {
-            let out = |tag: Tag| {
-                let with = members.iter().filter(move |(_, of)| *of == tag);
-                with.map(|(port, _)| Then::Output(*port))
-            };
-            let mut then: Vec<Then> = out(Tag::Off).collect();
-            if out(Tag::On).next().is_some() {
-                then.push(Then::PushTag);
-                then.extend(out(Tag::On));
-                // The frame is looked at again after its copies.
-                then.push(Then::PopTag);
-            }
+    /// Those of some ports that get frames with a tag, or without.
+    fn list(&mut self, table: Table, tag: Tag, ports: &[(OfPort, Vec<(Span, Tag)>)]) {
+        let ports: Vec<(OfPort, Vec<(Span, Tag)>)> = ports
+            .iter()
+            .map(|(port, spans)| {
+                let spans = spans.iter().filter(|(_, of)| *of == tag);
+                (*port, spans.copied().collect())
+            })
+            .collect();
+        for Segment { span, members } in vlans::segments(&ports) {
+            let outputs = members.iter().map(|(port, _)| Then::Output(*port));
+            let then: Vec<Then> = outputs.collect();
             for masked in span.masks() {
                 self.pieces(table, masked, &then);
             }
@@ -414,10 +390,11 @@ fn asks(port: &Wired) -> [Then; 2] {
     [Then::SetAsked(port.ofport), Then::Through(Table::Own)]
 }
 
-/// What follows once a frame may pass.
-fn onward(learns: bool) -> Vec<Then> {
-    let learn = learns.then_some(Then::Learn);
-    let on = [Table::Lookup, Table::Copies, Table::Deliver].map(Then::Through);
+/// What follows once a frame may pass, with so many addresses to be learnt from
+/// its port.
+fn onward(learns: Option<NonZeroU32>) -> Vec<Then> {
+    let learn = learns.map(Then::Learn);
+    let on = [Then::Through(Table::Lookup), Then::Goto(Table::Leave)];
     learn.into_iter().chain(on).collect()
 }
 
@@ -430,29 +407,4 @@ fn exactly(vid: Vid) -> Masked {
 
 fn masks(spans: Vec<Span>) -> impl Iterator<Item = Masked> {
     spans.into_iter().flat_map(Span::masks)
-}
-
-/// The link-local address that a host makes of its MAC address (RFC 4291,
-/// appendix A).
-fn link_local(mac: MacAddr) -> Ipv6Net {
-    let [a, b, c, d, e, f] = mac.octets();
-    let octets = [
-        0xfe,
-        0x80,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        a ^ 2,
-        b,
-        c,
-        0xff,
-        0xfe,
-        d,
-        e,
-        f,
-    ];
-    Ipv6Net::from(std::net::Ipv6Addr::from(octets))
 }

@@ -47,6 +47,11 @@ pub(super) fn wanted() -> Wanted {
                 "flood_vlans",
                 "fail_mode",
                 "datapath_type",
+                "stp_enable",
+                "rstp_enable",
+                "mcast_snooping_enable",
+                "flood_vlans",
+                "other_config",
                 "external_ids",
             ],
         )

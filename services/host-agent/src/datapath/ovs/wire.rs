@@ -2,6 +2,7 @@
 //! Rules in the words of OpenFlow, as Open vSwitch extends it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 
 use dvs_openflow::{
     Action, Cookies, Field, Flow, Learn, Learnt, Masked, Match, MeterId, Part, Port, Reg, Subfield,
@@ -9,7 +10,9 @@ use dvs_openflow::{
 };
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::rules::{Carried, Icmpv6, OfPort, Rule, Table, Then, When};
+use super::rules::{
+    Carried, Control, Icmpv6, Neighbour, OfPort, Reserved, Rule, Table, TagType, Then, When,
+};
 
 /// The VLAN of the frame.
 const VLAN: Reg = Reg::R0;
@@ -26,6 +29,12 @@ const ASKED: Reg = Reg::R6;
 /// Priority of the tag that was taken off (IEEE 802.1Q, 6.9), for the tag that
 /// is put on.
 const PRIORITY: Reg = Reg::R4;
+/// The MAC address that the frame claims: its first four bytes...
+const CLAIM_HIGH: Reg = Reg::R7;
+/// ...and its last two.
+const CLAIM_LOW: Reg = Reg::R8;
+/// 1 if the frame's destination is a reserved group.
+const RESERVED: Reg = Reg::R9;
 
 /// Marks the flows that follow from rules; "dvs" and a number.
 pub(super) const COOKIE: u64 = 0x6476_7301_0000_0000;
@@ -37,14 +46,19 @@ const LEARNT: u64 = 0x6476_7302_0000_0000;
 /// 802.1Q, table 8-6.
 const AGEING_SECONDS: u16 = 300;
 
-/// What is learnt counts less than configured addresses, which have 190 and
+/// What is learnt counts less than configured addresses, which have 170 and
 /// more.
 const LEARNT_PRIORITY: u16 = 100;
 
 const ARP: u16 = 0x0806;
+const RARP: u16 = 0x8035;
+const EAPOL: u16 = 0x888e;
+const CUSTOMER_TAG: u16 = 0x8100;
+const SERVICE_TAG: u16 = 0x88a8;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const ICMPV6: u8 = 58;
+const IGMP: u8 = 2;
 const UDP: u8 = 17;
 /// The bit of an Ethernet address that says that it is a group's.
 const GROUP: [u8; 6] = [1, 0, 0, 0, 0, 0];
@@ -74,15 +88,10 @@ pub(super) fn learnt() -> Cookies {
     }
 }
 
-/// The number of a table.
-pub(super) fn number(table: Table) -> u8 {
-    table as u8
-}
-
 fn flow(rule: &Rule) -> Option<Flow> {
     let fields = rule.when.iter().try_fold(Match::any(), fields)?;
     let mut flow = Flow {
-        table: number(rule.table),
+        table: rule.table.number(),
         priority: rule.priority,
         fields,
         cookie: COOKIE,
@@ -90,7 +99,7 @@ fn flow(rule: &Rule) -> Option<Flow> {
     };
     for then in &rule.then {
         match then {
-            Then::Goto(table) => flow.goto = Some(number(*table)),
+            Then::Goto(table) => flow.goto = Some(table.number()),
             then => flow.actions.extend(actions(*then, rule)?),
         }
     }
@@ -118,14 +127,47 @@ fn fields(fields: Match, when: &When) -> Option<Match> {
         When::SourceIsGroup => fields.eth_src(group),
         When::Destination(mac) => fields.eth_dst(mac.octets()),
         When::DestinationIsGroup => fields.eth_dst(group),
+        When::DestinationIsReserved(of) => fields.eth_dst(reserved(*of)),
+        When::Reserved => fields.reg(RESERVED, 1),
         When::Vlan(of) => fields.reg(VLAN, vlans(*of)),
         When::Domain(vid) => fields.reg(DOMAIN, u32::from(*vid)),
         When::Out(port) => fields.reg(OUT, *port),
         When::Asked(port) => fields.reg(ASKED, *port),
         When::Member(vid) => fields.reg(MEMBER, u32::from(*vid)),
         When::Piece(piece) => fields.reg(PIECE, *piece),
+        When::Claims(mac) => {
+            let [a, b, c, d, e, f] = mac.octets();
+            let high = u32::from_be_bytes([a, b, c, d]);
+            let low = u32::from_be_bytes([0, 0, e, f]);
+            fields.reg(CLAIM_HIGH, high).reg(CLAIM_LOW, low)
+        }
         When::Carries(carried) => carries(fields, *carried),
     })
+}
+
+/// Its Ethernet type; OpenFlow has a number for what has none.
+fn control(of: Control) -> u16 {
+    match of {
+        Control::Llc => 0x05ff,
+        Control::Mac => 0x8808,
+        Control::Slow => 0x8809,
+        Control::Lldp => 0x88cc,
+    }
+}
+
+fn reserved(of: Reserved) -> Masked<[u8; 6]> {
+    let (value, mask) = match of {
+        Reserved::Ieee => ([0x01, 0x80, 0xc2, 0, 0, 0x00], 0xf0),
+        Reserved::Cisco => ([0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcc], 0xfe),
+        Reserved::CiscoFaults => ([0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xc0], 0xf8),
+        Reserved::CiscoUplinks => ([0x01, 0x00, 0x0c, 0xcd, 0xcd, 0xcd], 0xff),
+        Reserved::CiscoIsl => ([0x01, 0x00, 0x0c, 0, 0, 0], 0xff),
+        Reserved::Extreme => ([0x00, 0xe0, 0x2b, 0, 0, 0], 0xf9),
+    };
+    Masked {
+        value,
+        mask: [0xff, 0xff, 0xff, 0xff, 0xff, mask],
+    }
 }
 
 fn carries(fields: Match, carried: Carried) -> Match {
@@ -135,13 +177,24 @@ fn carries(fields: Match, carried: Carried) -> Match {
     let icmpv6 = |fields: Match, kind| ipv6(fields).ip_proto(ICMPV6).icmpv6_type(kind);
     // Neighbour discovery's messages all have code 0 (RFC 4861, 4).
     let neighbour = |fields: Match, kind| icmpv6(fields, kind).icmpv6_code(0);
+    let discovery = |fields: Match, of| match of {
+        Neighbour::Solicitation => neighbour(fields, 135),
+        Neighbour::Advertisement => neighbour(fields, 136),
+    };
     match carried {
+        Carried::Tag(TagType::Customer) => fields.eth_type(CUSTOMER_TAG),
+        Carried::Tag(TagType::Service) => fields.eth_type(SERVICE_TAG),
         Carried::Ipv4(net) => ipv4(fields).ipv4_src(net4(net)),
-        Carried::Arp(net, mac) => {
-            let fields = arp(fields).arp_spa(net4(net));
-            mac.into_iter()
-                .fold(fields, |fields, mac| fields.arp_sha(mac.octets()))
-        }
+        Carried::AnyArp => arp(fields),
+        Carried::Arp(net) => arp(fields).arp_spa(net4(net)),
+        Carried::AnyRarp => fields.eth_type(RARP),
+        Carried::Rarp => fields
+            .eth_type(RARP)
+            .arp_op(3)
+            .arp_spa(Ipv4Addr::UNSPECIFIED),
+        Carried::Control(of) => fields.eth_type(control(of)),
+        Carried::Eapol => fields.eth_type(EAPOL),
+        Carried::IgmpUnspecified => ipv4(fields).ipv4_src(Ipv4Addr::UNSPECIFIED).ip_proto(IGMP),
         Carried::ArpProbe(net) => arp(fields)
             .arp_op(1)
             .arp_spa(Ipv4Addr::UNSPECIFIED)
@@ -153,7 +206,12 @@ fn carries(fields: Match, carried: Carried) -> Match {
             .udp_src(68)
             .udp_dst(67),
         Carried::Ipv6(net) => ipv6(fields).ipv6_src(net6(net)),
-        Carried::Advertisement => neighbour(fields, 136),
+        Carried::Neighbour(of) => discovery(fields, of),
+        Carried::NeighbourWithoutMac(of) => match of {
+            Neighbour::Solicitation => discovery(fields, of).nd_sll([0; 6]),
+            Neighbour::Advertisement => discovery(fields, of).nd_tll([0; 6]),
+        },
+        Carried::NeighbourMalformed(of) => discovery(fields, of).nd_target(Ipv6Addr::UNSPECIFIED),
         Carried::AdvertisementOf(net) => neighbour(fields, 136).nd_target(net6(net)),
         Carried::DuplicateCheck(net) => neighbour(fields, 135)
             .ipv6_src(Ipv6Addr::UNSPECIFIED)
@@ -161,6 +219,7 @@ fn carries(fields: Match, carried: Carried) -> Match {
         Carried::Ipv6Unspecified(message) => {
             let kind = match message {
                 Icmpv6::RouterSolicitation => 133,
+                Icmpv6::ListenerReportV1 => 131,
                 Icmpv6::ListenerReport => 143,
             };
             icmpv6(fields, kind).ipv6_src(Ipv6Addr::UNSPECIFIED)
@@ -202,7 +261,11 @@ fn actions(then: Then, rule: &Rule) -> Option<Vec<Action>> {
             let copy = Transfer::new(Field::Reg(VLAN), Field::Reg(DOMAIN))?;
             vec![Action::Copy(copy)]
         }
-        Then::Learn => vec![Action::Learn(Box::new(learn(rule)?))],
+        Then::Reserve => vec![Action::set_reg(RESERVED, 1_u32)?],
+        Then::ClaimOfArp => claim_of(Field::ArpSha)?,
+        Then::ClaimOf(Neighbour::Solicitation) => claim_of(Field::NdSll)?,
+        Then::ClaimOf(Neighbour::Advertisement) => claim_of(Field::NdTll)?,
+        Then::Learn(limit) => vec![Action::Learn(Box::new(learn(rule, limit)?))],
         Then::SetOut(port) => vec![Action::set_reg(OUT, port)?],
         Then::SetMember(vid) => vec![Action::set_reg(MEMBER, u32::from(vid))?],
         Then::VlanOfMember => {
@@ -215,15 +278,24 @@ fn actions(then: Then, rule: &Rule) -> Option<Vec<Action>> {
         Then::OutputThere => vec![Action::OutputReg(OUT)],
         Then::Through(table) => vec![Action::Resubmit {
             port: Port::IN_PORT,
-            table: number(table),
+            table: table.number(),
         }],
         // The flow says it by itself.
         Then::Goto(_) => Vec::new(),
     })
 }
 
-/// Where the source address is, and from which port that was learnt.
-fn learn(rule: &Rule) -> Option<Learn> {
+/// Puts a MAC address that the frame claims to where it is looked at.
+fn claim_of(field: Field) -> Option<Vec<Action>> {
+    let high = Transfer::new(Subfield::new(field, 16, 32)?, Field::Reg(CLAIM_HIGH))?;
+    let low = Subfield::new(Field::Reg(CLAIM_LOW), 0, 16)?;
+    let low = Transfer::new(Subfield::new(field, 0, 16)?, low)?;
+    Some(vec![Action::Copy(high), Action::Copy(low)])
+}
+
+/// Where the source address is, and from which port that was learnt. A frame
+/// from the address renews it, one to the address does not.
+fn learn(rule: &Rule, limit: NonZeroU32) -> Option<Learn> {
     let port = rule.when.iter().find_map(|when| {
         let When::InPort(port) = when else {
             return None;
@@ -234,10 +306,11 @@ fn learn(rule: &Rule) -> Option<Learn> {
     let address = Transfer::new(Field::EthSrc, Field::EthDst)?;
     let out = Transfer::new(Field::InPort, Field::Reg(OUT))?;
     Some(Learn {
-        table: number(Table::Lookup),
+        table: Table::Lookup.number(),
         priority: LEARNT_PRIORITY,
         cookie: LEARNT | u64::from(port),
-        idle_timeout: AGEING_SECONDS,
+        hard_timeout: AGEING_SECONDS,
+        limit: Some(limit),
         learnt: Learnt::Stays,
         parts: vec![Part::Match(domain), Part::Match(address), Part::Load(out)],
         ..Learn::default()

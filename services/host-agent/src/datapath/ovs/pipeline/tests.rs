@@ -6,16 +6,26 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use dvs_schemas::{AddressList, Policy, Verdict, arbitrary};
+use dvs_schemas::{AddressList, Policy, Verdict, VlanRole, arbitrary};
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::select;
 
-use super::frames::{Frame, Octets, Payload, Switch, address, is_group, payload};
+use super::frames::{
+    Frame, Octets, Output, Payload, Switch, Tags, address, first, is_group, learn, payload, tagged,
+};
 use super::*;
+use crate::datapath::ovs::rules::{Neighbour, Reserved, TagType};
 use crate::merge::merge;
 
 const UPLINK: OfPort = 100;
+
+/// So few that a test comes to the end of them.
+const FEW: Learning = Learning {
+    per_port: NonZeroU32::new(2).unwrap(),
+    per_uplink: NonZeroU32::new(3).unwrap(),
+};
 
 fn mac(number: u8) -> MacAddr {
     format!("52:54:00:00:00:{number:02x}").parse().unwrap()
@@ -51,6 +61,7 @@ fn addresses() -> impl Strategy<Value = AddressList> {
         (0..4).prop_map(|n| format!("10.0.0.{n}/32")),
         Just("10.0.0.2/31".to_owned()),
         (0..4).prop_map(|n| format!("fd00::{n}/128")),
+        (0..4).prop_map(|n| format!("fe80::{n}/128")),
     ];
     prop_oneof![
         3 => Just(AddressList::Any),
@@ -64,15 +75,16 @@ fn addresses() -> impl Strategy<Value = AddressList> {
 }
 
 fn policy() -> impl Strategy<Value = EffectivePolicy> {
-    let flags = (verdict(), verdict(), verdict(), 0..8_u8);
+    let flags = (verdict(), verdict(), verdict(), verdict(), 0..8_u8);
     (vlan(), flags, addresses()).prop_map(|(vlan, flags, allowed_addresses)| {
-        let (promiscuous, mac_changes, forged_transmits, blocked) = flags;
+        let (promiscuous, mac_changes, forged_transmits, reserved_multicast, blocked) = flags;
         let vlan: Policy = serde_json::from_str(&format!(r#"{{"vlan": {vlan}}}"#)).unwrap();
         let nothing = Policy::default();
         EffectivePolicy {
             promiscuous,
             mac_changes,
             forged_transmits,
+            reserved_multicast,
             allowed_addresses,
             blocked: blocked == 0,
             ..merge(&vlan, &nothing, &nothing, &private_vlans()).unwrap()
@@ -95,25 +107,30 @@ fn layout() -> impl Strategy<Value = Layout> {
             uplink: uplink.then_some(UPLINK),
             private: private_vlans(),
             copies: BTreeMap::new(),
+            learning: FEW,
         }
     })
 }
 
 fn frame() -> impl Strategy<Value = (usize, Frame)> {
-    let tag = prop_oneof![
-        2 => Just(None),
-        1 => Just(Some(0)),
-        3 => (9..17_u16).prop_map(Some),
+    let tag = prop_oneof![1 => Just(0), 3 => 9..17_u16];
+    let kind = prop_oneof![3 => Just(TagType::Customer), 1 => Just(TagType::Service)];
+    let one = (kind, tag).boxed();
+    let tags = prop_oneof![
+        4 => Just([None, None]),
+        6 => one.clone().prop_map(|outer| [Some(outer), None]),
+        3 => (one.clone(), one).prop_map(|(outer, inner)| [Some(outer), Some(inner)]),
     ];
     let from = prop_oneof![9 => (1..8_u8).prop_map(address), 1 => Just([0xff; 6])];
     let to = prop_oneof![
         3 => (1..8_u8).prop_map(address),
         1 => Just([0xff; 6]),
         1 => Just([0x33, 0x33, 0, 0, 0, 1]),
+        1 => select(&Reserved::ALL[..]).prop_map(first),
     ];
-    (any::<usize>(), tag, from, to, payload()).prop_map(|(port, tag, from, to, carries)| {
+    (any::<usize>(), tags, from, to, payload()).prop_map(|(port, tags, from, to, carries)| {
         let frame = Frame {
-            tag,
+            tags,
             from,
             to,
             carries,
@@ -126,6 +143,10 @@ fn frame() -> impl Strategy<Value = (usize, Frame)> {
 struct Judge<'a> {
     layout: &'a Layout,
     learnt: BTreeMap<(Vid, Octets), OfPort>,
+}
+
+fn is_reserved(frame: Frame) -> bool {
+    Reserved::ALL.iter().any(|of| first(*of) == frame.to)
 }
 
 impl Judge<'_> {
@@ -145,20 +166,28 @@ impl Judge<'_> {
         if is_group(frame.from) {
             return None;
         }
-        let tag = frame.tag.filter(|vid| *vid != 0);
+        let [outer, inner] = frame.tags;
+        let tag = outer.map(|(_, vid)| vid).filter(|vid| *vid != 0);
+        if tag.is_none() && inner.is_some() {
+            return None;
+        }
         let Some(port) = self.port(from) else {
-            return Some(tag.unwrap_or(0));
+            return (!is_reserved(frame)).then_some(tag.unwrap_or(0));
         };
+        if is_reserved(frame) && port.policy.reserved_multicast == Verdict::Reject {
+            return None;
+        }
         if port.policy.blocked || port.needs_mac() && port.mac.is_none() {
             return None;
         }
         if port.policy.forged_transmits == Verdict::Reject
-            && port.mac.unwrap().octets() != frame.from
+            && (port.mac.unwrap().octets() != frame.from
+                || !Self::claims_own(port.mac.unwrap(), frame))
         {
             return None;
         }
         if let AddressList::Only(nets) = &port.policy.allowed_addresses
-            && !Self::claims_allowed(port, nets, frame.carries)
+            && (inner.is_some() || !Self::claims_allowed(nets, frame))
         {
             return None;
         }
@@ -178,28 +207,50 @@ impl Judge<'_> {
         }
     }
 
-    fn claims_allowed(port: &Wired, nets: &[IpNet], payload: Payload) -> bool {
+    /// True if the MAC addresses in what a frame carries are its sender's. What
+    /// is hidden beneath another tag is nobody's business.
+    fn claims_own(own: MacAddr, frame: Frame) -> bool {
+        let [_, inner] = frame.tags;
+        inner.is_some()
+            || match frame.carries {
+                Payload::Arp { at, .. } | Payload::Rarp { at, .. } => at == own.octets(),
+                Payload::Discovery(_, _, about, at) => {
+                    !about.is_unspecified() && at.is_none_or(|at| at == own.octets())
+                }
+                Payload::Ipv4(_)
+                | Payload::Dhcp
+                | Payload::Ipv6(_)
+                | Payload::Eapol
+                | Payload::Control(_)
+                | Payload::Before(_)
+                | Payload::Other => true,
+            }
+    }
+
+    fn claims_allowed(nets: &[IpNet], frame: Frame) -> bool {
         let v4 = |address: Ipv4Addr| nets.iter().any(|net| net.contains(&IpAddr::V4(address)));
         let some_v6 = nets.iter().any(|net| matches!(net, IpNet::V6(_)));
+        let is_local = |address: Ipv6Addr| address.segments()[0] == 0xfe80;
+        let says_local = nets
+            .iter()
+            .any(|net| matches!(net, IpNet::V6(net) if is_local(net.addr())));
         let v6 = |address: Ipv6Addr| {
             nets.iter().any(|net| net.contains(&IpAddr::V6(address)))
-                || some_v6
-                    && port
-                        .mac
-                        .is_some_and(|mac| link_local(mac).addr() == address)
+                || some_v6 && !says_local && is_local(address)
         };
-        match payload {
+        match frame.carries {
             Payload::Ipv4(from) => v4(from),
             Payload::Dhcp => nets.iter().any(|net| matches!(net, IpNet::V4(_))),
-            Payload::Arp { of, at, asks } => {
-                let own = port.policy.forged_transmits == Verdict::Accept
-                    || port.mac.is_some_and(|mac| mac.octets() == at);
-                v4(of) && own || of.is_unspecified() && v4(asks)
-            }
+            Payload::Arp { of, asks, .. } => v4(of) || of.is_unspecified() && v4(asks),
+            Payload::Rarp { of, .. } => of.is_unspecified(),
             Payload::Ipv6(from) => v6(from),
-            Payload::Advertisement(_, of) => v6(of),
-            Payload::Solicitation(from, of) => v6(from) || from.is_unspecified() && v6(of),
+            Payload::Discovery(Neighbour::Advertisement, _, about, _) => v6(about),
+            Payload::Discovery(Neighbour::Solicitation, from, about, _) => {
+                v6(from) || from.is_unspecified() && v6(about)
+            }
             Payload::Before(_) => some_v6,
+            Payload::Eapol => true,
+            Payload::Control(_) => is_reserved(frame),
             Payload::Other => false,
         }
     }
@@ -212,6 +263,11 @@ impl Judge<'_> {
         if port.policy.blocked || port.needs_mac() && port.mac.is_none() {
             return None;
         }
+        Self::sees(port, vid)
+    }
+
+    /// How a port that passes frames would see one of a VLAN, if it did.
+    fn sees(port: &Wired, vid: Vid) -> Option<Option<Vid>> {
         match &port.policy.vlan {
             EffectiveVlan::Untagged => (vid == 0).then_some(None),
             EffectiveVlan::Access(vlan) => (vid == vlan.get()).then_some(None),
@@ -233,7 +289,23 @@ impl Judge<'_> {
         }
     }
 
-    fn outputs(&mut self, from: OfPort, frame: Frame) -> Vec<(OfPort, Option<Vid>)> {
+    /// The tags with which a frame comes out where it gets the tag of its VLAN,
+    /// or none. A tag that came in stays, but for what an address list looks
+    /// behind; another beneath it comes out with it only.
+    fn tags(&self, from: OfPort, frame: Frame, tag: Option<Vid>) -> Option<Tags> {
+        let [outer, inner] = frame.tags;
+        let came = outer.filter(|(_, vid)| *vid != 0);
+        let lists = self
+            .port(from)
+            .is_some_and(|port| port.policy.allowed_addresses != AddressList::Any);
+        match (tag, came) {
+            (Some(_), Some(_)) if !lists => Some(frame.tags),
+            (Some(vid), _) => Some(tagged(vid)),
+            (None, _) => inner.is_none().then_some([None, None]),
+        }
+    }
+
+    fn outputs(&mut self, from: OfPort, frame: Frame) -> Vec<Output> {
         let Some(vid) = self.admits(from, frame) else {
             return Vec::new();
         };
@@ -242,19 +314,23 @@ impl Judge<'_> {
             port.policy.mac_changes == Verdict::Accept || port.mac.unwrap().octets() == frame.from
         });
         if keeps {
-            self.learnt.insert((domain, frame.from), from);
+            let limit = match self.port(from) {
+                Some(_) => self.layout.learning.per_port,
+                None => self.layout.learning.per_uplink,
+            };
+            learn(&mut self.learnt, (domain, frame.from), from, limit);
         }
         let is_in = |port: &Wired| match port.policy.vlan {
             EffectiveVlan::Untagged | EffectiveVlan::Access(_) | EffectiveVlan::Private { .. } => {
                 port.domain(&self.layout.private) == Some(domain)
             }
-            EffectiveVlan::Trunk(_) => self.receives(port.ofport, vid).is_some(),
+            EffectiveVlan::Trunk(_) => Self::sees(port, vid).is_some(),
         };
-        let known = self.layout.ports.iter().find(|port| {
-            !port.policy.blocked
-                && port.mac.is_some_and(|mac| mac.octets() == frame.to)
-                && is_in(port)
-        });
+        let known = self
+            .layout
+            .ports
+            .iter()
+            .find(|port| port.mac.is_some_and(|mac| mac.octets() == frame.to) && is_in(port));
         let target = known
             .map(|port| port.ofport)
             .or_else(|| self.learnt.get(&(domain, frame.to)).copied());
@@ -262,6 +338,9 @@ impl Judge<'_> {
         let all = all.chain(self.layout.uplink);
         let gets = |number: &OfPort| {
             let port = self.port(*number);
+            if is_reserved(frame) {
+                return port.is_some_and(|port| port.policy.reserved_multicast == Verdict::Accept);
+            }
             if is_group(frame.to) {
                 return true;
             }
@@ -274,13 +353,16 @@ impl Judge<'_> {
                         || port.mac.unwrap().octets() == frame.to
                 }),
                 Some(_) => false,
-                None => port.is_none_or(|port| port.mac.is_none()),
+                None => port.is_none_or(|port| port.policy.mac_changes == Verdict::Accept),
             }
         };
-        let mut outputs: Vec<(OfPort, Option<Vid>)> = all
+        let mut outputs: Vec<Output> = all
             .filter(|number| *number != from)
             .filter(gets)
-            .filter_map(|number| Some((number, self.receives(number, vid)?)))
+            .filter_map(|number| {
+                let tag = self.receives(number, vid)?;
+                Some((number, self.tags(from, frame, tag)?))
+            })
             .collect();
         outputs.sort_unstable();
         outputs
@@ -295,9 +377,10 @@ proptest! {
     #[test]
     fn frames_come_out_where_the_policies_say(
         layout in layout(),
+        vlan_limit in 1..3_usize,
         frames in vec(frame(), 1..30),
     ) {
-        let mut switch = Switch::new(rules(&layout));
+        let mut switch = Switch::new(rules(&layout), vlan_limit);
         let mut judge = Judge { layout: &layout, learnt: BTreeMap::new() };
         let mut entries: Vec<OfPort> = layout.ports.iter().map(|port| port.ofport).collect();
         entries.extend(layout.uplink);
@@ -315,17 +398,19 @@ proptest! {
     #[test]
     fn what_is_for_a_configured_address_comes_out_of_its_port(
         layout in layout(),
+        vlan_limit in 1..3_usize,
         frames in vec(frame(), 1..30),
     ) {
         let judge = Judge { layout: &layout, learnt: BTreeMap::new() };
         for (port, frame) in frames {
             let from = layout.ports[port % layout.ports.len()].ofport;
-            let heard = Switch::new(rules(&layout)).forward(from, frame);
+            let heard = Switch::new(rules(&layout), vlan_limit).forward(from, frame);
             let own = |to: &&Wired| to.mac.is_some_and(|mac| mac.octets() == frame.to);
             let to = layout.ports.iter().filter(own).find(|to| to.ofport != from);
             let vid = judge.admits(from, frame);
             let of = to.zip(vid).and_then(|(to, vid)| {
-                Some((to.ofport, judge.receives(to.ofport, vid)?))
+                let tag = judge.receives(to.ofport, vid)?;
+                Some((to.ofport, judge.tags(from, frame, tag)?))
             });
             prop_assert!(of.is_none_or(|of| heard.contains(&of)), "{frame:?} into port {from}");
         }
@@ -336,7 +421,7 @@ proptest! {
         layout in layout(),
         (_, frame) in frame(),
     ) {
-        let mut switch = Switch::new(rules(&layout));
+        let mut switch = Switch::new(rules(&layout), 1);
         prop_assert_eq!(switch.forward(99, frame), Vec::new());
     }
 
@@ -351,13 +436,35 @@ proptest! {
         let mut fewer = layout.clone();
         let last = fewer.ports.pop().unwrap();
         let (fewer, all) = (rules(&fewer), rules(&layout));
-        let lists = [Table::Flood, Table::Copies, Table::Unknown, Table::Member];
+        let is_list = |table| match table {
+            Table::Flood(_)
+            | Table::Copies(_)
+            | Table::Unknown(_)
+            | Table::Local(_)
+            | Table::Member => true,
+            Table::Reserved
+            | Table::Permit
+            | Table::Priority
+            | Table::Beneath
+            | Table::Classify
+            | Table::Domain
+            | Table::Source
+            | Table::Addresses
+            | Table::Claims
+            | Table::Claimed
+            | Table::Learn
+            | Table::Lookup
+            | Table::Leave
+            | Table::Bare
+            | Table::Deliver(_)
+            | Table::Own => false,
+        };
         for rule in fewer.symmetric_difference(&all) {
             let own = rule.when.contains(&When::InPort(last.ofport))
                 || rule.when.contains(&When::Out(last.ofport))
                 || rule.when.contains(&When::Asked(last.ofport))
                 || rule.then.contains(&Then::SetOut(last.ofport));
-            prop_assert!(own || lists.contains(&rule.table), "{rule:?}");
+            prop_assert!(own || is_list(rule.table), "{rule:?}");
         }
     }
 }
@@ -384,6 +491,7 @@ fn another_vlan_changes_one_rule_of_a_port_and_its_match_stays() {
             uplink: Some(UPLINK),
             private: PrivateVlans::default(),
             copies: BTreeMap::new(),
+            learning: Learning::default(),
         };
         let rules = rules(&layout).into_iter();
         let rules = rules.map(|rule| ((rule.table, rule.priority, rule.when), rule.then));
@@ -402,7 +510,11 @@ fn another_vlan_changes_one_rule_of_a_port_and_its_match_stays() {
     let gone: BTreeSet<Table> = gone.map(|(table, ..)| *table).collect();
     assert_eq!(
         gone,
-        BTreeSet::from([Table::Member, Table::Flood, Table::Unknown])
+        BTreeSet::from([
+            Table::Member,
+            Table::Flood(Tag::Off),
+            Table::Unknown(Tag::Off)
+        ])
     );
 }
 
@@ -422,19 +534,20 @@ fn a_list_too_long_for_a_message_goes_in_pieces() {
         uplink: Some(5_000),
         private: PrivateVlans::default(),
         copies: BTreeMap::new(),
+        learning: Learning::default(),
     };
     let rules = rules(&layout);
     assert!(rules.iter().all(|rule| rule.then.len() <= PIECE + 2));
     let frame = Frame {
-        tag: None,
+        tags: [None, None],
         from: address(1),
         to: [0xff; 6],
         carries: Payload::Other,
     };
-    let outputs = Switch::new(rules).forward(1, frame);
-    let expected: Vec<(OfPort, Option<Vid>)> = (2..=4_096)
-        .map(|port| (port, None))
-        .chain([(5_000, Some(10))])
+    let outputs = Switch::new(rules, 1).forward(1, frame);
+    let expected: Vec<Output> = (2..=4_096)
+        .map(|port| (port, [None, None]))
+        .chain([(5_000, tagged(10))])
         .collect();
     assert_eq!(outputs, expected);
 }

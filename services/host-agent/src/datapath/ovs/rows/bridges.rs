@@ -56,11 +56,12 @@ impl Draft<'_, '_> {
         }
         let patched = self.uplinks(config, &place, &name, wish);
         let ids = marks::of_bridge(switch, &wish.settings);
-        let wants: Wants = vec![
+        let mut wants: Wants = vec![
             ("fail_mode", is("secure")),
             ("datapath_type", is(config.kind.column())),
             ("external_ids", Want::Ours(ids)),
         ];
+        wants.extend(no_spanning_tree());
         let Some(uuid) = there else {
             let local = self.local_port(&place, name.as_str());
             let patch = patched.then(|| self.patch(&place, &name.patch_up(), &name.patch_down()));
@@ -142,11 +143,13 @@ impl Draft<'_, '_> {
         // Copies go everywhere: their senders are elsewhere, too.
         let flooded = copied_into(wish).into_iter();
         let flooded = Datum::set(flooded.map(|vlan| Atom::Integer(vlan.get().into())));
-        let wants: Wants = vec![
+        let mut wants: Wants = vec![
             ("fail_mode", is("standalone")),
             ("datapath_type", is(config.kind.column())),
             ("external_ids", Want::Ours(marks::of_uplinks(switch))),
         ];
+        wants.extend(no_spanning_tree());
+        wants.extend(plain_forwarding());
         let flooded = ("flood_vlans", Want::Is(flooded));
         let mtu = i64::from(wish.settings.mtu.get());
         match there {
@@ -244,10 +247,9 @@ impl Draft<'_, '_> {
             ("ofport_request", is(PATCH_NUMBER)),
         ];
         let interface = self.insert(place, INTERFACE, wants);
-        let wants = vec![
-            ("name", is(name)),
-            ("interfaces", Want::Has(vec![interface])),
-        ];
+        let mut wants = carries_all();
+        wants.push(("name", is(name)));
+        wants.push(("interfaces", Want::Has(vec![interface])));
         self.insert(place, PORT, wants)
     }
 
@@ -274,6 +276,7 @@ impl Draft<'_, '_> {
                     ];
                     self.set(place, INTERFACE, uuid, wants);
                 }
+                self.set(place, PORT, port, carries_all());
             }
             (Some(port), false) => self.detach(place, (BRIDGE, bridge, "ports"), (PORT, port)),
             (None, false) => {}
@@ -397,10 +400,50 @@ fn teaming(teaming: Teaming, members: usize) -> Wants {
     // One interface alone has nothing to choose from.
     let mode = if members > 1 { mode } else { none() };
     // A wire that fails is noticed after three seconds instead of ninety.
-    let time = marks::Ids::from([("lacp-time".to_owned(), "fast".to_owned())]);
+    let time = ("lacp-time".to_owned(), "fast".to_owned());
+    let mut wants = vec![("bond_mode", Want::Is(mode)), ("lacp", Want::Is(lacp))];
+    wants.extend(ways());
+    let pairs = marks::Ids::from([time, every_tag()]);
+    wants.push(("other_config", Want::HasPairs(pairs)));
+    wants
+}
+
+/// A port that carries every VLAN with its tag.
+fn ways() -> Wants {
+    let empty = || Want::Is(Datum::empty());
     vec![
-        ("bond_mode", Want::Is(mode)),
-        ("lacp", Want::Is(lacp)),
-        ("other_config", Want::HasPairs(time)),
+        ("tag", empty()),
+        ("trunks", empty()),
+        ("vlan_mode", empty()),
+    ]
+}
+
+/// A port between the bridges.
+fn carries_all() -> Wants {
+    let mut wants = ways();
+    let pairs = marks::Ids::from([every_tag()]);
+    wants.push(("other_config", Want::HasPairs(pairs)));
+    wants
+}
+
+/// Tags of VLAN 0 stay: a bridge that forwards by itself would take them off
+/// otherwise, and with one that is the outer also what is beneath it.
+fn every_tag() -> (String, String) {
+    ("priority-tags".to_owned(), "always".to_owned())
+}
+
+/// A bridge whose ports no protocol closes. Loops can't be: all uplinks are
+/// one port.
+fn no_spanning_tree() -> Wants {
+    vec![("stp_enable", is(false)), ("rstp_enable", is(false))]
+}
+
+/// Of a bridge that forwards by itself: it forwards as a plain one, keeps frames
+/// to reserved groups to itself, and learns what it forwards by.
+fn plain_forwarding() -> Wants {
+    let pairs = marks::Ids::from([("forward-bpdu".to_owned(), "false".to_owned())]);
+    vec![
+        ("mcast_snooping_enable", is(false)),
+        ("other_config", Want::HasPairs(pairs)),
     ]
 }

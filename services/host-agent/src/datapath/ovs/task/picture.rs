@@ -122,7 +122,7 @@ mod tests {
     use dvs_schemas::{Epoch, Mtu, Policy, PrivateVlans};
 
     use super::*;
-    use crate::datapath::ovs::config::{DatapathKind, DriftPolicy, OvsConfig};
+    use crate::datapath::ovs::config::{DatapathKind, DriftPolicy, Learning, OvsConfig};
     use crate::datapath::ovs::task::OvsCounts;
     use crate::datapath::{BridgeSettings, VirtualPort};
     use crate::merge::merge;
@@ -143,6 +143,7 @@ mod tests {
             uplinks: BTreeMap::new(),
             patterns: Vec::new(),
             drift: DriftPolicy::Repair,
+            learning: Learning::default(),
             patience: Duration::from_secs(1),
         };
         Task::new(config, OvsCounts::default(), Arc::default())

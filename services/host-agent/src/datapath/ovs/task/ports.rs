@@ -132,6 +132,7 @@ impl Task {
             uplink: ways.uplink,
             copies: ways.copies,
             private: wish.settings.private_vlans.clone(),
+            learning: self.config.learning,
         };
         Wanted { layout, rates }
     }
