@@ -287,7 +287,7 @@ async fn what_others_say_of_the_uplink_stays_and_what_is_ours_is_set_right() {
         let get = ["get", "Port", &port, "other_config"];
         left.ovs.vsctl(&get).unwrap().trim().to_owned()
     };
-    let right = "{bond-detect-mode=carrier, lacp-time=fast}";
+    let right = "{bond-detect-mode=carrier, lacp-time=fast, priority-tags=always}";
     let deadline = Instant::now() + PATIENCE;
     while shown() != right {
         assert!(Instant::now() < deadline, "{}", shown());

@@ -7,51 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
-use dvs_tests::lan::{Arp, Frame, Host, Mac, Payload, Vm, access};
+use dvs_tests::lan::{Arp, Frame, Host, LAST, Mac, Payload, Vm, access, heard, heard_before, in_order};
 use serde_json::json;
-
-/// The numbers of frames that come after those of a test. A switch takes
-/// several frames at once and may forward them in another order; the last one
-/// is sent when the one before it has arrived, so it comes behind all others.
-const BEFORE_LAST: u64 = u64::MAX - 1;
-const LAST: u64 = u64::MAX;
-
-/// Sends frames, and behind them some that all of the others hear; answers what
-/// each of them heard before those.
-fn heard(from: &mut Vm, frames: &[Frame], others: &mut [&mut Vm]) -> Vec<Vec<Frame>> {
-    let mut last = Frame::number(from.mac(), Mac::ALL, LAST);
-    last.tag = frames.first().and_then(|frame| frame.tag);
-    heard_before(from, frames, &last, others)
-}
-
-/// The same with another last frame.
-fn heard_before(
-    from: &mut Vm,
-    frames: &[Frame],
-    last: &Frame,
-    others: &mut [&mut Vm],
-) -> Vec<Vec<Frame>> {
-    for vm in &mut *others {
-        vm.drain();
-    }
-    for frame in frames {
-        from.send(frame);
-    }
-    let mut heard: Vec<Vec<Frame>> = others.iter().map(|_| Vec::new()).collect();
-    for number in [BEFORE_LAST, LAST] {
-        from.send(&last.clone().carrying(Payload::Number(number, 46)));
-        for (vm, heard) in others.iter_mut().zip(&mut heard) {
-            let frames = vm.until(|frame| frame.carried() == Some(number));
-            heard.extend(frames.expect("the last frames, which all hear"));
-        }
-    }
-    heard.into_iter().map(in_order).collect()
-}
-
-fn in_order(mut frames: Vec<Frame>) -> Vec<Frame> {
-    frames.sort_by_key(|frame| format!("{frame:?}"));
-    frames
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ports_of_one_vlan_hear_each_other_and_nobody_else() {

@@ -39,7 +39,8 @@ pub struct Frame {
     pub to: Mac,
     /// Source.
     pub from: Mac,
-    /// VLAN of its tag, if it has one.
+    /// Its outermost tag, if it has one of 802.1Q: 3 bits of priority, the one
+    /// that makes it eligible to be dropped, and the VLAN.
     pub tag: Option<u16>,
     /// What it carries.
     pub payload: Payload,
@@ -111,6 +112,14 @@ impl Frame {
         self
     }
 
+    /// The same with these bytes behind its addresses, and what it carried
+    /// behind them: tags and headers as they are on the wire.
+    #[must_use]
+    pub fn behind(self, bytes: &[u8]) -> Self {
+        let bytes = [bytes, &self.payload.bytes()].concat();
+        self.carrying(Payload::Other(bytes)).as_heard()
+    }
+
     /// The same with another payload.
     #[must_use]
     pub fn carrying(mut self, payload: Payload) -> Self {
@@ -157,7 +166,7 @@ impl Frame {
         let (from, rest) = rest.split_first_chunk()?;
         let (tag, rest) = match rest.split_first_chunk::<4>() {
             Some(([0x81, 0x00, high, low], rest)) => {
-                (Some(u16::from_be_bytes([*high, *low]) & 0xfff), rest)
+                (Some(u16::from_be_bytes([*high, *low])), rest)
             }
             Some(_) | None => (None, rest),
         };

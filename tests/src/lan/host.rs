@@ -10,8 +10,8 @@ use dvs_schemas::documents::Teaming;
 use dvs_schemas::v1::{CountersOf, Link};
 use dvs_schemas::{Epoch, Mtu, Policy, PortId, PrivateVlans, SwitchName, UplinkName};
 use host_agent::datapath::{
-    Applied, BridgeName, BridgeSettings, Datapath, DatapathKind, Done, DriftPolicy, Mirror, Ovs,
-    OvsConfig, OvsCounts, PluggedPort, Step, StepFailure, VirtualPort, Write,
+    Applied, BridgeName, BridgeSettings, Datapath, DatapathKind, Done, DriftPolicy, Learning,
+    Mirror, Ovs, OvsConfig, OvsCounts, PluggedPort, Step, StepFailure, VirtualPort, Write,
 };
 use host_agent::merge::merge;
 use serde_json::Value;
@@ -57,6 +57,7 @@ impl Host {
             uplinks: BTreeMap::new(),
             patterns: Vec::new(),
             drift: DriftPolicy::Repair,
+            learning: Learning::default(),
             patience: PATIENCE,
         };
         let mut settings = BridgeSettings {

@@ -7,6 +7,7 @@ mod agent;
 mod frame;
 mod hearing;
 mod host;
+mod paths;
 mod ping;
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -18,8 +19,9 @@ use std::time::{Duration, Instant};
 
 pub use agent::AgentHost;
 pub use frame::{Arp, Frame, Mac, Payload};
-pub use hearing::{access, is_heard, reaches, until};
+pub use hearing::{LAST, access, heard, heard_before, in_order, is_heard, reaches, until};
 pub use host::{Host, Outcome, id, plug, switch, unplug, uplink};
+pub use paths::{Path, Segment, VLAN_LIMITS};
 pub use ping::{QUICK, missing};
 
 /// How long a frame may be on its way before it counts as lost. Only waited
