@@ -7,7 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use dvs_ovsdb::testing::skipped;
-use dvs_tests::lan::{Arp, Frame, Host, LAST, Mac, Payload, Vm, access, heard, heard_before, in_order};
+use dvs_tests::lan::{
+    Arp, Frame, Host, LAST, Mac, Payload, Vm, access, heard, heard_before, in_order,
+};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
