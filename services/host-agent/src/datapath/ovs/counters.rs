@@ -19,7 +19,7 @@ pub(super) struct Offset([i128; NUMBERS]);
 
 /// Not an offset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("allowed are {NUMBERS} numbers with commas between")]
+#[error("allowed are 0, or {NUMBERS} numbers with commas between")]
 pub(super) struct BadOffset;
 
 impl Offset {
@@ -48,10 +48,37 @@ impl Offset {
         let total = self.add_to(raw)?;
         total.have_reached(least).then_some(total)
     }
+
+    /// The offset by which an interface counts on that has come to this total,
+    /// said `raw` last and says `now`; none if all of it began anew. Drops and
+    /// errors are sums of what the device counts and what the switch does, and
+    /// that begins anew whenever it opens the device. How much of the sum that
+    /// is nobody knows, so where it has fallen nothing is added.
+    fn goes_on(&self, total: &Counters, raw: &Counters, now: &Counters) -> Option<Self> {
+        let mut offset = self.0;
+        let before = total.numbers().into_iter().zip(raw.numbers());
+        let numbers = offset.iter_mut().zip(before).zip(now.numbers());
+        for (at, ((offset, (total, raw)), now)) in numbers.enumerate() {
+            let total = i128::from(total);
+            if now < raw || i128::from(now) + *offset < total {
+                if !DROPS_AND_ERRORS.contains(&at) {
+                    return None;
+                }
+                *offset = total - i128::from(now);
+            }
+        }
+        Some(Self(offset))
+    }
 }
+
+/// Where [`Counters::numbers`] has drops and errors.
+const DROPS_AND_ERRORS: [usize; 4] = [2, 3, 6, 7];
 
 impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            return f.write_str("0");
+        }
         let numbers = self.0.map(|number| number.to_string());
         f.write_str(&numbers.join(","))
     }
@@ -61,6 +88,9 @@ impl FromStr for Offset {
     type Err = BadOffset;
 
     fn from_str(text: &str) -> Result<Self, BadOffset> {
+        if text == "0" {
+            return Ok(Self::default());
+        }
         let numbers: Result<Vec<i128>, _> = text.split(',').map(str::parse).collect();
         let numbers: [i128; NUMBERS] = numbers
             .ok()
@@ -96,6 +126,9 @@ enum Tally {
         /// What the port has come to at least: that was told.
         least: Counters,
     },
+    /// By an interface of which nobody knows yet what it had counted before; the
+    /// port had come to this. What was not told is not nothing.
+    Unread(Counters),
     /// There is none; this is what it came to.
     Resting(Counters),
 }
@@ -103,7 +136,7 @@ enum Tally {
 impl Tally {
     fn total(&self) -> Counters {
         match self {
-            Self::Resting(total) => *total,
+            Self::Resting(total) | Self::Unread(total) => *total,
             Self::Counting { offset, raw } => offset.add_to(raw).unwrap_or_default(),
             Self::Restored { offset, raw, least } => offset.beyond(raw, least).unwrap_or(*least),
         }
@@ -112,21 +145,20 @@ impl Tally {
     /// The interface says this now. True if it counts by another offset from
     /// now on.
     fn read(&mut self, now: &Counters) -> bool {
-        let (offset, goes_on) = match self {
+        let total = self.total();
+        let (before, raw) = match self {
             Self::Resting(_) => return false,
-            Self::Counting { offset, raw } => (*offset, now.have_reached(raw)),
-            Self::Restored { offset, raw, least } => (
-                *offset,
-                now.have_reached(raw) && offset.beyond(now, least).is_some(),
-            ),
+            Self::Unread(_) => {
+                let offset = Offset::between(&total, now);
+                *self = Self::Counting { offset, raw: *now };
+                return true;
+            }
+            Self::Counting { offset, raw } | Self::Restored { offset, raw, .. } => (*offset, *raw),
         };
-        let offset = if goes_on {
-            offset
-        } else {
-            Offset::between(&self.total(), &Counters::default())
-        };
+        let goes_on = before.goes_on(&total, &raw, now);
+        let offset = goes_on.unwrap_or(Offset::between(&total, &Counters::default()));
         *self = Self::Counting { offset, raw: *now };
-        !goes_on
+        offset != before
     }
 }
 
@@ -139,10 +171,20 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
-    /// An interface is there for the port. Goes on from what the port has.
-    pub(super) fn plugged(&mut self, key: (SwitchName, PortId), raw: Counters) {
-        let offset = Offset::between(&self.total(&key), &raw);
-        self.tallies.insert(key, Tally::Counting { offset, raw });
+    /// An interface is there for the port. Counts go on from what the port has
+    /// once it is known what the interface had counted before.
+    pub(super) fn plugged(&mut self, key: (SwitchName, PortId)) {
+        let total = self.total(&key);
+        self.tallies.insert(key, Tally::Unread(total));
+    }
+
+    /// The ports of which that is to be asked.
+    pub(super) fn unread(&self) -> Vec<(SwitchName, PortId)> {
+        let unread = self.tallies.iter().filter_map(|(key, tally)| match tally {
+            Tally::Unread(_) => Some(key.clone()),
+            Tally::Counting { .. } | Tally::Restored { .. } | Tally::Resting(_) => None,
+        });
+        unread.collect()
     }
 
     /// An interface was there when the agent started, and counts so.
@@ -158,7 +200,7 @@ impl Tallies {
         let tally = self.tallies.entry(key);
         match tally.or_insert(Tally::Resting(Counters::default())) {
             Tally::Restored { least, .. } => *least = least.most(told),
-            Tally::Resting(total) => *total = total.plus(told),
+            Tally::Resting(total) | Tally::Unread(total) => *total = total.plus(told),
             Tally::Counting { offset, raw } => {
                 let total = offset.add_to(raw).unwrap_or_default();
                 *offset = Offset::between(&total.plus(told), raw);
@@ -175,7 +217,7 @@ impl Tallies {
 
     pub(super) fn is_plugged(&self, key: &(SwitchName, PortId)) -> bool {
         match self.tallies.get(key) {
-            Some(Tally::Counting { .. } | Tally::Restored { .. }) => true,
+            Some(Tally::Counting { .. } | Tally::Restored { .. } | Tally::Unread(_)) => true,
             Some(Tally::Resting(_)) | None => false,
         }
     }
@@ -200,7 +242,7 @@ impl Tallies {
             Some(Tally::Counting { raw, .. } | Tally::Restored { raw, .. }) => {
                 *raw = raw.most(last);
             }
-            Some(Tally::Resting(_)) | None => {}
+            Some(Tally::Resting(_) | Tally::Unread(_)) | None => {}
         }
     }
 
@@ -221,6 +263,7 @@ impl Tallies {
                 offset: Offset::between(&nothing, &raw),
                 raw,
             },
+            Tally::Unread(_) => Tally::Unread(nothing),
             Tally::Resting(_) => Tally::Resting(nothing),
         };
         total
@@ -241,22 +284,31 @@ impl Tallies {
         self.tallies.remove(key);
     }
 
-    /// What has to be known of a port after a restart, if that is not nothing.
+    /// What has to be known of a port after a restart. None as long as nobody
+    /// knows it.
     pub(super) fn offset(&self, switch: &SwitchName, port: &PortId) -> Option<Offset> {
         match self.tallies.get(&(switch.clone(), port.clone()))? {
-            Tally::Counting { offset, .. } | Tally::Restored { offset, .. } => {
-                (*offset != Offset::default()).then_some(*offset)
-            }
-            Tally::Resting(_) => None,
+            Tally::Counting { offset, .. } | Tally::Restored { offset, .. } => Some(*offset),
+            Tally::Unread(_) | Tally::Resting(_) => None,
         }
     }
 }
 
 /// A port's counters as the switch has them now. What the switch receives is
-/// what the vNIC sends. What it can't count is nothing.
-pub(super) fn of_stats(stats: &PortStats) -> Counters {
+/// what the vNIC sends. What it never counts is nothing; where it has no number
+/// at all the device doesn't answer, and nobody knows.
+pub(super) fn of_stats(stats: &PortStats) -> Option<Counters> {
+    let traffic = [
+        stats.rx_packets,
+        stats.rx_bytes,
+        stats.tx_packets,
+        stats.tx_bytes,
+    ];
+    if traffic.iter().all(Option::is_none) {
+        return None;
+    }
     let number = |counted: Option<u64>| counted.unwrap_or(0);
-    Counters {
+    Some(Counters {
         ingress_packets: number(stats.rx_packets),
         ingress_bytes: number(stats.rx_bytes),
         ingress_drops: number(stats.rx_dropped),
@@ -265,7 +317,7 @@ pub(super) fn of_stats(stats: &PortStats) -> Counters {
         egress_bytes: number(stats.tx_bytes),
         egress_drops: number(stats.tx_dropped),
         egress_errors: number(stats.tx_errors),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -284,10 +336,14 @@ mod tests {
         Traffic(u64),
         Read,
         Unplug,
+        /// The same interface again, which has counted on meanwhile.
+        Replug(u64),
         /// Another interface, which has counted before.
         Plug(u64),
-        /// The interface is made again.
+        /// The interface begins to count anew, and nobody says so.
         Reset,
+        /// The switch opens the device anew.
+        Reopen,
         /// The agent forgets all but what is marked, and what it has told.
         Restart {
             /// Meanwhile the interface is made again.
@@ -301,8 +357,10 @@ mod tests {
             4 => (0..1_000_u64).prop_map(Happening::Traffic),
             2 => Just(Happening::Read),
             1 => Just(Happening::Unplug),
+            2 => (0..1_000_u64).prop_map(Happening::Replug),
             2 => (0..1_000_u64).prop_map(Happening::Plug),
             1 => Just(Happening::Reset),
+            1 => Just(Happening::Reopen),
             2 => any::<bool>().prop_map(|anew| Happening::Restart { anew }),
             1 => Just(Happening::NewPlacement),
         ]
@@ -312,84 +370,153 @@ mod tests {
         Counters::of_numbers([number; NUMBERS])
     }
 
+    /// An interface, and what passed through its port.
+    #[derive(Debug, Default)]
+    struct Model {
+        tallies: Tallies,
+        plugged: bool,
+        /// What the device counts.
+        raw: u64,
+        /// What the switch counts beside that of drops, since it has opened it.
+        soft: u64,
+        /// Nobody has read it since it was plugged, so nothing passes yet.
+        unread: bool,
+        /// What passed in this placement: traffic and drops.
+        passed: [u64; 2],
+        /// What of that was read.
+        sure: u64,
+        /// What of that was told.
+        told: u64,
+    }
+
+    impl Model {
+        fn says(&self) -> Counters {
+            let mut numbers = of(self.raw).numbers();
+            for at in DROPS_AND_ERRORS {
+                numbers[at] += self.soft;
+            }
+            Counters::of_numbers(numbers)
+        }
+
+        fn read(&mut self) {
+            if self.plugged {
+                let says = self.says();
+                self.tallies.read(&key(), &says);
+                self.unread = false;
+                self.sure = self.passed[0];
+            }
+        }
+
+        fn plug(&mut self) {
+            self.plugged = true;
+            self.unread = true;
+            self.tallies.plugged(key());
+        }
+
+        /// What was not read is lost.
+        fn lose(&mut self) {
+            self.passed[0] = self.sure;
+        }
+
+        fn happens(&mut self, happening: Happening) {
+            match happening {
+                Happening::Traffic(more) => {
+                    self.raw += more;
+                    self.soft += more;
+                    if self.plugged && !self.unread {
+                        self.passed[0] += more;
+                        self.passed[1] += 2 * more;
+                    }
+                }
+                Happening::Read => {
+                    self.read();
+                    self.told = self.sure;
+                }
+                Happening::Unplug => {
+                    if std::mem::take(&mut self.plugged) {
+                        self.tallies.unplugged(&key());
+                        self.lose();
+                    }
+                }
+                Happening::Replug(more) => {
+                    if !self.plugged {
+                        self.raw += more;
+                        self.soft = 0;
+                        self.plug();
+                    }
+                }
+                Happening::Plug(counted) => {
+                    if !self.plugged {
+                        (self.raw, self.soft) = (counted, 0);
+                        self.plug();
+                    }
+                }
+                Happening::Reset => {
+                    // It is noticed when it is read below what it had.
+                    self.read();
+                    (self.raw, self.soft) = (0, 0);
+                    self.read();
+                }
+                Happening::Reopen => self.soft = 0,
+                Happening::Restart { anew } => self.restart(anew),
+                Happening::NewPlacement => {
+                    self.read();
+                    assert_eq!(self.tallies.end(&key()).ingress_packets, self.sure);
+                    (self.passed, self.sure, self.told) = ([0; 2], 0, 0);
+                }
+            }
+        }
+
+        fn restart(&mut self, anew: bool) {
+            let key = key();
+            let marked = self.tallies.offset(&key.0, &key.1);
+            let told = self.tallies.total(&key).most(&of(0));
+            self.tallies = Tallies::default();
+            if anew {
+                (self.raw, self.soft) = (0, 0);
+                self.lose();
+            }
+            let marked = marked.map(|offset| offset.to_string().parse().unwrap());
+            match marked {
+                // Its index tells that it was made anew.
+                Some(offset) if self.plugged && !anew => {
+                    self.tallies.restored(key.clone(), offset, self.says());
+                }
+                Some(_) | None if self.plugged => self.plug(),
+                Some(_) | None => {}
+            }
+            // As far as it was told; drops are told with the rest.
+            let mut numbers = of(self.told).numbers();
+            for at in DROPS_AND_ERRORS {
+                numbers[at] = numbers[at].min(told.numbers()[at]);
+            }
+            self.tallies.resume(key, &Counters::of_numbers(numbers));
+            if !self.plugged || self.unread {
+                // Nothing is marked, and what was not told is lost.
+                self.passed[0] = self.told;
+                self.sure = self.told;
+            }
+            self.read();
+        }
+    }
+
     proptest! {
         /// Within a placement counters never go down and count no frame twice;
         /// they lose at most what nobody had read when the interface went.
         #[test]
         fn a_placement_counts_what_passed_while_it_was_plugged(all in vec(happening(), 1..40)) {
-            let (mut tallies, key) = (Tallies::default(), key());
-            // What the interface says, and what was seen of it since.
-            let (mut raw, mut unread) = (None, 0_u64);
-            // What the placement must have come to, at least.
-            let mut sure = 0_u64;
-            // What of that was told.
-            let mut told = 0_u64;
+            let mut model = Model::default();
+            let mut before = Counters::default();
             for happening in all {
-                match happening {
-                    Happening::Traffic(more) => if let Some(raw) = raw.as_mut() {
-                        *raw += more;
-                        unread += more;
-                    },
-                    Happening::Read => if let Some(raw) = raw {
-                        prop_assert_eq!(tallies.read(&key, &of(raw)), of(sure + unread));
-                        sure += std::mem::take(&mut unread);
-                        told = sure;
-                    },
-                    Happening::Unplug => if raw.take().is_some() {
-                        tallies.unplugged(&key);
-                        unread = 0;
-                    },
-                    Happening::Plug(counted) => if raw.is_none() {
-                        raw = Some(counted);
-                        tallies.plugged(key.clone(), of(counted));
-                    },
-                    Happening::Reset => if let Some(raw) = raw.as_mut() {
-                        // An interface that begins anew is noticed when it is
-                        // read below what it had.
-                        prop_assert_eq!(tallies.read(&key, &of(*raw)), of(sure + unread));
-                        sure += std::mem::take(&mut unread);
-                        *raw = 0;
-                        prop_assert_eq!(tallies.read(&key, &of(0)), of(sure));
-                    },
-                    Happening::Restart { anew } => {
-                        let marked = tallies.offset(&key.0, &key.1);
-                        tallies = Tallies::default();
-                        if let Some(raw) = raw.as_mut() {
-                            if anew {
-                                *raw = 0;
-                            }
-                            let offset: Option<Offset> =
-                                marked.map(|offset| offset.to_string().parse().unwrap());
-                            tallies.restored(key.clone(), offset.unwrap_or_default(), of(*raw));
-                        }
-                        tallies.resume(key.clone(), &of(told));
-                        prop_assert!(tallies.total(&key).have_reached(&of(told)));
-                        let all = sure + std::mem::take(&mut unread);
-                        sure = match raw {
-                            Some(raw) if anew => {
-                                let total = tallies.read(&key, &of(raw)).ingress_packets;
-                                prop_assert!((told..=all).contains(&total));
-                                total
-                            }
-                            Some(raw) => {
-                                prop_assert_eq!(tallies.read(&key, &of(raw)), of(all));
-                                all
-                            }
-                            // Nothing is marked where no interface is.
-                            None => told,
-                        };
-                    }
-                    Happening::NewPlacement => {
-                        if let Some(raw) = raw {
-                            tallies.read(&key, &of(raw));
-                            sure += std::mem::take(&mut unread);
-                        }
-                        prop_assert_eq!(tallies.end(&key), of(sure));
-                        sure = 0;
-                        told = 0;
-                    }
-                }
-                prop_assert_eq!(tallies.total(&key), of(sure));
+                let is_new = matches!(happening, Happening::NewPlacement);
+                let restarts = matches!(happening, Happening::Restart { .. });
+                model.happens(happening);
+                let total = model.tallies.total(&key());
+                prop_assert_eq!(total.ingress_packets, model.sure);
+                prop_assert!(total.ingress_drops <= model.passed[1]);
+                // What was not told before a restart is not known after it.
+                prop_assert!(is_new || restarts || total.have_reached(&before));
+                before = total;
             }
         }
 
@@ -399,5 +526,27 @@ mod tests {
                 prop_assert_eq!(offset.to_string().parse(), Ok(offset));
             }
         }
+    }
+
+    #[test]
+    fn where_a_switch_has_no_number_nobody_knows_what_was_counted() {
+        let stats = PortStats {
+            port: dvs_openflow::Port::try_from(1).unwrap(),
+            age: std::time::Duration::ZERO,
+            rx_packets: None,
+            tx_packets: None,
+            rx_bytes: None,
+            tx_bytes: None,
+            rx_dropped: None,
+            tx_dropped: None,
+            rx_errors: None,
+            tx_errors: None,
+        };
+        assert_eq!(of_stats(&stats), None);
+        let some = PortStats {
+            rx_packets: Some(0),
+            ..stats
+        };
+        assert_eq!(of_stats(&some), Some(Counters::default()));
     }
 }

@@ -260,16 +260,23 @@ pub(super) fn device(interface: &Row) -> Device {
     }
 }
 
-/// An interface's statistics, as Open vSwitch wrote them last. What the
-/// interface receives is what the vNIC sends.
-pub(super) fn statistics(interface: &Row) -> Counters {
-    let of = |key| {
-        let number = interface
-            .get(STATISTICS)
-            .and_then(|all| all.map_integer(key));
-        number.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+/// An interface's statistics, as Open vSwitch wrote them last; none where it
+/// hasn't yet, or where the device doesn't answer. What the interface receives
+/// is what the vNIC sends.
+pub(super) fn statistics(interface: &Row) -> Option<Counters> {
+    let all = interface.get(STATISTICS)?;
+    let told = |key| {
+        let number = all.map_integer(key)?;
+        u64::try_from(number).ok()
     };
-    Counters {
+    if ["rx_packets", "rx_bytes", "tx_packets", "tx_bytes"]
+        .into_iter()
+        .all(|key| told(key).is_none())
+    {
+        return None;
+    }
+    let of = |key| told(key).unwrap_or(0);
+    Some(Counters {
         ingress_packets: of("rx_packets"),
         ingress_bytes: of("rx_bytes"),
         ingress_drops: of("rx_dropped"),
@@ -278,5 +285,5 @@ pub(super) fn statistics(interface: &Row) -> Counters {
         egress_bytes: of("tx_bytes"),
         egress_drops: of("tx_dropped"),
         egress_errors: of("tx_errors"),
-    }
+    })
 }

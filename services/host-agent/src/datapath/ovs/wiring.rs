@@ -48,6 +48,23 @@ pub(super) struct Plug {
     pub(super) mac: Option<MacAddr>,
 }
 
+impl Plug {
+    /// True if the device that is there is the one that the switch has open.
+    pub(super) fn is_opened(&self) -> bool {
+        self.opened.is_none() || self.opened == self.index
+    }
+
+    /// True if both are the same device, whatever row it has. What has no
+    /// index is known by its row.
+    pub(super) fn is_device_of(&self, other: &Self) -> bool {
+        match (self.index, other.index) {
+            (Some(index), Some(other)) => index == other,
+            (None, None) => self.interface == other.interface,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}
+
 /// The interfaces that are there, by switch and port.
 pub(super) type Plugs = BTreeMap<SwitchName, BTreeMap<PortId, Plug>>;
 

@@ -66,16 +66,19 @@ impl Task {
             for (port, plug) in plugs.filter(|(port, _)| wish.ports.contains_key(*port)) {
                 let key = (switch.clone(), port.clone());
                 let row = view.row(view::INTERFACE, plug.interface);
-                let raw = row.map(view::statistics).unwrap_or_default();
+                // It can't have counted less since.
+                let raw = row.and_then(view::statistics).unwrap_or_default();
                 let marked = view.row(view::PORT, plug.port);
                 let marked = marked.map(|row| rows::ours(row, "external_ids"));
                 match marked.as_ref().map(marks::offset) {
-                    Some(Ok(offset)) => self.tallies.restored(key, offset.unwrap_or_default(), raw),
+                    Some(Ok(Some(offset))) if plug.is_opened() => {
+                        self.tallies.restored(key, offset, raw);
+                    }
                     Some(Err(error)) => {
                         tracing::warn!(%switch, %port, %error, "its counters begin anew");
-                        self.tallies.plugged(key, raw);
+                        self.tallies.plugged(key);
                     }
-                    None => {}
+                    Some(Ok(_)) | None => self.tallies.plugged(key),
                 }
             }
         }
@@ -118,15 +121,12 @@ impl Task {
                 let was = before.and_then(|plugs| plugs.get(port));
                 let is = after.and_then(|plugs| plugs.get(port));
                 let same = was.map(|plug| plug.interface) == is.map(|plug| plug.interface);
-                if !same && was.is_some() {
+                let counts_on = was.zip(is).is_some_and(|(was, is)| is.is_device_of(was));
+                if !counts_on && was.is_some() {
                     self.tallies.unplugged(&key);
                 }
-                if let Some(plug) = is
-                    && !self.tallies.is_plugged(&key)
-                {
-                    let row = view.row(view::INTERFACE, plug.interface);
-                    let raw = row.map(view::statistics).unwrap_or_default();
-                    self.tallies.plugged(key.clone(), raw);
+                if is.is_some() && !self.tallies.is_plugged(&key) {
+                    self.tallies.plugged(key.clone());
                 }
                 let link = |plug: Option<&wiring::Plug>| plug.map_or(Link::Down, |plug| plug.link);
                 if link(was) != link(is) {
@@ -197,6 +197,7 @@ impl Task {
         self.catch_up_with_sent().await?;
         for _ in 0..ROUNDS {
             self.look();
+            self.read_unread().await;
             let Some(plan) = self.plan(scope) else {
                 return Err("the database of Open vSwitch is away".to_owned());
             };
@@ -222,6 +223,7 @@ impl Task {
         self.unsettled = false;
         for _ in 0..ROUNDS {
             let mut moved = self.look();
+            self.read_unread().await;
             moved.extend(self.tallies.renewed());
             let Some(plan) = self.plan(&Scope::All) else {
                 return Err("the database of Open vSwitch is away".to_owned());
@@ -302,7 +304,9 @@ impl Task {
         let (Some(old), Some(new)) = (&change.old, &change.new) else {
             if let (Some(key), Some(old)) = (owner, &change.old) {
                 // Nobody can ask it any more.
-                self.tallies.seen(&key, &view::statistics(old));
+                if let Some(last) = view::statistics(old) {
+                    self.tallies.seen(&key, &last);
+                }
             }
             return true;
         };

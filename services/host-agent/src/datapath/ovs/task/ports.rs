@@ -55,10 +55,15 @@ impl Task {
     }
 
     async fn forward(&mut self) {
+        // What an interface had counted is read before any frame passes it.
+        self.read_unread().await;
         // Without the database nobody knows which ports are there.
         if let Some(orders) = self.orders() {
             self.bridges.become_these(orders, self.written.take()).await;
             self.look_for_meters();
+            // On a bridge that was away until now.
+            self.read_unread().await;
+            self.unsettled |= self.tallies.is_renewed();
         }
     }
 
@@ -183,11 +188,27 @@ impl Task {
             return;
         };
         for (key, raw) in read {
-            if self.tallies.is_plugged(&key) {
-                self.tallies.read(&key, &raw);
-            } else {
-                self.tallies.plugged(key, raw);
+            if !self.tallies.is_plugged(&key) {
+                self.tallies.plugged(key.clone());
             }
+            self.tallies.read(&key, &raw);
+        }
+    }
+
+    /// Reads what interfaces have counted of which nobody knows it yet.
+    pub(super) async fn read_unread(&mut self) {
+        let unread = self.tallies.unread();
+        if unread.is_empty() {
+            return;
+        }
+        match self.raw(&unread).await {
+            Ok(read) => {
+                for (key, raw) in read {
+                    self.tallies.read(&key, &raw);
+                }
+            }
+            // Whoever gives the bridge its rules next says so.
+            Err(error) => tracing::debug!(error = chain(&error), "counters can't be read"),
         }
     }
 
@@ -254,7 +275,7 @@ impl Task {
             }
             let stats: BTreeMap<Port, Counters> = stats
                 .iter()
-                .map(|stats| (stats.port, of_stats(stats)))
+                .filter_map(|stats| Some((stats.port, of_stats(stats)?)))
                 .collect();
             read.extend(ports.into_iter().filter_map(|(ofport, port)| {
                 let raw = stats.get(&Port::try_from(ofport).ok()?)?;
