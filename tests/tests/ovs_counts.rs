@@ -6,7 +6,7 @@
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::v1::{Counters, Link};
 use dvs_tests::lan::{Host, Vm, access, id, reaches, run, switch};
-use host_agent::datapath::Datapath;
+use host_agent::datapath::{Datapath, Extent};
 
 async fn counted(host: &Host) -> Counters {
     let ports = vec![(switch(), id("a"))];
@@ -84,4 +84,24 @@ async fn counters_that_are_absent_for_a_while_are_not_zero() {
     assert_eq!(counted(&host).await, before);
     send(&mut a, &mut b, 2);
     assert_eq!(counted(&host).await.ingress_packets, 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_without_a_plug_is_no_write_after_a_restart() {
+    if skipped("a_port_without_a_plug_is_no_write_after_a_restart") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let _a = host.vm(1, "a", access(10)).await;
+    let extent = async |host: &Host, port: &str| {
+        let set = host.port(port, access(10), None).await;
+        set.unwrap().extent
+    };
+    assert_eq!(extent(&host, "a").await, Extent::Written);
+    assert_eq!(extent(&host, "nowhere").await, Extent::Kept);
+    host.restart_agent().await;
+    host.datapath.read().await.unwrap();
+    assert_eq!(extent(&host, "nowhere").await, Extent::Kept);
+    let written = (host.counts.transactions(), host.counts.programmes());
+    assert_eq!(written, (0, 0));
 }

@@ -5,7 +5,7 @@ use dvs_daemon::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-use crate::datapath::Applied;
+use crate::datapath::{Applied, Extent};
 
 type Outcome = [(&'static str, &'static str); 1];
 
@@ -30,7 +30,7 @@ impl Counts {
         metrics.register(|registry| {
             registry.register(
                 "dvs_datapath_writes",
-                "Steps that datapaths carried out",
+                "Steps that were written to datapaths",
                 writes,
             );
             registry.register("dvs_applies", "Deltas given to datapaths", applies);
@@ -47,9 +47,13 @@ impl Counts {
         let name = match &applied.steps {
             Err(_) => "unreachable",
             Ok(steps) => {
-                let done = steps.iter().filter(|result| result.is_ok()).count();
-                self.writes.inc_by(u64::try_from(done).unwrap_or(u64::MAX));
-                if done == steps.len() {
+                let written = steps.iter().filter(|result| match result {
+                    Ok(done) => done.extent == Extent::Written,
+                    Err(_) => false,
+                });
+                let written = u64::try_from(written.count()).unwrap_or(u64::MAX);
+                self.writes.inc_by(written);
+                if steps.iter().all(Result::is_ok) {
                     "applied"
                 } else {
                     "failed"

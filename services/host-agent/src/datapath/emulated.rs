@@ -372,7 +372,10 @@ impl State {
         {
             go_on(self.counters.entry(key).or_default(), &known.counters);
         }
-        Ok(Done { link: Some(link) })
+        Ok(Done {
+            link: Some(link),
+            ..Done::default()
+        })
     }
 
     fn remove_port(

@@ -191,6 +191,19 @@ impl Write {
 pub struct Done {
     /// The link of a port that was set.
     pub link: Option<Link>,
+    /// How far it went.
+    pub extent: Extent,
+}
+
+/// How far a step went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// It is in the datapath.
+    #[default]
+    Written,
+    /// It is of a port where nothing is plugged in: kept for when something is,
+    /// and nothing was written.
+    Kept,
 }
 
 /// What came of an apply.

@@ -361,7 +361,7 @@ impl HostCore {
         &mut self,
         now: Timestamp,
         Step { switch, write }: &Step,
-        Done { link }: Done,
+        Done { link, extent: _ }: Done,
         out: &mut Decision<Effect>,
     ) {
         if let Write::SetBridge { to, .. } = write {

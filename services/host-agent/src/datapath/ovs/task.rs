@@ -39,7 +39,9 @@ use super::unusable::Unusable;
 use super::wiring::{Plug, Plugs, Stale};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
-use crate::datapath::{Applied, DatapathError, Done, Part, Picture, Step, StepFailure, Write};
+use crate::datapath::{
+    Applied, DatapathError, Done, Extent, Part, Picture, Step, StepFailure, Write,
+};
 
 /// Between tries to reach what is away. Short: while `ovs-vswitchd` starts no
 /// frame passes.
@@ -376,6 +378,9 @@ impl Task {
                 let plug = self.plug(&step.switch, port);
                 done.link = Some(plug.map_or(Link::Down, |plug| plug.link));
             }
+            if let Ok(done) = result {
+                done.extent = self.extent(step);
+            }
             if result.is_ok() {
                 self.has_left(step);
             }
@@ -471,6 +476,22 @@ impl Task {
                     *part == Part::Bridge || failure.field.as_deref() != Some("uplinks")
                 })
             })
+    }
+
+    /// How far a step went that was carried out.
+    fn extent(&self, Step { switch, write }: &Step) -> Extent {
+        match write {
+            Write::SetPort { port, .. } | Write::RemovePort { port, .. } => {
+                match self.plug(switch, port) {
+                    Some(_) => Extent::Written,
+                    None => Extent::Kept,
+                }
+            }
+            Write::SetBridge { .. }
+            | Write::SetMirror { .. }
+            | Write::RemoveMirror { .. }
+            | Write::RemoveBridge { .. } => Extent::Written,
+        }
     }
 
     fn plug(&self, switch: &SwitchName, port: &PortId) -> Option<&Plug> {
