@@ -54,6 +54,20 @@ pub enum EffectiveVlan {
 }
 
 impl EffectiveVlan {
+    /// True if a port sends frames of this VLAN, tagged or not.
+    #[must_use]
+    pub fn sends_in(&self, wanted: VlanId) -> bool {
+        match self {
+            Self::Untagged => false,
+            Self::Access(vlan) | Self::Private { vlan, .. } => *vlan == wanted,
+            Self::Trunk(Trunk { vlans, native }) => {
+                let mut ranges = vlans.ranges().iter();
+                *native == Some(wanted)
+                    || ranges.any(|range| range.first() <= wanted && wanted <= range.last())
+            }
+        }
+    }
+
     /// The same as users write it.
     #[must_use]
     pub fn configured(&self) -> Vlan {

@@ -3,15 +3,17 @@
 
 use std::time::Duration;
 
-use dvs_schemas::v1::{ClaimOutcome, Condition, ConditionKind, ConditionTarget, EventAck, V1};
-use dvs_schemas::{Epoch, Policy};
+use dvs_schemas::v1::{
+    ClaimOutcome, Condition, ConditionKind, ConditionTarget, EventAck, FinalState, V1,
+};
+use dvs_schemas::{Epoch, Policy, VlanId};
 use host_agent::datapath::{ConditionsNow, Notice};
 use host_agent::host::{Answer, HostEvent, RuntimeEvent};
 
 use crate::history::Commit;
 use crate::plugging::{answer, granted, plug, pull, refused, with_publisher};
 use crate::rig::{Rig, id};
-use crate::versions::one;
+use crate::versions::{access, one};
 
 /// Longer than anything waits for others that go with it.
 const SOON: Duration = Duration::from_secs(1);
@@ -194,4 +196,32 @@ fn a_session_that_can_t_reach_its_destination_port_is_a_condition_until_it_can()
     let there = Commit::Port(id("p9"), id("g1"), Policy::default());
     rig.send(&one(publisher.commit(&there)));
     assert!(reports(&mut rig).contains(&Vec::new()), "it is over");
+}
+
+#[test]
+fn a_vlan_of_which_a_session_copies_nothing_here_is_a_condition() {
+    let (mut rig, mut publisher) = with_publisher();
+    rig.send(&one(publisher.commit(&Commit::Group(id("g1"), access(20)))));
+    reports(&mut rig);
+    let session = Commit::Mirror(id("m1"), id("p8"), id("p9"));
+    let mut push = one(publisher.commit(&session));
+    if let FinalState::Partial { objects, .. } = &mut push.state {
+        objects.mirrors[0].value.source.vlans = [20, 21]
+            .map(|vlan| VlanId::try_from(vlan).unwrap())
+            .to_vec();
+    }
+    rig.send(&push);
+    let [list] = &reports(&mut rig)[..] else {
+        panic!("one report");
+    };
+    let on = ConditionTarget {
+        switch: Some(id("prod")),
+        mirror: Some(id("m1")),
+        ..ConditionTarget::default()
+    };
+    assert_eq!(kinds(list), [(ConditionKind::MirrorIncomplete, on)]);
+    assert!(
+        list[0].message.contains("of VLAN 20 on this host"),
+        "{list:?}"
+    );
 }

@@ -140,14 +140,6 @@ fn private_receives(
     }
 }
 
-/// True if a port sends frames of this VLAN.
-pub(super) fn sends_in(vlan: &EffectiveVlan, wanted: VlanId) -> bool {
-    let wanted = wanted.get();
-    let mut tagged = sends_tagged(vlan).into_iter();
-    sends_untagged(vlan) == Some(wanted)
-        || tagged.any(|span| span.first <= wanted && wanted <= span.last)
-}
-
 /// True if a port gets frames of this VLAN.
 pub(super) fn receives_in(vlan: &EffectiveVlan, private: &PrivateVlans, wanted: VlanId) -> bool {
     let mut spans = receives(vlan, private).into_iter();

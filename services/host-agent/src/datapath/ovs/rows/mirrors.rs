@@ -244,7 +244,7 @@ impl Sources<'_> {
                 .filter_map(|(id, _)| self.plugs.get(id).copied())
                 .collect()
         };
-        let entering = of(&vlans::sends_in);
+        let entering = of(&|port, vlan| port.sends_in(vlan));
         let leaving = match session.destination {
             MirrorDestination::Vlan(_) => Vec::new(),
             MirrorDestination::Port(_) => of(&|port, vlan| vlans::receives_in(port, private, vlan)),
