@@ -259,7 +259,7 @@ impl Fleet {
     }
 
     /// The command line of an agent for one host more, which has a ledger and a
-    /// log of its own.
+    /// log of its own, and forwards by whatever datapath the caller adds.
     ///
     /// # Errors
     /// It was not built.
@@ -278,7 +278,6 @@ impl Fleet {
             .env("NATS_URL", self.nats.url())
             .env("DVS_LISTEN", "127.0.0.1:0")
             .args(["--host", host, "--heartbeat", self.settings.heartbeat])
-            .args(["--datapath", "emulated"])
             .args(&self.settings.agent)
             .arg("--data")
             .arg(self.folder.path().join("data").join(host))

@@ -360,7 +360,8 @@ async fn the_example_of_a_site_is_true_on_all_of_its_hosts_as_it_stands() -> Res
     let mut racks = Vec::new();
     for rack in ["r1", "r2", "r3"] {
         let mut agent = fleet.agent(rack)?;
-        racks.push(Rack(agent.args(["--replicas", "20"]).spawn()?));
+        agent.args(["--datapath", "emulated", "--replicas", "20"]);
+        racks.push(Rack(agent.spawn()?));
     }
     let present = |hosts: &Vec<Value>| hosts.len() == 61;
     let hosts = async |operator: &Operator| operator.hosts().await;
