@@ -2,6 +2,7 @@
 //! What every service has: flags, logs, health, metrics, and the stop in
 //! order. A service's `main` parses its flags and hands its body to [`run`].
 
+mod alone;
 mod args;
 mod daemon;
 mod health;
@@ -12,6 +13,7 @@ mod metrics;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use alone::{Instance, Taken};
 pub use args::{Args, Command, LogFormat, Settings, positive};
 pub use daemon::{Daemon, STOP_LIMIT, run};
 pub use health::{Condition, Health, Readiness};

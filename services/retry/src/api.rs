@@ -56,16 +56,19 @@ const ENDPOINTS: [(Endpoint, &str, &str); 5] = [
     ),
 ];
 
-/// Puts the service on the bus.
+/// Puts the service on the bus, with what it says of itself.
 ///
 /// # Errors
 /// The connection is closed already.
-pub async fn start(bus: &Bus) -> Result<(Service, Requests<Endpoint>), BusError> {
+pub async fn start(
+    bus: &Bus,
+    metadata: HashMap<String, String>,
+) -> Result<(Service, Requests<Endpoint>), BusError> {
     let description = Description {
         name: "retry".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         description: env!("CARGO_PKG_DESCRIPTION").to_owned(),
-        metadata: HashMap::new(),
+        metadata,
     };
     let endpoints = ENDPOINTS.map(|(id, subject, description)| endpoint::Endpoint {
         id,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use dvs_daemon::{Command, Daemon, positive};
+use dvs_daemon::{Command, Daemon, Instance, positive};
 use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
 use dvs_transport::endpoint::Waiting;
 use dvs_transport::{ConnectArgs, Identity, Transport, connect};
@@ -83,6 +83,15 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
 
     let bus = connect(&args, Identity::service("retry")).await?;
     daemon.watch_bus(&bus);
+    let me = Instance::new("retry", ledger.id());
+    match daemon
+        .stop_token()
+        .run_until_cancelled(me.alone(&bus))
+        .await
+    {
+        Some(alone) => alone?,
+        None => return Ok(()),
+    }
     let instance = format!("retry-{}", uuid::Uuid::new_v4().simple());
     let (transport, invoking) = Transport::start(bus.clone(), &instance).await?;
     let invoking = invoking.watch(daemon.stop_token());
@@ -116,7 +125,9 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
         hearing.await;
         Ok(())
     });
-    let (service, requests) = api::start(&bus).await?;
+    let (service, requests) = api::start(&bus, me.metadata()).await?;
+    let stays = me.stays(bus.clone(), daemon.stop_token());
+    daemon.spawn("others", async move { Ok(stays.await?) });
     daemon.spawn("requests", async move {
         api::run(requests, bus, waiting, inbox).await;
         stop.cancel();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use dvs_daemon::{Command, Daemon};
+use dvs_daemon::{Command, Daemon, Instance};
 use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
 use dvs_transport::endpoint::Waiting;
 use dvs_transport::{ConnectArgs, Identity, Transport, connect};
@@ -67,6 +67,15 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
     let (core, ledger) = load(&daemon, settings)?;
     let bus = connect(&args, Identity::service("collector")).await?;
     daemon.watch_bus(&bus);
+    let me = Instance::new("runtime-collector", ledger.id());
+    match daemon
+        .stop_token()
+        .run_until_cancelled(me.alone(&bus))
+        .await
+    {
+        Some(alone) => alone?,
+        None => return Ok(()),
+    }
     let instance = format!("collector-{}", uuid::Uuid::new_v4().simple());
     let (transport, invoking) = Transport::start(bus.clone(), &instance).await?;
     let invoking = invoking.watch(daemon.stop_token());
@@ -110,7 +119,9 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
         hearing.await;
         Ok(())
     });
-    let (service, requests) = api::start(&bus).await?;
+    let (service, requests) = api::start(&bus, me.metadata()).await?;
+    let stays = me.stays(bus.clone(), daemon.stop_token());
+    daemon.spawn("others", async move { Ok(stays.await?) });
     daemon.spawn("requests", async move {
         api::run(requests, bus, waiting, inbox).await;
         stop.cancel();
