@@ -271,8 +271,8 @@ impl fmt::Display for Epoch {
 
 /// Identity of one publisher ledger, made when the file is. Revisions of two
 /// ledgers can't be compared; being a time-ordered UUID (version 7), the
-/// identity says which ledger is the later one, so a host takes a full state
-/// of a re-created store and refuses late messages of the one before.
+/// identity says which ledger is the later one. A host follows one of them, and
+/// goes over to another by an operator's word.
 #[derive(
     Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -282,7 +282,8 @@ pub struct StoreId(pub Uuid);
 impl StoreId {
     /// When the ledger was made, in milliseconds since 1970, as far as its
     /// identity says so.
-    fn made(self) -> u64 {
+    #[must_use]
+    pub fn made(self) -> u64 {
         self.0.as_u64_pair().0 >> 16
     }
 }

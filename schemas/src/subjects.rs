@@ -36,6 +36,10 @@ pub const HOST_FORGET: &str = "dvs.v1.host.forget";
 /// Hosts, their revisions and presence: [`crate::v1::HostListRequest`].
 pub const HOST_LIST: &str = "dvs.v1.host.list";
 
+/// This publisher's configuration is to hold on hosts that follow another
+/// history: [`crate::v1::ContinueRequest`].
+pub const STORE_CONTINUE: &str = "dvs.v1.store.continue";
+
 /// Entries into the queues: [`crate::v1::RetryPut`].
 pub const RETRY_PUT: &str = "dvs.v1.retry.put";
 /// The queues' entries: [`crate::v1::RetryListRequest`].

@@ -215,12 +215,20 @@ impl Fleet {
     /// # Errors
     /// It was not built.
     pub fn command(&self, program: Program) -> Result<Command> {
+        self.command_in(program, &self.data(program))
+    }
+
+    /// The same with a folder of its own for its ledger.
+    ///
+    /// # Errors
+    /// As [`Self::command`].
+    pub fn command_in(&self, program: Program, data: &Path) -> Result<Command> {
         let mut command = Command::new(crate::fleet::program(program.binary())?);
         command
             .env("NATS_URL", self.nats.url())
             .env("DVS_LISTEN", "127.0.0.1:0")
             .arg("--data")
-            .arg(self.data(program))
+            .arg(data)
             .stdin(Stdio::null());
         if !self.settings.open_bus {
             command.env("NATS_NKEY", key_file(self.folder.path(), program.role()));

@@ -58,6 +58,7 @@ impl Life {
             self.hold(laws::nothing_comes_back(world));
             self.hold(laws::one_owner_per_epoch(world));
             self.hold(laws::nothing_missed_is_forgotten(world));
+            self.hold(laws::what_counts_as_applied_is_there(world));
             self.hold(laws::what_is_settled_is_not_tried_again(world));
             let totals = self.totals.hold(world);
             self.hold(totals);
@@ -110,6 +111,9 @@ fn live(seed: u64) -> Told {
 
     life.world.set_weather(weather(&mut random));
     let mut loss = (random.u8(0..3) == 0).then(|| random.usize(0..WISHES * 3 / 4));
+    // The store is copied, and the copy put back when half of the rest is done.
+    let mut falls_back = (random.u8(0..4) == 0).then(|| random.usize(1..WISHES));
+    let mut copy = None;
     let longest_pause = [40, 150, 400][random.usize(0..3)];
     let mut left = WISHES;
     while left > 0 || !life.operators.idle() {
@@ -126,6 +130,21 @@ fn live(seed: u64) -> Told {
         if loss.take_if(|at| *at >= left).is_some() {
             life.world.lose_store();
             life.operators.restore(&mut life.world);
+            copy = None;
+        }
+        if life.operators.idle() {
+            match &copy {
+                None if falls_back == Some(left) => {
+                    copy = Some((life.world.publisher.copy(), life.operators.model.clone()));
+                    falls_back = Some(left / 2);
+                }
+                Some((disk, model)) if falls_back.is_some_and(|at| at >= left) => {
+                    life.world.put_back_store(disk);
+                    life.operators.fell_back(model.clone());
+                    falls_back = None;
+                }
+                None | Some(_) => {}
+            }
         }
         if random.u8(0..3) == 0 {
             life.world.pass_frames();
@@ -135,6 +154,8 @@ fn live(seed: u64) -> Told {
     }
 
     life.world.set_weather(Weather::FAIR);
+    life.run(HEALED);
+    life.have(Wish::Continue);
     life.have(Wish::everything_now(Queue::Repush));
     life.have(Wish::everything_now(Queue::Rip));
     life.run(HEALED);

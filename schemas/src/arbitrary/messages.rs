@@ -9,6 +9,7 @@ mod hosts;
 mod ports;
 mod retry;
 mod runtime;
+mod store;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -25,6 +26,7 @@ pub use hosts::*;
 pub use ports::*;
 pub use retry::*;
 pub use runtime::*;
+pub use store::*;
 
 fn v1() -> impl Strategy<Value = V1> {
     Just(V1)

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::V1;
+use super::{Lineage, Position, V1};
 use crate::address::MacAddr;
 use crate::documents::{MirrorDestination, MirrorSource, Teaming};
 use crate::ids::{
@@ -24,6 +24,9 @@ pub struct Clobber {
     pub v: V1,
     /// The ledger that the revisions belong to.
     pub store: StoreId,
+    /// What they descend from.
+    #[serde(default)]
+    pub lineage: Lineage,
     /// The switch that all of this is about.
     pub switch: SwitchName,
     /// The store's revision when this was rendered: no object below is newer.
@@ -177,6 +180,9 @@ pub struct ApplyReport {
     /// The newest revision of the switch that the host has applied, which may
     /// be newer than the one asked for.
     pub observed: Revision,
+    /// The newest commit that it knows of, if it knows the switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
     /// How it went.
     pub outcome: ApplyOutcome,
 }
@@ -219,6 +225,9 @@ pub struct Remove {
     pub v: V1,
     /// The ledger that the revisions belong to.
     pub store: StoreId,
+    /// What they descend from.
+    #[serde(default)]
+    pub lineage: Lineage,
     /// The switch of the ports.
     pub switch: SwitchName,
     /// The ports.
@@ -246,6 +255,9 @@ pub struct RemoveReport {
     pub host: HostName,
     /// The switch concerned.
     pub switch: SwitchName,
+    /// The newest commit that it knows of, if it knows the switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
     /// How it went.
     pub outcome: RemoveOutcome,
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::V1;
+use super::{Diverged, Position, V1};
 use crate::ids::{HostName, Revision, SwitchName};
 use crate::time::Timestamp;
 
@@ -29,6 +29,9 @@ pub struct Hello {
     /// What it holds.
     #[serde(default)]
     pub observed: Vec<Observed>,
+    /// The newest commits that it knows of, one of each store and run.
+    #[serde(default)]
+    pub positions: Vec<Position>,
 }
 
 /// What forwards a host's packets.
@@ -79,6 +82,9 @@ pub struct Heartbeat {
     /// What it has applied.
     #[serde(default)]
     pub observed: Vec<Observed>,
+    /// The newest commits that it knows of, one of each store and run.
+    #[serde(default)]
+    pub positions: Vec<Position>,
 }
 
 /// Hosts wanted; all filters must match.
@@ -152,6 +158,10 @@ pub struct HostStatus {
     /// What forwards its packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datapath: Option<HostDatapath>,
+    /// What it follows instead of this publisher's ledger. Nothing of the
+    /// ledger counts as applied there, and nothing is pushed to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<Diverged>,
     /// The switches that it is part of.
     pub switches: Vec<SwitchOnHost>,
 }
@@ -180,7 +190,8 @@ pub struct SwitchOnHost {
     pub switch: SwitchName,
     /// The newest commit that concerns the host.
     pub wanted: Revision,
-    /// The newest commit that it has applied, if that is known.
+    /// The newest commit that it has applied, if that is known and the host
+    /// follows this publisher's ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Revision>,
     /// DVPorts placed there.

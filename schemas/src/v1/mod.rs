@@ -13,6 +13,7 @@ mod ports;
 mod retry;
 mod runtime;
 mod shapes;
+mod store;
 
 pub use agent::{
     ApplyOutcome, ApplyReport, Change, Clobber, FinalState, GlobalKey, MirrorState, Plan,
@@ -49,6 +50,10 @@ pub use runtime::{
     RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply,
     RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling,
     ToldBy,
+};
+pub use store::{
+    ContinueReply, ContinueRequest, Diverged, DivergedHost, Divergence, Lineage, Position,
+    RUNS_NAMED, Relation, Run,
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

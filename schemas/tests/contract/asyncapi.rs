@@ -158,6 +158,13 @@ fn services() -> Vec<Subject> {
             "List hosts, their revisions and presence.",
         ),
         asked(
+            subjects::STORE_CONTINUE,
+            PUBLISHER,
+            "ContinueRequest",
+            &["ContinueReply"],
+            "Make this configuration hold on hosts that follow another history.",
+        ),
+        asked(
             subjects::RETRY_PUT,
             RETRY,
             "RetryPut",

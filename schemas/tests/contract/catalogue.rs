@@ -31,6 +31,8 @@ macro_rules! for_each_message {
             told HelloReply hello_reply;
             asked ForgetRequest forget_request;
             told ForgetReply forget_reply;
+            asked ContinueRequest continue_request;
+            told ContinueReply continue_reply;
             asked HostListRequest host_list_request;
             told HostListReply host_list_reply;
             told Heartbeat heartbeat;

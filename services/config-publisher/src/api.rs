@@ -29,6 +29,8 @@ pub enum Endpoint {
     Render,
     /// Push full states.
     Resync,
+    /// Go on above what hosts follow instead.
+    Continue,
     /// Connect a vNIC.
     Connect,
     /// Place a port elsewhere.
@@ -49,7 +51,7 @@ pub enum Endpoint {
     Hosts,
 }
 
-const ENDPOINTS: [(Endpoint, &str, &str); 14] = [
+const ENDPOINTS: [(Endpoint, &str, &str); 15] = [
     (
         Endpoint::Apply,
         subjects::CONFIG_APPLY,
@@ -111,6 +113,11 @@ const ENDPOINTS: [(Endpoint, &str, &str); 14] = [
         "A host came; its full states follow",
     ),
     (
+        Endpoint::Continue,
+        subjects::STORE_CONTINUE,
+        "Makes this configuration hold on hosts that follow another history",
+    ),
+    (
         Endpoint::Forget,
         subjects::HOST_FORGET,
         "A host will never come back: its ports are on no host, and nothing is owed to it",
@@ -122,16 +129,19 @@ const ENDPOINTS: [(Endpoint, &str, &str); 14] = [
     ),
 ];
 
-/// Puts the service on the bus.
+/// Puts the service on the bus, with what it says of itself.
 ///
 /// # Errors
 /// The connection is closed already.
-pub async fn start(bus: &Bus) -> Result<(Service, Requests<Endpoint>), BusError> {
+pub async fn start(
+    bus: &Bus,
+    metadata: HashMap<String, String>,
+) -> Result<(Service, Requests<Endpoint>), BusError> {
     let description = Description {
         name: "config-publisher".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         description: env!("CARGO_PKG_DESCRIPTION").to_owned(),
-        metadata: HashMap::new(),
+        metadata,
     };
     let endpoints = ENDPOINTS.map(|(id, subject, description)| endpoint::Endpoint {
         id,
@@ -168,6 +178,7 @@ fn read(endpoint: Endpoint, payload: &[u8]) -> Result<Request, Problem> {
         Endpoint::Get => Request::Get(filters(payload)?),
         Endpoint::Render => Request::Render(codec::decode(payload)?.1),
         Endpoint::Resync => Request::Resync(filters(payload)?),
+        Endpoint::Continue => Request::Continue(codec::decode(payload)?.1),
         Endpoint::Connect => Request::Connect(codec::decode(payload)?.1),
         Endpoint::Move => Request::Move(codec::decode(payload)?.1),
         Endpoint::Disconnect => Request::Disconnect(codec::decode(payload)?.1),

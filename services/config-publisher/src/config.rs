@@ -99,6 +99,11 @@ impl Config {
         Epoch::of(self.store, self.revision.next())
     }
 
+    /// The next commits are of another ledger.
+    pub(crate) fn set_store(&mut self, store: StoreId) {
+        self.store = store;
+    }
+
     /// The newest commit.
     #[must_use]
     pub fn revision(&self) -> Revision {
@@ -175,6 +180,14 @@ impl Config {
     #[must_use]
     pub fn port_with(&self, vnic: &VnicId) -> Option<&PortId> {
         self.vnics.get(vnic)
+    }
+
+    /// How many objects there are.
+    #[must_use]
+    pub fn objects(&self) -> usize {
+        let groups = self.groups.values().map(BTreeMap::len);
+        let mirrors = self.mirrors.values().map(BTreeMap::len);
+        self.switches.len() + groups.chain(mirrors).sum::<usize>() + self.ports.len()
     }
 
     /// All ports.

@@ -103,8 +103,8 @@ impl Asking<'_> {
             return; // nothing was ever there
         }
         self.run.hosts.insert(host.clone());
-        match Host::away(known, self.now) {
-            Some(why) => self.run.fails(host, switch, why),
+        match Host::barred(known, self.now) {
+            Some((_, why)) => self.run.fails(host, switch, why),
             None => {
                 self.run.open += 1;
                 self.run.asked.push(Some((host.clone(), switch.clone())));

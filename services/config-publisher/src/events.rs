@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use dvs_schemas::v1::{
     ApplyReply, ApplyReport, ApplyRequest, ClaimReply, ClaimRequest, Clobber, ConnectRequest,
-    DeleteRequest, DisconnectReply, DisconnectRequest, DryRunReply, ForgetReply, ForgetRequest,
-    GetReply, GetRequest, Heartbeat, Hello, HelloReply, HostListReply, HostListRequest,
-    MoveRequest, PlacementsReply, PlacementsRequest, Plan, PutReply, ReleaseReply, ReleaseRequest,
-    Remove, RemoveReport, RenderReply, RenderRequest, ResyncReply, ResyncRequest, RetryPut,
-    RuntimeForgetReply, RuntimeForgetRequest,
+    ContinueReply, ContinueRequest, DeleteRequest, DisconnectReply, DisconnectRequest, DryRunReply,
+    ForgetReply, ForgetRequest, GetReply, GetRequest, Heartbeat, Hello, HelloReply, HostListReply,
+    HostListRequest, MoveRequest, PlacementsReply, PlacementsRequest, Plan, PutReply, ReleaseReply,
+    ReleaseRequest, Remove, RemoveReport, RenderReply, RenderRequest, ResyncReply, ResyncRequest,
+    RetryPut, RuntimeForgetReply, RuntimeForgetRequest,
 };
 use dvs_schemas::{HostName, Problem};
 pub use dvs_transport::endpoint::ReplyToken;
@@ -32,6 +32,8 @@ pub enum Request {
     Render(RenderRequest),
     /// Push full states.
     Resync(ResyncRequest),
+    /// Go on above what hosts follow instead.
+    Continue(ContinueRequest),
     /// Connect a vNIC.
     Connect(ConnectRequest),
     /// Place a port elsewhere.
@@ -171,6 +173,8 @@ pub enum Reply {
     Rendered(RenderReply),
     /// To a resync.
     Resynced(ResyncReply),
+    /// To a word to go on.
+    Continued(ContinueReply),
     /// To a disconnect.
     Disconnected(DisconnectReply),
     /// To a claim.

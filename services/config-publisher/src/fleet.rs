@@ -3,16 +3,21 @@
 //! is durable; whether they are there and what they have applied is known anew
 //! within one heartbeat of a start, and who is silent for long is absent.
 
-use std::collections::BTreeMap;
+mod following;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dvs_schemas::v1::{Heartbeat, Hello, HostDatapath, Observed, Presence};
+use dvs_schemas::v1::{Diverged, Heartbeat, Hello, HostDatapath, HostVerdict, Observed, Presence};
 use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::history::AsOf;
 use crate::record::PushId;
+use following::diverged;
+pub use following::way_on;
 
 /// Heartbeats that may be missing before a host counts as absent.
 const MISSED: u32 = 3;
@@ -48,6 +53,8 @@ pub struct Host {
     /// What is stored of it.
     pub entry: HostEntry,
     observed: BTreeMap<SwitchName, Told>,
+    /// What it follows instead of the publisher's ledger.
+    diverged: Vec<Diverged>,
     sign: Sign,
     /// Since when signs of life would come; none while the bus is away, and
     /// nobody becomes absent then.
@@ -88,6 +95,10 @@ enum Sign {
 pub struct Fleet {
     hosts: BTreeMap<HostName, Host>,
     roster: Option<Roster>,
+    /// Hosts that follow another history.
+    diverged: BTreeSet<HostName>,
+    /// Those of them that nobody was told of yet.
+    news: BTreeSet<HostName>,
 }
 
 /// Everybody's name, and how long nobody can become absent. Spares the next
@@ -117,7 +128,7 @@ impl Fleet {
         let hosts = hosts.map(|(name, entry)| (name, Host::unheard(entry)));
         Self {
             hosts: hosts.collect(),
-            roster: None,
+            ..Self::default()
         }
     }
 
@@ -144,9 +155,13 @@ impl Fleet {
         }
     }
 
-    /// Everybody's name, ascending, if nobody is absent. What it finds holds
-    /// until a host comes, or the first may have become absent.
+    /// Everybody's name, ascending, if nobody is absent and all follow the
+    /// ledger. What it finds holds until a host comes, or the first may have
+    /// become absent.
     pub fn muster(&mut self, now: Timestamp) -> Option<Arc<[HostName]>> {
+        if !self.diverged.is_empty() {
+            return None;
+        }
         if self.roster.as_ref().is_none_or(|roster| roster.until < now) {
             let first = self.hosts.values().filter_map(Host::waited_until).min();
             let until = first.unwrap_or(now);
@@ -200,7 +215,7 @@ impl Fleet {
     }
 
     /// Takes in a hello.
-    pub fn greet(&mut self, now: Timestamp, hello: &Hello) -> Greeted {
+    pub fn greet(&mut self, now: Timestamp, hello: &Hello, ledger: AsOf<'_>) -> Greeted {
         let short = |text: &str| text.chars().take(WORDS).collect();
         let entry = HostEntry {
             node: short(&hello.node),
@@ -230,6 +245,7 @@ impl Fleet {
                 self.hurry(until);
             }
         }
+        self.follows(&hello.host, diverged(ledger, &hello.positions));
         greeted
     }
 
@@ -237,6 +253,8 @@ impl Fleet {
     pub fn forget(&mut self, host: &HostName) {
         self.roster = None;
         self.hosts.remove(host);
+        self.diverged.remove(host);
+        self.news.remove(host);
     }
 
     /// Whether this run of the host's agent said its hello to another ledger
@@ -250,7 +268,7 @@ impl Fleet {
     }
 
     /// Takes in a heartbeat of a known host.
-    pub fn hear(&mut self, now: Timestamp, heartbeat: &Heartbeat) {
+    pub fn hear(&mut self, now: Timestamp, heartbeat: &Heartbeat, ledger: AsOf<'_>) {
         if let Some(host) = self.hosts.get_mut(&heartbeat.host) {
             let interval = Duration::from_millis(heartbeat.interval_ms).min(LONGEST_INTERVAL);
             host.sign = Sign::Heard { at: now, interval };
@@ -265,6 +283,7 @@ impl Fleet {
             }
             let until = host.waited_until();
             self.hurry(until);
+            self.follows(&heartbeat.host, diverged(ledger, &heartbeat.positions));
         }
     }
 
@@ -327,10 +346,19 @@ impl Host {
         }
     }
 
-    /// What the host has applied of a switch, as far as it told.
+    /// What the host has applied of a switch, as far as it told; nothing that
+    /// counts, if it follows another history.
     #[must_use]
     pub fn observed(&self, switch: &SwitchName) -> Option<Revision> {
+        if !self.diverged.is_empty() {
+            return None;
+        }
         self.observed.get(switch).map(|told| told.revision)
+    }
+
+    /// The switches that the host told of.
+    pub fn switches(&self) -> impl Iterator<Item = &SwitchName> {
+        self.observed.keys()
     }
 
     /// When the host was last heard of.
@@ -353,9 +381,24 @@ impl Host {
         Some(since.max(listening).after(interval * MISSED))
     }
 
-    /// Why a push need not wait for a host; none if it must.
+    /// What the host follows instead of the publisher's ledger.
     #[must_use]
-    pub fn away(host: Option<&Self>, now: Timestamp) -> Option<String> {
+    pub fn diverged(&self) -> Option<&Diverged> {
+        self.diverged.first()
+    }
+
+    /// Why nothing is sent to a host, and how that counts; none if it is.
+    #[must_use]
+    pub fn barred(host: Option<&Self>, now: Timestamp) -> Option<(HostVerdict, String)> {
+        let diverged = host.and_then(Self::diverged);
+        if let Some(diverged) = diverged {
+            return Some((HostVerdict::Failed, way_on(diverged)));
+        }
+        Self::away(host, now).map(|why| (HostVerdict::NoResponder, why))
+    }
+
+    /// Why a push need not wait for a host; none if it must.
+    fn away(host: Option<&Self>, now: Timestamp) -> Option<String> {
         match Self::presence(host, now) {
             Presence::Present | Presence::Unknown => None,
             Presence::Never => Some("absent: the host never said hello".to_owned()),
@@ -372,6 +415,7 @@ impl Host {
         Self {
             entry,
             observed: BTreeMap::new(),
+            diverged: Vec::new(),
             sign: Sign::None,
             listening: None,
             greeting: None,

@@ -76,6 +76,11 @@ impl Courier {
         }
     }
 
+    /// The ledger goes on as another.
+    pub fn go_on(&mut self, store: StoreId) {
+        self.store = store;
+    }
+
     /// Takes what a push that is over left for retry, and the records that wait
     /// for it. Returns those that are done, as there is nothing to hand over.
     pub fn take(&mut self, records: BTreeSet<PushId>, push: &Push) -> BTreeSet<PushId> {

@@ -31,6 +31,8 @@ pub const PENDING: Table = Table("pending");
 /// The newest `Revision` under the empty key, and the newest that deleted
 /// something under [`DELETED`].
 pub const REVISION: Table = Table("revision");
+/// [`crate::history::StoreEntry`] under the empty key, from the first commit on.
+pub const STORE: Table = Table("store");
 /// See [`REVISION`].
 pub const DELETED: &str = "deleted";
 
@@ -39,7 +41,7 @@ pub const SPEC: LedgerSpec = LedgerSpec {
     service: "config-publisher",
     version: 1,
     tables: &[
-        SWITCHES, GROUPS, PORTS, MIRRORS, WANTED, HOSTS, PENDING, REVISION,
+        SWITCHES, GROUPS, PORTS, MIRRORS, WANTED, HOSTS, PENDING, REVISION, STORE,
     ],
 };
 

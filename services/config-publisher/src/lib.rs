@@ -20,6 +20,7 @@ pub mod events;
 pub mod farewell;
 pub mod fleet;
 pub mod handover;
+pub mod history;
 pub mod ledger;
 pub mod load;
 pub mod metrics;

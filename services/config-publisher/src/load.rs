@@ -8,12 +8,14 @@ use dvs_ledger::{Ledger, Table};
 use dvs_schemas::v1::Versioned;
 use dvs_schemas::{HostName, MirrorSessionDoc, PortGroupDoc, Revision, SwitchDoc, SwitchName};
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use crate::changes::{Object, Placed};
 use crate::config::Config;
 use crate::fleet::{Fleet, HostEntry};
+use crate::history::History;
 use crate::ledger::{
-    DELETED, GROUPS, HOSTS, MIRRORS, PENDING, PORTS, PortEntry, REVISION, SWITCHES, WANTED,
+    DELETED, GROUPS, HOSTS, MIRRORS, PENDING, PORTS, PortEntry, REVISION, STORE, SWITCHES, WANTED,
 };
 use crate::record::{PushId, Record};
 
@@ -34,8 +36,10 @@ pub enum LoadError {
 }
 
 /// What a ledger holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
+    /// Who numbered the commits.
+    pub history: History,
     /// The configuration, with its indices.
     pub config: Config,
     /// The hosts.
@@ -58,12 +62,14 @@ fn values<V: DeserializeOwned>(
     Ok(ledger.load::<V>(table)?.into_iter().map(|(_, value)| value))
 }
 
-/// Reads all of it.
+/// Reads all of it, for a run of the publisher.
 ///
 /// # Errors
 /// An entry is not what this version writes.
-pub fn load(ledger: &Ledger) -> Result<Loaded, LoadError> {
-    let mut config = Config::of(ledger.id());
+pub fn load(ledger: &Ledger, run: Uuid) -> Result<Loaded, LoadError> {
+    let entry = values(ledger, STORE)?.next();
+    let history = History::load(ledger.id(), entry, run);
+    let mut config = Config::of(history.store());
     for Versioned { revision, value } in values::<Versioned<SwitchDoc>>(ledger, SWITCHES)? {
         config.put(revision, Object::Switch(value));
     }
@@ -103,6 +109,7 @@ pub fn load(ledger: &Ledger) -> Result<Loaded, LoadError> {
         pending.insert(PushId(u64::from_be_bytes(id)), record);
     }
     Ok(Loaded {
+        history,
         config,
         fleet: Fleet::load(hosts),
         pending,

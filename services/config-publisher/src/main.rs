@@ -12,7 +12,7 @@ use config_publisher::core::{Publisher, Settings};
 use config_publisher::ledger::SPEC;
 use config_publisher::metrics::{Pushes, Shown};
 use config_publisher::perform::Performer;
-use dvs_daemon::{Command, Daemon, positive};
+use dvs_daemon::{Command, Daemon, Instance, positive};
 use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
 use dvs_transport::{ConnectArgs, Identity, Transport, connect};
 use tokio::sync::mpsc;
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     let settings = Settings {
         push_timeout,
         take_over,
+        run: uuid::Uuid::new_v4(),
         seed: fastrand::u64(..),
         ..Settings::default()
     };
@@ -88,10 +89,20 @@ fn open(daemon: &Daemon, settings: Settings) -> anyhow::Result<(Ledger, Publishe
 async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow::Result<()> {
     let (ledger, core) = open(&daemon, settings)?;
     let pushes = Pushes::new(daemon.metrics());
+    let store = core.store();
     let core = Shown::new(core, daemon.metrics(), &pushes);
 
     let bus = connect(&args, Identity::service("publisher")).await?;
     daemon.watch_bus(&bus);
+    let me = Instance::new("config-publisher", store);
+    match daemon
+        .stop_token()
+        .run_until_cancelled(me.alone(&bus))
+        .await
+    {
+        Some(alone) => alone?,
+        None => return Ok(()),
+    }
     let instance = format!("publisher-{}", uuid::Uuid::new_v4().simple());
     let (transport, invoking) = Transport::start(bus.clone(), &instance).await?;
     let invoking = invoking.watch(daemon.stop_token());
@@ -128,7 +139,9 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
         Ok(())
     });
 
-    let (service, requests) = api::start(&bus).await?;
+    let (service, requests) = api::start(&bus, me.metadata()).await?;
+    let stays = me.stays(bus.clone(), daemon.stop_token());
+    daemon.spawn("others", async move { Ok(stays.await?) });
     daemon.spawn("requests", async move {
         api::run(requests, waiting, inbox).await;
         stop.cancel();

@@ -9,16 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dvs_schemas::v1::{
-    Clobber, FinalState, HostOutcome, HostVerdict, PushSummary, Remove, RemovedPort, RepushKey,
-    RipKey,
+    Clobber, FinalState, HostOutcome, HostVerdict, Position, PushSummary, Remove, RemovedPort,
+    RepushKey, RipKey,
 };
 use dvs_schemas::{HostName, Hosts, Revision, SwitchDoc, SwitchName, Timestamp};
 
 use crate::events::{Answer, Call, Outcome};
 use crate::fleet::{Fleet, Host};
+use crate::history::AsOf;
 use crate::record::{Owed, Record};
 use crate::render::{Parts, View, members};
-use judge::judge;
+use judge::{Lagging, judge};
 
 /// Hosts that a summary names at most.
 const NAMED: usize = 1_000;
@@ -174,7 +175,7 @@ impl Builder<'_> {
             if owed.whole.contains(name) {
                 continue;
             }
-            match Host::away(host, self.now) {
+            match Host::barred(host, self.now) {
                 None => waited.push(name.clone()),
                 Some(why) => self.lags(name, switch, why),
             }
@@ -193,7 +194,7 @@ impl Builder<'_> {
             let Some(clobber) = self.view.partial(switch, &parts) else {
                 continue;
             };
-            match self.away(host) {
+            match self.barred(host) {
                 None => self.clobber(switch, About::Parts, clobber, host),
                 Some(why) => self.lags(host, switch, why),
             }
@@ -205,7 +206,7 @@ impl Builder<'_> {
             let Some(remove) = self.view.removal(switch, host, ports) else {
                 continue;
             };
-            if let Some(why) = self.away(host) {
+            if let Some((verdict, why)) = self.barred(host) {
                 // Forgotten meanwhile.
                 if !self.view.expects(switch, host) {
                     continue;
@@ -216,7 +217,11 @@ impl Builder<'_> {
                         switch: switch.clone(),
                         port,
                     };
-                    let lag = absent(revision, why.clone());
+                    let lag = Lag {
+                        revision,
+                        verdict,
+                        why: why.clone(),
+                    };
                     self.begun.push.rip.insert(key, lag);
                 }
                 continue;
@@ -242,7 +247,7 @@ impl Builder<'_> {
             let clobber = self.view.whole(switch, host, globals.as_ref());
             let nothing = clobber.state == FinalState::Absent;
             let never = !self.view.fleet.knows(host);
-            match self.away(host) {
+            match self.barred(host) {
                 // A host that never was has nothing to take away.
                 Some(_) if nothing && never => self.settles(host, switch),
                 Some(why) => self.lags(host, switch, why),
@@ -256,13 +261,22 @@ impl Builder<'_> {
         }
     }
 
-    /// Why the push need not wait for a host.
-    fn away(&self, host: &HostName) -> Option<String> {
-        Host::away(self.view.fleet.get(host), self.now)
+    /// Why nothing is sent to a host, and how that counts.
+    fn barred(&self, host: &HostName) -> Option<(HostVerdict, String)> {
+        Host::barred(self.view.fleet.get(host), self.now)
     }
 
-    fn lags(&mut self, host: &HostName, switch: &SwitchName, why: String) {
-        let lag = absent(self.begun.push.revision, why);
+    fn lags(
+        &mut self,
+        host: &HostName,
+        switch: &SwitchName,
+        (verdict, why): (HostVerdict, String),
+    ) {
+        let lag = Lag {
+            revision: self.begun.push.revision,
+            verdict,
+            why,
+        };
         self.begun.push.repush.insert(key(host, switch), lag);
     }
 
@@ -306,18 +320,23 @@ impl Builder<'_> {
     }
 }
 
+/// Where an answer shows a host to be.
+fn position(answer: &Answer) -> Option<Position> {
+    match answer {
+        Answer::Applied(report) => report.position,
+        Answer::Removed(report) => report.position,
+        Answer::Planned(_)
+        | Answer::Unreadable(_)
+        | Answer::TimedOut
+        | Answer::NoResponder
+        | Answer::NotSent(_) => None,
+    }
+}
+
 fn key(host: &HostName, switch: &SwitchName) -> RepushKey {
     RepushKey {
         host: host.clone(),
         switch: switch.clone(),
-    }
-}
-
-fn absent(revision: Revision, why: String) -> Lag {
-    Lag {
-        revision,
-        verdict: HostVerdict::NoResponder,
-        why,
     }
 }
 
@@ -349,7 +368,7 @@ impl Push {
 
     /// Takes in the end of a call; the second end of the same call, or the end
     /// of one that never was, changes nothing.
-    pub fn end(&mut self, outcome: Outcome, fleet: &mut Fleet, now: Timestamp) {
+    pub fn end(&mut self, outcome: Outcome, fleet: &mut Fleet, ledger: AsOf<'_>, now: Timestamp) {
         let Outcome { host, call, answer } = outcome;
         let Some(flight) = self.flights.get_mut(call) else {
             return;
@@ -367,7 +386,13 @@ impl Push {
             fleet.applied(now, &host, &flight.switch, report.observed);
         }
         let switch = &flight.switch;
-        match (&flight.about, judge(answer, flight)) {
+        let diverged = fleet.answers(&host, position(&answer), ledger);
+        let verdict = match diverged {
+            // Whatever it did, it has not what this ledger says.
+            Some(diverged) => Err(Lagging::diverged(&diverged)),
+            None => judge(answer, flight),
+        };
+        match (&flight.about, verdict) {
             (About::Parts | About::Removal(_), Ok(())) => {}
             (About::Whole(revision), Ok(())) => self.settled.push(Settled {
                 key: key(&host, switch),

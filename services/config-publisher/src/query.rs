@@ -315,6 +315,7 @@ fn status(config: &Config, fleet: &Fleet, name: &HostName, now: Timestamp) -> Ho
         node: told(|entry| &entry.node),
         version: told(|entry| &entry.version),
         datapath: host.and_then(|host| host.entry.datapath),
+        diverged: host.and_then(Host::diverged).cloned(),
         switches: switches.collect(),
     }
 }

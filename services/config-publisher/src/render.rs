@@ -10,12 +10,13 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{
     HostName, Hosts, MirrorSessionDoc, PortGroupDoc, PortId, Problem, ProblemCode, Revision,
-    StoreId, SwitchDoc, SwitchName,
+    SwitchDoc, SwitchName,
 };
 
 use crate::changes::Placed;
 use crate::config::Config;
-use crate::fleet::{Fleet, Host};
+use crate::fleet::{Fleet, Host, way_on};
+use crate::history::History;
 
 /// A switch's settings at a revision.
 pub(crate) fn settings_of(revision: Revision, doc: &SwitchDoc) -> Versioned<SwitchState> {
@@ -97,8 +98,8 @@ pub(crate) fn port_of(revision: Revision, port: &Placed) -> Versioned<PortState>
 /// What messages are made from.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// The ledger's identity.
-    pub store: StoreId,
+    /// Who numbered the ledger's commits.
+    pub history: &'a History,
     /// The revision that the messages carry.
     pub revision: Revision,
     /// The configuration.
@@ -138,7 +139,8 @@ impl<'a> View<'a> {
     fn clobber(&self, switch: &SwitchName, state: FinalState) -> Clobber {
         Clobber {
             v: V1,
-            store: self.store,
+            store: self.history.store(),
+            lineage: self.history.lineage(),
             switch: switch.clone(),
             revision: self.revision,
             state,
@@ -296,7 +298,8 @@ impl<'a> View<'a> {
             .collect();
         (!ports.is_empty()).then(|| Remove {
             v: V1,
-            store: self.store,
+            store: self.history.store(),
+            lineage: self.history.lineage(),
             switch: switch.clone(),
             ports,
         })
@@ -305,11 +308,15 @@ impl<'a> View<'a> {
     /// Answers retry's question.
     ///
     /// # Errors
-    /// This ledger doesn't say what the host is to have: the host has not said
-    /// hello since it was made, or nothing was applied yet. Retry may ask for
-    /// what it knows of a ledger that was lost.
+    /// This ledger doesn't say what the host is to have: the host follows
+    /// another history, it has not said hello since this one was made, or
+    /// nothing was applied yet. Retry may ask for what it knows of a ledger
+    /// that was lost.
     pub fn answer(&self, request: &RenderRequest) -> Result<RenderReply, Problem> {
         let (RenderRequest::State { host, .. } | RenderRequest::Removal { host, .. }) = request;
+        if let Some(diverged) = self.fleet.get(host).and_then(Host::diverged) {
+            return Err(Problem::new(ProblemCode::Conflict, way_on(diverged)));
+        }
         if !self.fleet.knows(host) {
             let message = format!("host {host} has not said hello to this publisher yet");
             return Err(Problem::new(ProblemCode::NotFound, message));
@@ -342,7 +349,8 @@ impl<'a> View<'a> {
                 }
                 RenderReply::Remove(Remove {
                     v: V1,
-                    store: self.store,
+                    store: self.history.store(),
+                    lineage: self.history.lineage(),
                     switch: switch.clone(),
                     ports: vec![RemovedPort {
                         port: port.clone(),

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_schemas::Timestamp;
-use dvs_schemas::v1::{ApplyReply, ChangedObject, PushSummary, ResyncReply, V1};
+use dvs_schemas::v1::{ApplyReply, ChangedObject, ContinueReply, PushSummary, ResyncReply, V1};
 use dvs_schemas::{Problem, ProblemCode, Revision};
 
 use crate::changes::{Change, ChangeSet};
@@ -25,6 +25,8 @@ pub enum Held {
     Apply(ApplyReply),
     /// To a resync: likewise.
     Resync(ResyncReply),
+    /// To a word to go on: likewise.
+    Continue(ContinueReply),
     /// To a dry run.
     DryRun(DryRun),
 }
@@ -70,7 +72,7 @@ impl Waits {
     pub fn dry_run(&mut self, push: PushId) -> Option<&mut DryRun> {
         match &mut self.waiting.get_mut(&push)?.held {
             Held::DryRun(run) => Some(run),
-            Held::Apply(_) | Held::Resync(_) => None,
+            Held::Apply(_) | Held::Resync(_) | Held::Continue(_) => None,
         }
     }
 
@@ -107,6 +109,10 @@ impl Held {
                 ..reply
             }),
             Self::Resync(reply) => Reply::Resynced(ResyncReply {
+                applied: Some(summary()),
+                ..reply
+            }),
+            Self::Continue(reply) => Reply::Continued(ContinueReply {
                 applied: Some(summary()),
                 ..reply
             }),

@@ -4,6 +4,7 @@
 mod connections;
 mod queues;
 mod runtime;
+mod store;
 mod words;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::output::ListFormat;
 pub use connections::{DisconnectArgs, ForgetArgs, MoveArgs, PlacingArgs, VnicArgs};
 pub use queues::{OutOfSyncArgs, QueueAction, RipFilter, RipQueueArgs, Selected, SyncFilter};
 pub use runtime::{HistoryArgs, LiveArgs, RollupArgs, RollupKind, RuntimeArgs};
+pub use store::{ContinueArgs, StoreAction};
 use words::KindWordParser;
 pub use words::{KindWord, of_host, of_object};
 
@@ -88,6 +90,9 @@ pub enum Command {
     /// Forget a host that will never come back: its ports are on no host then,
     /// and nothing is owed to it any more.
     Forget(ForgetArgs),
+    /// What to do about a ledger that was restored from a backup, or lost.
+    #[command(subcommand)]
+    Store(StoreAction),
     /// Runtime state of ports as the collector has it.
     Runtime(RuntimeArgs),
     /// What was told of a port lately, and by whom.

@@ -230,7 +230,7 @@ pub async fn send<Q: Serialize>(
 }
 
 /// Asks with a moving line for as long as hosts are waited for.
-async fn patiently<Q: Serialize, R: DeserializeOwned>(
+pub(crate) async fn patiently<Q: Serialize, R: DeserializeOwned>(
     session: &Session,
     subject: &str,
     request: &Q,
@@ -301,7 +301,7 @@ fn summary(reply: &ApplyReply, total: u64) -> String {
 }
 
 /// Says how a push went, if it was waited for.
-fn pushed(applied: Option<&PushSummary>) -> Verdict {
+pub(crate) fn pushed(applied: Option<&PushSummary>) -> Verdict {
     let Some(summary) = applied else {
         return Verdict::Yes;
     };

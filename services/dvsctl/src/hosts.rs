@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use dvs_schemas::v1::{
-    ForgetReply, ForgetRequest, HostDatapath, HostListReply, HostListRequest, HostStatus, Presence,
-    RepushEntry, RepushKey, RetryListReply, RetryListRequest, RipEntry, SwitchOnHost,
+    Diverged, ForgetReply, ForgetRequest, HostDatapath, HostListReply, HostListRequest, HostStatus,
+    Presence, RepushEntry, RepushKey, RetryListReply, RetryListRequest, RipEntry, SwitchOnHost,
 };
 use dvs_schemas::{HostName, SwitchName, Timestamp, subjects};
 use serde::Serialize;
@@ -128,6 +128,12 @@ pub enum Sync {
     InSync,
     /// A push is on its way, or the host isn't there and nothing was missed.
     Pending,
+    /// It follows another history than the publisher's ledger, and is sent
+    /// nothing until that is decided.
+    Diverged {
+        /// Which.
+        follows: String,
+    },
     /// It missed a push, which is tried again.
     OutOfSync {
         /// Why.
@@ -141,7 +147,16 @@ pub enum Sync {
 }
 
 impl Sync {
-    fn of(switch: &SwitchOnHost, missed: Option<&RepushEntry>, rips: u64) -> Self {
+    fn of(
+        diverged: Option<&Diverged>,
+        switch: &SwitchOnHost,
+        missed: Option<&RepushEntry>,
+        rips: u64,
+    ) -> Self {
+        if let Some(diverged) = diverged {
+            let follows = diverged.to_string();
+            return Self::Diverged { follows };
+        }
         match (missed, switch.observed) {
             (Some(entry), _) => Self::OutOfSync {
                 reason: entry.state.last_error.clone(),
@@ -160,6 +175,12 @@ impl std::fmt::Display for Sync {
         match self {
             Self::InSync => f.write_str("in sync"),
             Self::Pending => f.write_str("pending"),
+            Self::Diverged { follows } => {
+                write!(
+                    f,
+                    "never in sync: {follows}; see dvsctl store continue --help"
+                )
+            }
             Self::OutOfSync { reason } => write!(f, "out of sync: {reason}"),
             Self::Removing { ports } => write!(f, "removing {}", count(*ports, "port")),
         }
@@ -203,6 +224,7 @@ pub fn join(hosts: Vec<HostStatus>, queues: &Queues) -> Vec<HostInSync> {
                     };
                     let rips = rips.get(&(&status.host, &on_host.switch));
                     Sync::of(
+                        status.diverged.as_ref(),
                         on_host,
                         missed.get(&key).copied(),
                         rips.copied().unwrap_or(0),
@@ -350,7 +372,11 @@ fn rows(host: &HostInSync, now: Timestamp) -> Vec<Vec<String>> {
         })
         .collect();
     if cells.is_empty() {
-        cells.push(["-", "-", "-", "0", "no switch"].map(str::to_owned));
+        let state = match &status.diverged {
+            Some(diverged) => diverged.to_string(),
+            None => "no switch".to_owned(),
+        };
+        cells.push(["-".into(), "-".into(), "-".into(), "0".into(), state]);
     }
     let before = [
         status.host.to_string(),

@@ -27,6 +27,7 @@ pub mod progress;
 pub mod queues;
 pub mod rollup;
 pub mod session;
+pub mod store;
 pub mod wait;
 pub mod when;
 pub mod whereabouts;
@@ -74,6 +75,7 @@ pub async fn run(cli: Cli) -> Result<Verdict, Failure> {
         Command::Move(args) => connections::relocate(bus, args).await,
         Command::Disconnect(args) => connections::disconnect(bus, args).await,
         Command::Forget(args) => hosts::forget(bus, args).await,
+        Command::Store(action) => store::run(bus, action).await,
         Command::Runtime(args) => ports::runtime(bus, args).await,
         Command::History(args) => history::run(bus, args).await,
         Command::Rollup(args) => rollup::run(bus, args).await,

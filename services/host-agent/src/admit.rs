@@ -11,6 +11,8 @@ use dvs_schemas::v1::{
 use dvs_schemas::{PortId, Revision, StoreId, SwitchName};
 
 use crate::held::{HeldSwitch, Object};
+use crate::refusal::Refusal;
+use crate::sender::{Sender, follow, sender};
 
 /// What became of an object that a message changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,61 +54,6 @@ impl Touched {
     }
 }
 
-/// Why a message is not admitted; the state held is what it was.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The sender works on a store that was replaced.
-    #[error(
-        "switch {switch}: the message is of store {store}, and this host follows the later store \
-         {held}; stop the publisher that still works on the earlier one"
-    )]
-    EarlierStore {
-        /// The switch.
-        switch: SwitchName,
-        /// The message's store.
-        store: StoreId,
-        /// The store that is followed.
-        held: StoreId,
-    },
-    /// Revisions of the message can't be compared with those held.
-    #[error(
-        "switch {switch}: unknown store {store}, full state needed (this host follows store {held})"
-    )]
-    UnknownStore {
-        /// The switch.
-        switch: SwitchName,
-        /// The message's store.
-        store: StoreId,
-        /// The store that is followed.
-        held: StoreId,
-    },
-    /// What is sent to all hosts of a switch came to one that holds nothing of
-    /// it: the word that it is no part of the switch overtook the message, or
-    /// the first full state is still on its way.
-    #[error(
-        "switch {switch}: this host has no settings of the switch that a change could build on, \
-         full state needed"
-    )]
-    NotAMember {
-        /// The switch.
-        switch: SwitchName,
-    },
-    /// Two contents claim the same commit.
-    #[error(
-        "switch {switch}: {object} differs from what this host holds of the same revision \
-         {revision}; was the publisher's ledger restored from a backup? Change the object once \
-         more to number it anew"
-    )]
-    Conflict {
-        /// The switch.
-        switch: SwitchName,
-        /// `settings`, or the object.
-        object: String,
-        /// The revision that both carry.
-        revision: Revision,
-    },
-}
-
 /// Admits a clobber. `held` is what is held of the message's switch; for the
 /// first message, [`HeldSwitch::blank`] of its store.
 ///
@@ -116,20 +63,22 @@ pub fn clobber(held: &mut HeldSwitch, message: &Clobber) -> Result<Touched, Refu
     let Clobber {
         v: _,
         store,
+        lineage,
         switch,
         revision,
         state,
     } = message;
-    if *store < held.store {
-        return Err(earlier(switch, *store, held));
-    }
     let mut touched = Touched::default();
-    if *store > held.store {
-        if let FinalState::Partial { .. } = state {
-            return Err(unknown(switch, *store, held));
+    match sender(held, switch, *store, lineage, *revision)? {
+        Sender::Followed => {}
+        Sender::Replacing => {
+            if let FinalState::Partial { .. } = state {
+                return Err(replacing(switch, *store, held.store));
+            }
+            start_over(held, *store, &mut touched);
         }
-        start_over(held, *store, &mut touched);
     }
+    let before = held.run;
     match state {
         // An older full state than the newest is overtaken as a whole.
         FinalState::Full { .. } | FinalState::Absent if *revision < held.floor => {}
@@ -172,10 +121,12 @@ pub fn clobber(held: &mut HeldSwitch, message: &Clobber) -> Result<Touched, Refu
             }
         }
     }
+    follow(held, lineage, *revision);
+    touched.switch |= held.run != before;
     Ok(touched)
 }
 
-/// Follows a later store: nothing held can be compared with what comes, so all
+/// Follows another store: nothing held can be compared with what comes, so all
 /// of it goes.
 fn start_over(held: &mut HeldSwitch, store: StoreId, touched: &mut Touched) {
     clear(held, Revision(u64::MAX), &Named::default(), touched);
@@ -193,15 +144,23 @@ pub fn remove(
     held: &mut HeldSwitch,
     message: &Remove,
 ) -> Result<(Touched, BTreeSet<PortId>), Refusal> {
-    if message.store < held.store {
-        return Err(earlier(&message.switch, message.store, held));
+    let Remove {
+        v: _,
+        store,
+        lineage,
+        switch,
+        ports,
+    } = message;
+    let newest = ports.iter().map(|port| port.revision).max();
+    let newest = newest.unwrap_or_default();
+    match sender(held, switch, *store, lineage, newest)? {
+        Sender::Followed => {}
+        Sender::Replacing => return Err(replacing(switch, *store, held.store)),
     }
-    if message.store > held.store {
-        return Err(unknown(&message.switch, message.store, held));
-    }
+    let before = held.run;
     let mut touched = Touched::default();
     let mut going = BTreeSet::new();
-    for port in &message.ports {
+    for port in ports {
         bury(
             held,
             Object::Port(port.port.clone()),
@@ -212,22 +171,16 @@ pub fn remove(
             going.insert(port.port.clone());
         }
     }
+    follow(held, lineage, newest);
+    touched.switch |= held.run != before;
     Ok((touched, going))
 }
 
-fn earlier(switch: &SwitchName, store: StoreId, held: &HeldSwitch) -> Refusal {
-    Refusal::EarlierStore {
+fn replacing(switch: &SwitchName, store: StoreId, held: StoreId) -> Refusal {
+    Refusal::ReplacingStore {
         switch: switch.clone(),
         store,
-        held: held.store,
-    }
-}
-
-fn unknown(switch: &SwitchName, store: StoreId, held: &HeldSwitch) -> Refusal {
-    Refusal::UnknownStore {
-        switch: switch.clone(),
-        store,
-        held: held.store,
+        held,
     }
 }
 
@@ -321,6 +274,7 @@ fn raise(held: &mut HeldSwitch, floor: Revision, named: &Named<'_>, touched: &mu
 fn clear(held: &mut HeldSwitch, revision: Revision, named: &Named<'_>, touched: &mut Touched) {
     let HeldSwitch {
         store: _,
+        run: _,
         floor: _,
         settings: _,
         groups,
@@ -383,6 +337,7 @@ fn take_objects(
 ) {
     let HeldSwitch {
         store: _,
+        run: _,
         floor: _,
         settings: _,
         groups: held_groups,

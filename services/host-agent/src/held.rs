@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use dvs_schemas::v1::{GlobalKey, MirrorState, PortGroupState, PortState, SwitchState, Versioned};
+use dvs_schemas::v1::{
+    GlobalKey, MirrorState, PortGroupState, PortState, Position, Run, SwitchState, Versioned,
+};
 use dvs_schemas::{MirrorName, PortGroupName, PortId, Revision, StoreId};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,8 @@ impl fmt::Display for Object {
 pub struct HeldSwitch {
     /// The ledger that the revisions belong to.
     pub store: StoreId,
+    /// The run of the publisher that is followed, as far as messages named it.
+    pub run: Option<Run>,
     /// Revision of the newest full state admitted; 0 before the first. What is
     /// not held and not newer than this has been deleted meanwhile.
     pub floor: Revision,
@@ -81,6 +85,7 @@ impl HeldSwitch {
     pub fn blank(store: StoreId) -> Self {
         Self {
             store,
+            run: None,
             floor: Revision::ZERO,
             settings: None,
             groups: BTreeMap::new(),
@@ -104,6 +109,7 @@ impl HeldSwitch {
     pub fn newest(&self) -> Revision {
         let Self {
             store: _,
+            run,
             floor,
             settings,
             groups,
@@ -118,6 +124,17 @@ impl HeldSwitch {
             .chain(mirrors.values().map(|mirror| mirror.revision))
             .chain(ports.values().map(|port| port.revision))
             .chain(tombstones.values().copied())
+            .chain(run.map(|run| run.since))
             .fold(*floor, Revision::max)
+    }
+
+    /// Where the host is in the publisher's history.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position {
+            store: self.store,
+            run: self.run.map(|run| run.id),
+            revision: self.newest(),
+        }
     }
 }

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_ledger::{Ledger, LedgerSpec, Table, Writes};
-use dvs_schemas::v1::{CountersOf, MirrorState, PortGroupState, PortState, SwitchState, Versioned};
+use dvs_schemas::v1::{
+    CountersOf, MirrorState, PortGroupState, PortState, Run, SwitchState, Versioned,
+};
 use dvs_schemas::{Epoch, HostName, PortId, Revision, StoreId, SwitchName, VnicId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,8 @@ pub struct Kept {
 #[derive(Debug, Serialize, Deserialize)]
 struct SwitchEntry {
     store: StoreId,
+    #[serde(default)]
+    run: Option<Run>,
     floor: Revision,
     settings: Option<Versioned<SwitchState>>,
 }
@@ -108,10 +112,12 @@ pub fn load(
         let (host, switch) = owner(SWITCHES, &key)?;
         let SwitchEntry {
             store,
+            run,
             floor,
             settings,
         } = entry;
         let held = HeldSwitch {
+            run,
             floor,
             settings,
             ..HeldSwitch::blank(store)
@@ -221,6 +227,7 @@ pub fn write(
     if touched.switch {
         let entry = SwitchEntry {
             store: held.store,
+            run: held.run,
             floor: held.floor,
             settings: held.settings.clone(),
         };

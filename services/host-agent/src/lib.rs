@@ -20,6 +20,8 @@ pub mod merge;
 pub mod metrics;
 pub mod perform;
 pub mod plan;
+pub mod refusal;
+pub mod sender;
 pub mod service;
 pub mod slots;
 pub mod wire;

@@ -148,6 +148,7 @@ impl Manager {
         Clobber {
             v: V1,
             store: self.store,
+            lineage: Default::default(),
             switch: "prod".parse().unwrap(),
             revision: Revision(self.revision),
             state,

@@ -171,6 +171,7 @@ fn a_failed_try_waits_within_its_window_and_says_why() {
         host: "h1".parse().unwrap(),
         switch: "prod".parse().unwrap(),
         observed: Revision(3),
+        position: None,
         outcome: ApplyOutcome::Failed {
             message: "bridge is gone".to_owned(),
             ports: (1..=5)

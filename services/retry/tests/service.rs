@@ -7,7 +7,7 @@ use dvs_daemon::testing::{PATIENCE, Service, ask, bus};
 use dvs_schemas::codec::{self, Format};
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::{
-    ApplyOutcome, ApplyReport, Clobber, FinalState, Remove, RemoveOutcome, RemoveReport,
+    ApplyOutcome, ApplyReport, Clobber, FinalState, Lineage, Remove, RemoveOutcome, RemoveReport,
     RemovedPort, RenderReply, RenderRequest, V1,
 };
 use dvs_schemas::{HostName, Revision, StoreId};
@@ -32,6 +32,7 @@ async fn publisher(bus: Bus) {
                 RenderRequest::State { switch, .. } => RenderReply::Clobber(Box::new(Clobber {
                     v: V1,
                     store,
+                    lineage: Lineage::default(),
                     switch,
                     revision: Revision(9),
                     state: FinalState::Absent,
@@ -44,6 +45,7 @@ async fn publisher(bus: Bus) {
                 } => RenderReply::Remove(Remove {
                     v: V1,
                     store,
+                    lineage: Lineage::default(),
                     switch,
                     ports: vec![RemovedPort { port, revision }],
                 }),
@@ -69,6 +71,7 @@ async fn host(bus: &Bus, name: &str) {
         host: host.clone(),
         switch: clobber.switch,
         observed: clobber.revision,
+        position: None,
         outcome: ApplyOutcome::Applied { writes: 1 },
     };
     let to = answer_subject(&call.reply.unwrap(), &host).unwrap();
@@ -82,6 +85,7 @@ async fn host(bus: &Bus, name: &str) {
         v: V1,
         host: host.clone(),
         switch: remove.switch,
+        position: None,
         outcome: RemoveOutcome::Removed,
     };
     let to = answer_subject(&call.reply.unwrap(), &host).unwrap();

@@ -54,6 +54,17 @@ impl Disk {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Another disk with what is durable on this one.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let synced = self.platter().synced.clone();
+        Self(Arc::new(Mutex::new(Platter {
+            seen: synced.clone(),
+            synced,
+            ..Platter::default()
+        })))
+    }
+
     /// The power will fail at the sync after this many; `None` mends it.
     pub fn fail_after(&self, syncs: Option<usize>) {
         self.platter().fails_after = syncs;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dvs_schemas::v1::{Counters, RepushKey, RipKey};
+use dvs_schemas::v1::{Counters, FinalState, Presence, RepushKey, RipKey};
 use dvs_schemas::{Document, Epoch, HostName, PortId};
 use host_agent::datapath::Picture;
 use host_agent::host::HostCore;
@@ -105,6 +105,68 @@ pub fn one_owner_per_epoch(world: &World) -> Result<(), String> {
     Ok(())
 }
 
+/// What counts as applied is what the host has: where the publisher takes a
+/// host's word for the newest commit that concerns it, and nothing is owed to
+/// the host, it holds all that the publisher says of the switch, as it says it.
+///
+/// # Errors
+/// Names the host and what it lacks.
+pub fn what_counts_as_applied_is_there(world: &World) -> Result<(), String> {
+    let (Some(publisher), Some(retry)) = (world.publisher.core(), world.retry.core()) else {
+        return Ok(());
+    };
+    if publisher.pending() > 0 {
+        return Ok(());
+    }
+    let owed: BTreeSet<RepushKey> = retry.repush().map(|(key, _)| key.clone()).collect();
+    let view = publisher.view();
+    for machine in &world.hosts {
+        let host = &machine.name;
+        let core = machine.agent.core().and_then(|agent| agent.host(host));
+        let Some((known, core)) = publisher.fleet().get(host).zip(core) else {
+            continue;
+        };
+        for switch in publisher.config().switches().keys() {
+            let wanted = publisher.config().wanted(switch, host);
+            let key = RepushKey {
+                host: host.clone(),
+                switch: switch.clone(),
+            };
+            let told = known.observed(switch);
+            if owed.contains(&key) || told.is_none_or(|seen| seen < wanted) {
+                continue;
+            }
+            let whole = view.whole(switch, host, view.globals(switch).as_ref());
+            let FinalState::Full { settings, objects } = whole.state else {
+                continue;
+            };
+            let held = core.held().find(|(name, _)| *name == switch);
+            let lacks = |what: &str| {
+                format!("{host} counts as in sync with {wanted} of switch {switch}: {what}")
+            };
+            let Some((_, held)) = held else {
+                return Err(lacks("it knows no such switch"));
+            };
+            if held.settings.as_ref().map(|settings| &settings.value) != Some(&settings.value) {
+                return Err(lacks("it has other settings"));
+            }
+            for group in &objects.groups {
+                let of = held.groups.get(&group.value.name);
+                if of.map(|of| &of.value) != Some(&group.value) {
+                    return Err(lacks(&format!("{:?} is {of:?} there", group.value)));
+                }
+            }
+            for port in &objects.ports {
+                let of = held.ports.get(&port.value.id);
+                if of.map(|of| &of.value) != Some(&port.value) {
+                    return Err(lacks(&format!("{:?} is {of:?} there", port.value)));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// True if publisher, retry and operators see nothing left to do, nothing is
 /// under way, and every host is there and known to the publisher.
 #[must_use]
@@ -112,16 +174,17 @@ pub fn at_rest(world: &World, operators: &Operators) -> bool {
     let (Some(publisher), Some(retry)) = (world.publisher.core(), world.retry.core()) else {
         return false;
     };
+    let fleet = publisher.fleet();
     publisher.pending() == 0
+        && fleet.diverged().next().is_none()
         && retry.repush_entries() + retry.rip_entries() == 0
         && operators.idle()
         && world.nothing_under_way()
         && world.hosts.iter().all(|machine| {
             machine.connected
                 && machine.agent.core().is_some_and(super::start::greeted)
-                && !publisher
-                    .fleet()
-                    .is_stranger(&machine.name, machine.session)
+                && fleet.presence(&machine.name, world.now) == Presence::Present
+                && !fleet.is_stranger(&machine.name, machine.session)
         })
 }
 

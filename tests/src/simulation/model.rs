@@ -9,7 +9,7 @@ use dvs_schemas::{Epoch, HostName, ObjectKey, PortId};
 use serde_json::{Value, json};
 
 /// What operators believe to be stored.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Model {
     /// As they were applied; a port's host and vNIC are those that were last
     /// named.

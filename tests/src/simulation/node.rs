@@ -103,6 +103,19 @@ impl<C: Core> Node<C> {
         self.disks += 1;
     }
 
+    /// A copy of what is durable.
+    #[must_use]
+    pub fn copy(&self) -> Disk {
+        self.disk.copy()
+    }
+
+    /// Power loss, and a copy that was taken before in place of the disk.
+    pub fn put_back(&mut self, copy: &Disk) {
+        self.disk.fail_after(Some(0));
+        self.running = None;
+        self.disk = copy.copy();
+    }
+
     /// Lets the core take its turn: an event, or only the time. The effects that have left, and whether
     /// the node still runs.
     ///

@@ -3,7 +3,9 @@
 //! answered, and what they believe of the store by the answers.
 
 use config_publisher::events::{Reply, Request};
-use dvs_schemas::v1::{ApplyRequest, DeleteRequest, DisconnectRequest, ResyncRequest};
+use dvs_schemas::v1::{
+    ApplyRequest, ContinueRequest, DeleteRequest, DisconnectRequest, ResyncRequest,
+};
 use dvs_schemas::{Epoch, Problem, ProblemCode, StoreId};
 use fastrand::Rng;
 use serde::de::DeserializeOwned;
@@ -23,6 +25,8 @@ pub struct Operators {
     /// Requests that were carried out, and those that were refused.
     pub done: (u64, u64),
     waiting: Option<(u64, Wish)>,
+    /// The store as which the publisher went on last.
+    continued: Option<StoreId>,
     /// What was last deleted with its switch.
     buried: Vec<Value>,
 }
@@ -49,6 +53,7 @@ fn question(wish: &Wish) -> Question {
             let request = DeleteRequest::decode(json!(documents).to_string().as_bytes());
             decoded(request.map(|(_, request)| Request::Delete(request)))
         }
+        Wish::Continue => Request::Continue(ContinueRequest::default()),
         Wish::Disconnect(of) => Request::Disconnect(read::<DisconnectRequest>(of)),
         Wish::Resync(of) => Request::Resync(read::<ResyncRequest>(of)),
         Wish::Act(action, selection) => return Question::Retry(*action, selection.clone()),
@@ -71,7 +76,14 @@ impl Operators {
             Some(Told::Published(answer)) => match (wish, *answer) {
                 // Its hosts have to be known first.
                 (wish @ Wish::Restore(_), Err(_)) => self.ask(world, wish),
-                (wish, Ok(reply)) => self.carried_out(world.publisher.store(), wish, reply),
+                (wish, Ok(reply)) => {
+                    let go_on = matches!(wish, Wish::Restore(_));
+                    self.carried_out(world.store(), wish, reply);
+                    if go_on {
+                        self.ask(world, Wish::Continue);
+                    }
+                }
+                (Wish::Continue, Err(_)) => self.nothing_to_continue(world),
                 (wish, Err(problem)) => self.refused(&wish, &problem),
             },
             Some(Told::Acted(_)) => self.done.0 += 1,
@@ -108,6 +120,29 @@ impl Operators {
         }
     }
 
+    /// The publisher fell back to what it had when its store was copied; the
+    /// operators knew of this then.
+    pub fn fell_back(&mut self, model: Model) {
+        self.acknowledged = 0;
+        self.waiting = None;
+        self.model = model;
+    }
+
+    /// Every host follows the publisher: from the start, or since it went on
+    /// and the answer was lost.
+    fn nothing_to_continue(&mut self, world: &World) {
+        self.done.1 += 1;
+        let Some(publisher) = world.publisher.core() else {
+            return;
+        };
+        let store = publisher.store();
+        if self.continued != Some(store) && store != world.publisher.store() {
+            self.continued = Some(store);
+            let revision = publisher.config().revision();
+            self.model.restored(Epoch::of(store, revision));
+        }
+    }
+
     fn refused(&mut self, wish: &Wish, problem: &Problem) {
         // A deletion whose answer was lost finds its objects gone.
         if let (Wish::Delete(documents), ProblemCode::NotFound) = (wish, problem.code) {
@@ -125,6 +160,10 @@ impl Operators {
             (Wish::Disconnect(_), Reply::Disconnected(reply)) => reply.revision,
             (Wish::TryOut(_), Reply::DryRun(reply)) => reply.revision,
             (Wish::Resync(_), Reply::Resynced(reply)) => reply.revision,
+            (Wish::Continue, Reply::Continued(reply)) => {
+                self.continued = reply.store;
+                reply.revision
+            }
             (wish, reply) => panic!("{wish:?} was answered by {reply:?}"),
         };
         self.acknowledged = self.acknowledged.max(revision.0);
@@ -132,6 +171,9 @@ impl Operators {
         match wish {
             Wish::Apply(documents) => self.model.apply(&documents, epoch),
             Wish::Restore(_) => self.model.restored(epoch),
+            Wish::Continue => self
+                .model
+                .restored(Epoch::of(self.continued.unwrap_or(store), revision)),
             Wish::Delete(documents) => {
                 if documents
                     .iter()

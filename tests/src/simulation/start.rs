@@ -37,6 +37,7 @@ pub(crate) fn publisher(
         push_timeout: Duration::from_millis(200),
         // One push at a time, a few, and as many as there are.
         awaited: [0, 6, usize::MAX][(seed % 3) as usize],
+        run: Uuid::from_u64_pair(seed, 1),
         seed,
         ..Default::default()
     };

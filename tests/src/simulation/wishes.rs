@@ -27,6 +27,8 @@ pub enum Wish {
     TryOut(Vec<Value>),
     /// Apply everything to a publisher that lost its store.
     Restore(Vec<Value>),
+    /// Make what the publisher has hold on hosts that follow another history.
+    Continue,
     /// Delete the objects of these documents.
     Delete(Vec<Value>),
     /// End a port's connection.

@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use super::store::{lineage, position};
 use super::{few, v1, words};
 use crate::arbitrary::documents::{mirror_destination, mirror_source, runtime_settings, teaming};
 use crate::arbitrary::{
@@ -99,6 +100,7 @@ record!(
     clobber: Clobber {
         v: v1(),
         store: store(),
+        lineage: lineage(),
         switch: name(),
         revision: revision(),
         state: final_state(),
@@ -129,6 +131,7 @@ record!(
         host: name(),
         switch: name(),
         observed: revision(),
+        position: option::of(position()),
         outcome: apply_outcome(),
     }
 );
@@ -144,6 +147,7 @@ record!(
     remove: Remove {
         v: v1(),
         store: store(),
+        lineage: lineage(),
         switch: name(),
         ports: few(removed_port()),
     }
@@ -163,6 +167,7 @@ record!(
         v: v1(),
         host: name(),
         switch: name(),
+        position: option::of(position()),
         outcome: remove_outcome(),
     }
 );

@@ -5,6 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::store::{diverged, position};
 use super::{few, v1, words};
 use crate::arbitrary::{name, record, revision, timestamp, uuid};
 use crate::v1::{
@@ -33,6 +34,7 @@ record!(
         node: words(),
         datapath: option::of(host_datapath()),
         observed: few(observed()),
+        positions: few(position()),
     }
 );
 record!(
@@ -66,6 +68,7 @@ record!(
         seq: any::<u64>(),
         interval_ms: any::<u64>(),
         observed: few(observed()),
+        positions: few(position()),
     }
 );
 record!(
@@ -115,6 +118,7 @@ record!(
         node: option::of(words()),
         version: option::of(words()),
         datapath: option::of(host_datapath()),
+        diverged: option::of(diverged()),
         switches: few(switch_on_host()),
     }
 );

@@ -83,7 +83,7 @@ impl Publisher {
         }
         let revision = self.config.revision().next();
         self.try_out(changes, revision)?;
-        self.config.set_revision(revision);
+        self.number(revision, &mut out.writes);
         self.claims.settle(now, changes);
         self.write(changes, revision, &mut out.writes);
         let record = Record::of(revision, changes, &self.fleet);
@@ -111,7 +111,14 @@ impl Publisher {
         Ok(())
     }
 
-    fn write(&mut self, changes: &ChangeSet, revision: Revision, writes: &mut Writes) {
+    /// Numbers the commit that is being made.
+    pub(super) fn number(&mut self, revision: Revision, writes: &mut Writes) {
+        self.config.set_revision(revision);
+        self.history.commits(revision, writes);
+        writes.put(REVISION, "", &revision);
+    }
+
+    pub(super) fn write(&mut self, changes: &ChangeSet, revision: Revision, writes: &mut Writes) {
         for change in &changes.0 {
             match change.after() {
                 Some(object) => ledger::put(writes, revision, object),
@@ -128,7 +135,6 @@ impl Publisher {
                 self.forget(&doc.name, writes);
             }
         }
-        writes.put(REVISION, "", &revision);
         if self.config.deleted() == revision {
             writes.put(REVISION, DELETED, &revision);
         }

@@ -9,7 +9,7 @@ use super::sending::Asker;
 use super::{Out, Publisher};
 use crate::admission;
 use crate::events::Reply;
-use crate::ledger::{HOSTS, REVISION, WANTED, within};
+use crate::ledger::{HOSTS, WANTED, within};
 
 impl Publisher {
     pub(super) fn forget_host(
@@ -25,8 +25,7 @@ impl Publisher {
             // A commit all the same: what is owed to the host before and after
             // it are different things, should it come back.
             let revision = self.config.revision().next();
-            self.config.set_revision(revision);
-            out.writes.put(REVISION, "", &revision);
+            self.number(revision, &mut out.writes);
         }
         let revision = self.config.revision();
         self.erase(host, out);

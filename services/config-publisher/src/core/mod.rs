@@ -3,6 +3,7 @@
 //! ledger writes, pushes and replies out.
 
 mod change;
+mod diverging;
 mod forgetting;
 mod plugging;
 mod sending;
@@ -16,6 +17,7 @@ use dvs_schemas::codec::REQUEST_MAX;
 use dvs_schemas::v1::{Deadline, Options, Wait};
 use dvs_schemas::{Problem, StoreId, Timestamp};
 use fastrand::Rng;
+use uuid::Uuid;
 
 use crate::admission;
 use crate::claims::Claims;
@@ -24,6 +26,7 @@ use crate::events::{Effect, Event, Reply, ReplyToken, Request};
 use crate::farewell::Farewell;
 use crate::fleet::Fleet;
 use crate::handover::Courier;
+use crate::history::History;
 use crate::load::{LoadError, Loaded, load};
 use crate::outbox::Outbox;
 use crate::query::{self, page_bytes};
@@ -49,6 +52,8 @@ pub struct Settings {
     /// Answers of hosts that may be awaited when one more push begins. Whatever
     /// is owed meanwhile waits.
     pub awaited: usize,
+    /// Identity of this run of the publisher, drawn anew at each start.
+    pub run: Uuid,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -63,6 +68,7 @@ impl Default for Settings {
             // the one before. An answer that is awaited takes some 200 bytes,
             // so that is 5 MB.
             awaited: 16_384,
+            run: Uuid::nil(),
             seed: 0,
         }
     }
@@ -71,7 +77,7 @@ impl Default for Settings {
 /// The publisher.
 #[derive(Debug)]
 pub struct Publisher {
-    store: StoreId,
+    history: History,
     settings: Settings,
     config: Config,
     fleet: Fleet,
@@ -86,6 +92,8 @@ pub struct Publisher {
     courier: Courier,
     farewell: Farewell,
     waits: Waits,
+    /// When hosts that follow another history are to be named.
+    report: Option<Timestamp>,
     rng: Rng,
     away: u64,
 }
@@ -97,15 +105,17 @@ impl Publisher {
     /// An entry of the ledger is not what this version writes.
     pub fn load(ledger: &Ledger, settings: Settings) -> Result<Self, LoadError> {
         let Loaded {
+            history,
             config,
             fleet,
             pending,
-        } = load(ledger)?;
+        } = load(ledger, settings.run)?;
         let newest = pending.last_key_value();
         let next_push = newest.map_or(PushId(0), |(PushId(id), _)| PushId(id + 1));
         let rng = Rng::with_seed(settings.seed);
         Ok(Self {
-            store: ledger.id(),
+            courier: Courier::new(history.store()),
+            history,
             settings,
             config,
             fleet,
@@ -115,9 +125,9 @@ impl Publisher {
             awaited: 0,
             pushes: BTreeMap::new(),
             next_push,
-            courier: Courier::new(ledger.id()),
             farewell: Farewell::new(),
             waits: Waits::default(),
+            report: None,
             rng,
             away: 0,
         })
@@ -127,6 +137,12 @@ impl Publisher {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The identity of the ledger, as hosts know it.
+    #[must_use]
+    pub fn store(&self) -> StoreId {
+        self.history.store()
     }
 
     /// The hosts.
@@ -152,7 +168,7 @@ impl Publisher {
     #[must_use]
     pub fn view(&self) -> View<'_> {
         View {
-            store: self.store,
+            history: &self.history,
             revision: self.config.revision(),
             config: &self.config,
             fleet: &self.fleet,
@@ -227,6 +243,7 @@ impl Publisher {
                 .answer(&request)
                 .map(|reply| Some(Reply::Rendered(reply))),
             Request::Resync(request) => self.resync(now, to, &request, out),
+            Request::Continue(request) => self.go_on(now, to, &request, out),
             Request::Hello(hello) => Ok(Some(Reply::Hello(self.hello(now, &hello, out)))),
         };
         match result {
@@ -276,6 +293,7 @@ impl Core for Publisher {
             Event::Connected { max_payload } => self.connected(now, max_payload, out),
             Event::Disconnected => self.fleet.stop_listening(now),
         }
+        self.notice_diverged(now);
         self.take_over(now, out);
     }
 
@@ -285,6 +303,7 @@ impl Core for Publisher {
             self.courier.due(),
             self.farewell.due(),
             self.claims.due(),
+            self.report,
         ];
         bounds.into_iter().flatten().min()
     }
@@ -294,6 +313,7 @@ impl Core for Publisher {
             self.release(now, push, out);
             self.outbox.join(push);
         }
+        self.report_diverged(now, out);
         self.take_over(now, out);
         self.hand_over(now, out);
     }

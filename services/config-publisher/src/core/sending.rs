@@ -147,7 +147,8 @@ impl Publisher {
         if let Some(UnderWay { push: state, .. }) = self.pushes.get_mut(&push) {
             self.awaited -= state.awaited();
             for outcome in outcomes {
-                state.end(outcome, &mut self.fleet, now);
+                let ledger = self.history.as_of(self.config.revision());
+                state.end(outcome, &mut self.fleet, ledger, now);
             }
             self.awaited += state.awaited();
             self.finish_if_over(now, push, out);
@@ -216,7 +217,9 @@ impl Publisher {
             out.effect(Effect::HandOver { number, put });
         }
         let farewell = &mut self.farewell;
-        if let Some((number, request)) = farewell.next(now, self.store, self.settings.max_payload) {
+        if let Some((number, request)) =
+            farewell.next(now, self.history.store(), self.settings.max_payload)
+        {
             out.effect(Effect::TellCollector { number, request });
         }
     }

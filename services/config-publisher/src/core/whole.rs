@@ -109,6 +109,7 @@ impl Publisher {
             seq: _,
             interval_ms: _,
             observed,
+            positions,
         } = heartbeat;
         if self.fleet.is_stranger(host, *session) {
             let hello = Hello {
@@ -119,6 +120,7 @@ impl Publisher {
                 node: String::new(),
                 datapath: None,
                 observed: observed.clone(),
+                positions: positions.clone(),
             };
             if self.config.revision() == Revision::ZERO {
                 self.greet(now, &hello, out);
@@ -126,11 +128,13 @@ impl Publisher {
                 self.hello(now, &hello, out);
             }
         }
-        self.fleet.hear(now, heartbeat);
+        let ledger = self.history.as_of(self.config.revision());
+        self.fleet.hear(now, heartbeat, ledger);
     }
 
     fn greet(&mut self, now: Timestamp, hello: &Hello, out: &mut Out) {
-        let greeted = self.fleet.greet(now, hello);
+        let ledger = self.history.as_of(self.config.revision());
+        let greeted = self.fleet.greet(now, hello, ledger);
         if let Some(host) = self.fleet.get(&hello.host) {
             match greeted {
                 Greeted::New | Greeted::Changed => {

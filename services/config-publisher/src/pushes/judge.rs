@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use dvs_schemas::v1::{ApplyOutcome, HostVerdict, PortFailure, RemoveOutcome};
+use dvs_schemas::v1::{ApplyOutcome, Diverged, HostVerdict, PortFailure, RemoveOutcome};
 use dvs_schemas::{PortId, Revision};
 
 use super::{About, Flight, Lag};
 use crate::events::Answer;
+use crate::fleet::way_on;
 
 /// Longest reason that is passed on, in characters. A thousand of them stay
 /// far below one message.
@@ -23,6 +24,11 @@ pub(super) struct Lagging {
 }
 
 impl Lagging {
+    /// The host follows another history.
+    pub(super) fn diverged(diverged: &Diverged) -> Self {
+        lagging(HostVerdict::Failed, way_on(diverged))
+    }
+
     pub(super) fn behind(&self, revision: Revision) -> Lag {
         Lag {
             revision,

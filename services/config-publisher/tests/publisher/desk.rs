@@ -8,12 +8,13 @@ use config_publisher::core::{Publisher, Settings};
 use config_publisher::events::{
     Answer, Call, Effect, Event, Outcome, PushId, Reply, ReplyToken, Request,
 };
-use config_publisher::ledger::SPEC;
-use dvs_ledger::{Core, InMemoryBackend, Ledger, turn};
+use config_publisher::history::StoreEntry;
+use config_publisher::ledger::{SPEC, STORE};
+use dvs_ledger::{Core, InMemoryBackend, Ledger, Table, turn};
 use dvs_schemas::v1::{
     ApplyOutcome, ApplyReply, ApplyReport, ApplyRequest, DeleteRequest, Forgotten, Heartbeat,
-    Hello, HelloReply, Plan, PlanOutcome, PutReply, RemoveOutcome, RemoveReport, RetryPut,
-    RuntimeForgetReply, V1,
+    Hello, HelloReply, Lineage, Plan, PlanOutcome, Position, PutReply, RemoveOutcome, RemoveReport,
+    RetryPut, RuntimeForgetReply, V1,
 };
 use dvs_schemas::{Epoch, HostName, Problem, Revision, StoreId, SwitchName, Timestamp};
 use serde_json::Value;
@@ -41,6 +42,8 @@ pub(crate) struct Desk {
     pub(crate) now: Timestamp,
     /// Hosts that don't just apply what they are sent.
     pub(crate) manners: BTreeMap<HostName, Manner>,
+    /// Where hosts are by their answers, if not where the messages lead.
+    pub(crate) positions: BTreeMap<HostName, Position>,
     /// Whether retry answers.
     pub(crate) retry: bool,
     /// What retry was given and acknowledged.
@@ -51,7 +54,7 @@ pub(crate) struct Desk {
     pub(crate) farewells: Vec<Forgotten>,
     /// Every call that left.
     pub(crate) calls: Vec<Call>,
-    settings: Settings,
+    pub(crate) settings: Settings,
     tokens: u64,
     replies: BTreeMap<ReplyToken, Result<Reply, Problem>>,
     /// Effects that nobody has carried out yet.
@@ -80,6 +83,7 @@ impl Desk {
             publisher,
             now: Timestamp(1_000_000),
             manners: BTreeMap::new(),
+            positions: BTreeMap::new(),
             retry: true,
             put: Vec::new(),
             collector: true,
@@ -218,6 +222,9 @@ impl Desk {
                     host: host.clone(),
                     switch: clobber.switch.clone(),
                     observed: clobber.revision,
+                    position: Some(self.positions.get(host).copied().unwrap_or_else(|| {
+                        position(clobber.store, &clobber.lineage, clobber.revision)
+                    })),
                     outcome: ApplyOutcome::Applied { writes: 1 },
                 })
             }
@@ -225,6 +232,7 @@ impl Desk {
                 v: V1,
                 host: host.clone(),
                 switch: remove.switch.clone(),
+                position: None,
                 outcome: RemoveOutcome::Removed,
             }),
             Call::Plan { clobber, .. } => Answer::Planned(Plan {
@@ -295,6 +303,7 @@ impl Desk {
             seq: 0,
             interval_ms: 10_000,
             observed: Vec::new(),
+            positions: Vec::new(),
         }));
     }
 
@@ -304,10 +313,17 @@ impl Desk {
 
     /// Everything in the ledger.
     pub(crate) fn tables(&self) -> Tables {
+        let table = |table: &Table| match *table {
+            // Identities are bytes there, which JSON has none of.
+            STORE => self.ledger.load::<StoreEntry>(STORE).map(|entries| {
+                let entries = entries.into_iter();
+                let text = |entry| serde_json::to_value(entry).unwrap();
+                entries.map(|(key, entry)| (key, text(entry))).collect()
+            }),
+            other => self.ledger.load::<Value>(other),
+        };
         let tables = SPEC.tables.iter();
-        tables
-            .map(|table| (table.0, self.ledger.load::<Value>(*table).unwrap()))
-            .collect()
+        tables.map(|of| (of.0, table(of).unwrap())).collect()
     }
 
     /// Records in the ledger.
@@ -334,6 +350,16 @@ pub(crate) fn hello(host: &str, session: u128) -> Hello {
         node: "rack-1".to_owned(),
         datapath: None,
         observed: Vec::new(),
+        positions: Vec::new(),
+    }
+}
+
+/// Where a host is after it has taken a message.
+pub(crate) fn position(store: StoreId, lineage: &Lineage, revision: Revision) -> Position {
+    Position {
+        store,
+        run: lineage.run_of(revision),
+        revision,
     }
 }
 
@@ -352,6 +378,7 @@ fn failed(host: &HostName, call: &Call) -> Answer {
         host: host.clone(),
         switch: switch.clone(),
         observed: Revision::ZERO,
+        position: None,
         outcome: ApplyOutcome::Failed {
             message: "the datapath is broken".to_owned(),
             ports: Vec::new(),
@@ -365,6 +392,7 @@ fn failed(host: &HostName, call: &Call) -> Answer {
             v: V1,
             host: host.clone(),
             switch: remove.switch.clone(),
+            position: None,
             outcome: RemoveOutcome::Failed { ports: Vec::new() },
         }),
         Call::Plan { clobber, .. } => Answer::Planned(Plan {

@@ -36,6 +36,7 @@ fn heartbeat(observed: Vec<Observed>) -> Heartbeat {
         seq: 0,
         interval_ms: 1_000,
         observed,
+        positions: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod connecting;
 mod desk;
+mod diverging;
 mod dry_runs;
 mod forgetting;
 mod handovers;

@@ -322,7 +322,7 @@ fn a_deleted_switch_is_one_message_that_nothing_is_to_stay() {
         .filter(|(_, rows)| !rows.is_empty())
         .collect();
     let left: Vec<_> = left.into_iter().map(|(table, _)| table).collect();
-    assert_eq!(left, ["hosts", "revision"]);
+    assert_eq!(left, ["hosts", "revision", "store"]);
 }
 
 #[test]

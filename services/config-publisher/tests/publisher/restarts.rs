@@ -128,7 +128,10 @@ fn the_core_that_is_loaded_is_the_core_that_was() {
         r#"{"kind": "Port", "name": "web-1", "switch": "prod", "group": "web", "host": "h3"}"#,
     );
     let config = desk.publisher.config().clone();
-    assert_eq!(load(&desk.ledger).unwrap().config, config);
+    assert_eq!(
+        load(&desk.ledger, uuid::Uuid::nil()).unwrap().config,
+        config
+    );
 }
 
 #[test]
@@ -148,7 +151,9 @@ fn a_ledger_with_an_entry_of_another_shape_is_refused() {
     };
     writes.put(config_publisher::ledger::SWITCHES, "prod", &entry);
     desk.ledger.commit(&writes).unwrap();
-    let error = load(&desk.ledger).unwrap_err().to_string();
+    let error = load(&desk.ledger, uuid::Uuid::nil())
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("switches") && error.contains("prod"),
         "{error}"
@@ -167,6 +172,7 @@ fn a_ledger_with_an_unreadable_key_is_refused() {
         let host = config_publisher::fleet::HostEntry {
             node: String::new(),
             version: String::new(),
+            datapath: None,
         };
         match table.0 {
             "hosts" => writes.put(table, key, &host),
@@ -174,7 +180,9 @@ fn a_ledger_with_an_unreadable_key_is_refused() {
             _ => writes.put(table, key, &config_publisher::record::Record::default()),
         }
         desk.ledger.commit(&writes).unwrap();
-        let error = load(&desk.ledger).unwrap_err().to_string();
+        let error = load(&desk.ledger, uuid::Uuid::nil())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(table.0) && error.contains(key), "{error}");
     }
 }

@@ -94,6 +94,7 @@ impl Host {
             node: "test".to_owned(),
             datapath: None,
             observed: Vec::new(),
+            positions: Vec::new(),
         };
         let text = String::from_utf8(codec::encode(Format::Json, &hello).unwrap().into()).unwrap();
         let reply = ask(bus, subjects::HOST_HELLO, &text).await;
@@ -133,6 +134,7 @@ fn report(host: &HostName, clobber: &Clobber, manner: Manner) -> ApplyReport {
         host: host.clone(),
         switch: clobber.switch.clone(),
         observed: clobber.revision,
+        position: None,
         outcome,
     }
 }

@@ -50,6 +50,7 @@ fn publisher() -> Script {
         node: None,
         version: None,
         datapath: Some(HostDatapath::Emulated),
+        diverged: None,
         switches,
     };
     let hosts = [

@@ -165,6 +165,7 @@ fn host(name: &str, presence: Presence, wanted: u64, observed: Option<u64>) -> H
         node: None,
         version: None,
         datapath: None,
+        diverged: None,
         switches: vec![SwitchOnHost {
             switch: "prod".parse().unwrap(),
             wanted: Revision(wanted),

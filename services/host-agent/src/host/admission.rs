@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use dvs_ledger::Decision;
 use dvs_schemas::v1::{
-    ApplyOutcome, ApplyReport, Clobber, FinalState, PortFailure, Remove, RemoveOutcome,
-    RemoveReport, V1,
+    ApplyOutcome, ApplyReport, Clobber, FinalState, Lineage, PortFailure, Position, Remove,
+    RemoveOutcome, RemoveReport, V1,
 };
 use dvs_schemas::{Revision, StoreId, SwitchName, Timestamp};
 
@@ -21,6 +21,8 @@ use crate::admit::{self, Touched};
 use crate::held::HeldSwitch;
 use crate::ledger;
 use crate::plan::Parts;
+use crate::refusal::Refusal;
+use crate::sender::newcomer;
 
 /// How long an asker waits for what its message lacks: the parts of one commit
 /// travel as several messages, which arrive within milliseconds of each other.
@@ -41,16 +43,18 @@ impl HostCore {
         out: &mut Decision<Effect>,
     ) {
         let name = &message.switch;
+        if let Err(refusal) = self.takes_part(name, message.store, &message.lineage) {
+            return self.refuse(asker, name, &refusal, out);
+        }
         let (switch, fresh) = entry(&mut self.switches, name, message.store);
         let store = switch.held.store;
         let mut touched = match admit::clobber(&mut switch.held, message) {
             Ok(touched) => touched,
             Err(refusal) => {
-                let observed = switch.observed;
                 if fresh {
                     self.switches.remove(name);
                 }
-                return self.refuse(asker, name, observed, refusal.to_string(), out);
+                return self.refuse(asker, name, &refusal, out);
             }
         };
         if switch.held.store != store {
@@ -88,10 +92,13 @@ impl HostCore {
         out: &mut Decision<Effect>,
     ) {
         let name = &message.switch;
+        if let Err(refusal) = self.takes_part(name, message.store, &message.lineage) {
+            return self.refuse_removal(asker, message, &refusal, out);
+        }
         let (switch, fresh) = entry(&mut self.switches, name, message.store);
         let (mut touched, going) = match admit::remove(&mut switch.held, message) {
             Ok(admitted) => admitted,
-            Err(refusal) => return self.refuse_removal(asker, message, &refusal.to_string(), out),
+            Err(refusal) => return self.refuse_removal(asker, message, &refusal, out),
         };
         touched.switch |= fresh;
         ledger::write(&self.host, name, &switch.held, &touched, &mut out.writes);
@@ -109,6 +116,29 @@ impl HostCore {
         let scope = Scope::Parts(parts);
         self.hear(name, out);
         self.enlist(now, asker, name, Question::Remove, scope, out);
+    }
+
+    /// Whether the host may have to do with a switch of that store, if it
+    /// knows nothing of it.
+    pub(super) fn takes_part(
+        &self,
+        switch: &SwitchName,
+        store: StoreId,
+        lineage: &Lineage,
+    ) -> Result<(), Refusal> {
+        if self.switches.contains_key(switch) {
+            return Ok(());
+        }
+        let followed = self.switches.values().map(|switch| switch.held.store);
+        newcomer(followed, switch, store, lineage)
+    }
+
+    /// The newest commit that is known of a switch, or else of any: that shows
+    /// which history the host follows.
+    fn position(&self, switch: &SwitchName) -> Option<Position> {
+        let of = self.switches.get(switch);
+        let of = of.map(|switch| switch.held.position());
+        of.or_else(|| self.positions().pop())
     }
 
     fn enlist(
@@ -133,12 +163,12 @@ impl HostCore {
         let (waiter, refused) = if full { (None, waiter) } else { (waiter, None) };
         self.cycle.wants_plan(now, waiter);
         if let Some(waiter) = refused {
-            let observed = self.switches.get(switch).map(|switch| switch.observed);
+            let of = self.switches.get(switch);
             let verdict = super::waiter::Verdict::failed(format!(
                 "{WAITERS_MAX} messages wait for the datapath of this host; it will get there, \
                  ask again later"
             ));
-            let answer = waiter.answer(&self.host, observed.unwrap_or_default(), verdict);
+            let answer = waiter.answer(&self.host, of, verdict);
             let asker = waiter.asker;
             self.effect(HostEffect::Answer { asker, answer }, out);
         }
@@ -148,18 +178,19 @@ impl HostCore {
         &self,
         asker: Option<Arc<Asker>>,
         switch: &SwitchName,
-        observed: Revision,
-        message: String,
+        refusal: &Refusal,
         out: &mut Decision<Effect>,
     ) {
         let Some(asker) = asker else { return };
+        let of = self.switches.get(switch);
         let answer = Answer::Apply(ApplyReport {
             v: V1,
             host: self.host.clone(),
             switch: switch.clone(),
-            observed,
+            observed: of.map(|switch| switch.observed).unwrap_or_default(),
+            position: self.position(switch),
             outcome: ApplyOutcome::Failed {
-                message,
+                message: refusal.to_string(),
                 ports: Vec::new(),
             },
         });
@@ -170,19 +201,20 @@ impl HostCore {
         &self,
         asker: Option<Arc<Asker>>,
         message: &Remove,
-        why: &str,
+        refusal: &Refusal,
         out: &mut Decision<Effect>,
     ) {
         let Some(asker) = asker else { return };
         let failure = |port: &dvs_schemas::v1::RemovedPort| PortFailure {
             port: port.port.clone(),
             field: None,
-            message: why.to_owned(),
+            message: refusal.to_string(),
         };
         let answer = Answer::Remove(RemoveReport {
             v: V1,
             host: self.host.clone(),
             switch: message.switch.clone(),
+            position: self.position(&message.switch),
             outcome: RemoveOutcome::Failed {
                 ports: message.ports.iter().map(failure).collect(),
             },
@@ -207,7 +239,7 @@ fn entry<'a>(
 pub(super) fn admitted_copy(
     held: Option<&HeldSwitch>,
     message: &Clobber,
-) -> Result<(HeldSwitch, Touched), admit::Refusal> {
+) -> Result<(HeldSwitch, Touched), Refusal> {
     let blank = || HeldSwitch::blank(message.store);
     let mut held = held.cloned().unwrap_or_else(blank);
     let touched = admit::clobber(&mut held, message)?;

@@ -468,8 +468,7 @@ impl HostCore {
                 self.cycle.waiters.push(waiter);
                 continue;
             }
-            let observed = switch.map(|switch| switch.observed).unwrap_or_default();
-            let answer = waiter.answer(&self.host, observed, verdict);
+            let answer = waiter.answer(&self.host, switch, verdict);
             let asker = waiter.asker;
             self.effect(HostEffect::Answer { asker, answer }, out);
         }

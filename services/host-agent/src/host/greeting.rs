@@ -3,12 +3,13 @@
 //! the full state of every switch that the publisher named has arrived, and
 //! heartbeats.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dvs_schemas::v1::HelloReply;
-use dvs_schemas::{SwitchName, Timestamp};
+use dvs_schemas::v1::{Heartbeat, Hello, HelloReply, Observed, Position, V1};
+use dvs_schemas::{Revision, SwitchName, Timestamp};
 
+use super::HostCore;
 use crate::backoff::Backoff;
 
 /// Unanswered hellos: soon again, since the host waits for its configuration,
@@ -182,5 +183,75 @@ impl Greeting {
             self.beat = Some(now.after(self.interval.mul_f64(jitter)));
         }
         Sending { hello, heartbeat }
+    }
+}
+
+impl HostCore {
+    fn observed(&self) -> Vec<Observed> {
+        let held = self
+            .switches
+            .iter()
+            .filter(|(name, switch)| !switch.held.is_empty() || self.there.contains_key(*name))
+            .map(|(name, switch)| (name, switch.observed));
+        // What nobody told of is there too: the publisher says that it goes.
+        let strays = self
+            .there
+            .keys()
+            .filter(|name| !self.switches.contains_key(*name))
+            .map(|name| (name, Revision::ZERO));
+        held.chain(strays)
+            .map(|(switch, revision)| Observed {
+                switch: switch.clone(),
+                revision,
+            })
+            .collect()
+    }
+
+    /// The newest commits that are known, one of each store and run, the newest
+    /// last.
+    pub(super) fn positions(&self) -> Vec<Position> {
+        let mut newest = BTreeMap::new();
+        for switch in self.switches.values() {
+            let Position {
+                store,
+                run,
+                revision,
+            } = switch.held.position();
+            let known: &mut Revision = newest.entry((store, run)).or_default();
+            *known = revision.max(*known);
+        }
+        let positions = newest.into_iter();
+        let positions = positions.map(|((store, run), revision)| Position {
+            store,
+            run,
+            revision,
+        });
+        positions.collect()
+    }
+
+    pub(super) fn hello(&self) -> Hello {
+        Hello {
+            v: V1,
+            host: self.host.clone(),
+            session: self.settings.session,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.settings.node.clone(),
+            datapath: Some(self.settings.datapath),
+            observed: self.observed(),
+            positions: self.positions(),
+        }
+    }
+
+    pub(super) fn heartbeat(&self) -> Heartbeat {
+        let interval = self.settings.heartbeat.as_millis();
+        Heartbeat {
+            v: V1,
+            host: self.host.clone(),
+            session: self.settings.session,
+            seq: self.telling.seq(),
+            interval_ms: u64::try_from(interval).unwrap_or(u64::MAX),
+            observed: self.observed(),
+            positions: self.positions(),
+        }
     }
 }

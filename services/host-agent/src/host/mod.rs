@@ -27,10 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_ledger::Decision;
-use dvs_schemas::v1::{
-    self, ConditionList, CountersOf, Heartbeat, Hello, HostDatapath, Link, Observed, PortState, V1,
-};
-use dvs_schemas::{Epoch, HostName, PortId, Revision, SwitchName, TellMode, Timestamp};
+use dvs_schemas::v1::{self, ConditionList, CountersOf, HostDatapath, Link, PortState, V1};
+use dvs_schemas::{Epoch, HostName, PortId, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
 
 use crate::datapath::{Drift, Notice, Part, Picture};
@@ -459,50 +457,6 @@ impl HostCore {
             TellMode::Notify
         } else {
             self.settings.mode
-        }
-    }
-
-    fn observed(&self) -> Vec<Observed> {
-        let held = self
-            .switches
-            .iter()
-            .filter(|(name, switch)| !switch.held.is_empty() || self.there.contains_key(*name))
-            .map(|(name, switch)| (name, switch.observed));
-        // What nobody told of is there too: the publisher says that it goes.
-        let strays = self
-            .there
-            .keys()
-            .filter(|name| !self.switches.contains_key(*name))
-            .map(|name| (name, Revision::ZERO));
-        held.chain(strays)
-            .map(|(switch, revision)| Observed {
-                switch: switch.clone(),
-                revision,
-            })
-            .collect()
-    }
-
-    fn hello(&self) -> Hello {
-        Hello {
-            v: V1,
-            host: self.host.clone(),
-            session: self.settings.session,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            node: self.settings.node.clone(),
-            datapath: Some(self.settings.datapath),
-            observed: self.observed(),
-        }
-    }
-
-    fn heartbeat(&self) -> Heartbeat {
-        let interval = self.settings.heartbeat.as_millis();
-        Heartbeat {
-            v: V1,
-            host: self.host.clone(),
-            session: self.settings.session,
-            seq: self.telling.seq(),
-            interval_ms: u64::try_from(interval).unwrap_or(u64::MAX),
-            observed: self.observed(),
         }
     }
 }

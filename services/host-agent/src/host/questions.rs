@@ -51,6 +51,9 @@ impl HostCore {
         let name = &message.switch;
         let switch = self.switches.get(name);
         let there = self.there.get(name);
+        if let Err(refusal) = self.takes_part(name, message.store, &message.lineage) {
+            return refused(refusal.to_string());
+        }
         let held = match admitted_copy(switch.map(|switch| &switch.held), message) {
             Ok((held, _)) => held,
             Err(refusal) => return refused(refusal.to_string()),

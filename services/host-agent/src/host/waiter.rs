@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dvs_schemas::v1::{ApplyOutcome, ApplyReport, PortFailure, RemoveOutcome, RemoveReport, V1};
-use dvs_schemas::{HostName, PortId, Revision, SwitchName, Timestamp};
+use dvs_schemas::{HostName, PortId, SwitchName, Timestamp};
 
 use super::messages::{Answer, Asker};
-use super::switch::Scope;
+use super::switch::{Scope, Switch};
 use crate::datapath::{Part, StepFailure};
 use crate::plan::Stuck;
 
@@ -155,13 +155,20 @@ impl Waiter {
     }
 
     /// The answer to the asker.
-    pub(super) fn answer(&self, host: &HostName, observed: Revision, verdict: Verdict) -> Answer {
+    pub(super) fn answer(
+        &self,
+        host: &HostName,
+        switch: Option<&Switch>,
+        verdict: Verdict,
+    ) -> Answer {
+        let position = switch.map(|switch| switch.held.position());
         match self.question {
             Question::Clobber { .. } => Answer::Apply(ApplyReport {
                 v: V1,
                 host: host.clone(),
                 switch: self.switch.clone(),
-                observed,
+                observed: switch.map(|switch| switch.observed).unwrap_or_default(),
+                position,
                 outcome: match verdict {
                     Verdict::Applied(writes) => ApplyOutcome::Applied { writes },
                     Verdict::Failed { message, ports } => ApplyOutcome::Failed { message, ports },
@@ -171,6 +178,7 @@ impl Waiter {
                 v: V1,
                 host: host.clone(),
                 switch: self.switch.clone(),
+                position,
                 outcome: match verdict {
                     Verdict::Applied(_) => RemoveOutcome::Removed,
                     Verdict::Failed { message, ports } => RemoveOutcome::Failed {

@@ -316,6 +316,7 @@ fn an_asker_waits_a_moment_for_what_travels_in_another_message() {
     let removed = |revision: u64| Clobber {
         v: V1,
         store: publisher.store,
+        lineage: publisher.lineage.clone(),
         switch: id("prod"),
         revision: Revision(revision),
         state: FinalState::Partial {

@@ -204,6 +204,7 @@ proptest! {
         goes in any::<bool>(),
     ) {
         let mut publishers = [Publisher::new(1), Publisher::new(2)];
+        publishers[1].lineage.continues = vec![publishers[0].store];
         let mut messages = Vec::new();
         for (publisher, commits) in publishers.iter_mut().zip([&before, &after]) {
             messages.extend(publisher.messages(commits));

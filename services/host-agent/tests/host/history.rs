@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use dvs_schemas::arbitrary;
 use dvs_schemas::v1::{
-    Clobber, FinalState, GlobalKey, MirrorState, PortGroupState, PortState, Remove, Removed,
-    RemovedPort, SwitchObjects, SwitchState, V1, Versioned,
+    Clobber, FinalState, GlobalKey, Lineage, MirrorState, PortGroupState, PortState, Remove,
+    Removed, RemovedPort, SwitchObjects, SwitchState, V1, Versioned,
 };
 use dvs_schemas::{
     Epoch, MirrorDestination, MirrorName, MirrorPort, MirrorSource, Policy, PortGroupName, PortId,
@@ -109,6 +109,7 @@ pub(crate) fn store(number: u128) -> StoreId {
 #[derive(Debug, Clone)]
 pub(crate) struct Publisher {
     pub(crate) store: StoreId,
+    pub(crate) lineage: Lineage,
     pub(crate) switch: SwitchName,
     pub(crate) revision: Revision,
     pub(crate) member: bool,
@@ -123,6 +124,7 @@ impl Publisher {
     pub(crate) fn new(number: u128) -> Self {
         Self {
             store: store(number),
+            lineage: Lineage::default(),
             switch: id("prod"),
             revision: Revision::ZERO,
             member: true,
@@ -269,6 +271,7 @@ impl Publisher {
         Message::Clobber(Box::new(Clobber {
             v: V1,
             store: self.store,
+            lineage: self.lineage.clone(),
             switch: self.switch.clone(),
             revision: self.revision,
             state,
@@ -306,6 +309,7 @@ impl Publisher {
         Message::Remove(Remove {
             v: V1,
             store: self.store,
+            lineage: self.lineage.clone(),
             switch: self.switch.clone(),
             ports: ports.into_iter().map(removed).collect(),
         })
@@ -327,6 +331,7 @@ impl Publisher {
         Clobber {
             v: V1,
             store: self.store,
+            lineage: self.lineage.clone(),
             switch: self.switch.clone(),
             revision: self.revision,
             state,

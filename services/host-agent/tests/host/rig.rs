@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use dvs_ledger::{InMemoryBackend, Ledger, StorageBackend, turn};
 use dvs_schemas::v1::{
-    ApplyOutcome, ClaimRequest, Clobber, Drift, Fetch, Heartbeat, Hello, Live, ReleaseRequest,
-    Remove, RemoveOutcome, V1,
+    ApplyOutcome, ClaimRequest, Clobber, Drift, Fetch, Heartbeat, Hello, Live, Position,
+    ReleaseRequest, Remove, RemoveOutcome, V1,
 };
 use dvs_schemas::{Format, HostName, PortId, SwitchName, TellMode, Timestamp};
 use host_agent::core::Agent;
@@ -364,6 +364,14 @@ impl Rig {
         let answer = answers.next().map(|(_, answer)| answer.clone());
         assert!(answers.next().is_none(), "question {asked} answered twice");
         answer
+    }
+
+    /// Where the host was by its answer to a clobber.
+    pub(crate) fn position(&self, asked: u64) -> Option<Position> {
+        match self.answer(asked) {
+            Some(Answer::Apply(report)) => report.position,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// How a clobber went, which must be known by now.

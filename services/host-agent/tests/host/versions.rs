@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dvs_schemas::v1::{ApplyOutcome, Clobber, FinalState, RemoveOutcome, SwitchState, Versioned};
+use dvs_schemas::v1::{
+    ApplyOutcome, Clobber, FinalState, Position, RemoveOutcome, Run, SwitchState, Versioned,
+};
 use dvs_schemas::{Policy, PortId, Revision, Vlan, VlanId};
 use host_agent::datapath::{Behaviour, Emulated};
+use uuid::Uuid;
 
 use crate::history::{Commit, Message, Publisher, private_vlans, store};
 use crate::rig::{Rig, id};
@@ -117,12 +120,105 @@ fn a_message_of_an_earlier_store_is_refused() {
     earlier.store = store(4);
     earlier.revision = Revision(900);
     let asked = rig.send(&earlier);
-    assert!(failure(rig.outcome(asked)).contains("earlier"));
+    assert!(failure(rig.outcome(asked)).contains("store continue"));
     assert_eq!(rig.held("prod"), held);
 }
 
 #[test]
-fn a_later_store_is_followed_from_its_full_state_on() {
+fn another_store_is_followed_by_an_operators_word_alone() {
+    let (mut rig, publisher) = (Rig::new(), site());
+    rig.send(&publisher.full());
+    let (held, there) = (rig.held("prod"), rig.datapath.picture());
+
+    // A publisher that lost its volume, and one of another site.
+    let mut anew = Publisher::new(6);
+    anew.commit(&Commit::Settings(settings(1300)));
+    let elsewhere = Clobber {
+        switch: id("lab"),
+        ..anew.full()
+    };
+    let absent = Clobber {
+        state: FinalState::Absent,
+        ..anew.full()
+    };
+    for message in [anew.full(), absent, elsewhere] {
+        let asked = rig.send(&message);
+        let failure = failure(rig.outcome(asked));
+        assert!(failure.contains("store continue"), "{failure}");
+        assert_eq!(rig.position(asked), Some(position(5, None, 4)));
+    }
+    assert_eq!((rig.held("prod"), rig.held("lab")), (held, None));
+    assert_eq!(rig.datapath.picture(), there);
+
+    anew.lineage.continues = vec![store(5)];
+    let asked = rig.send(&anew.full());
+    assert!(matches!(rig.outcome(asked), ApplyOutcome::Applied { .. }));
+    assert_eq!(rig.held("prod"), Some(anew.held()));
+}
+
+fn position(of: u128, run: Option<u128>, revision: u64) -> Position {
+    Position {
+        store: store(of),
+        run: run.map(Uuid::from_u128),
+        revision: Revision(revision),
+    }
+}
+
+/// The publisher's ledger is a copy of before revision 5, and went on.
+#[test]
+fn other_commits_of_the_same_numbers_are_refused_and_shown() {
+    let run = |number, since| Run {
+        id: Uuid::from_u128(number),
+        since: Revision(since),
+    };
+    let (mut rig, mut publisher) = (Rig::new(), site());
+    publisher.lineage.runs = vec![run(1, 1)];
+    let mut copy = publisher.clone();
+    rig.send(&publisher.full());
+    rig.send(&one(publisher.commit(&Commit::Group(id("g1"), access(20)))));
+    rig.restart();
+    let held = rig.held("prod");
+    assert_eq!(
+        rig.core().held().next().unwrap().1.position(),
+        position(5, Some(1), 5)
+    );
+
+    copy.lineage.runs.insert(0, run(2, 5));
+    let port = one(copy.commit(&Commit::Port(id("p9"), id("g1"), access(9))));
+    let next = one(copy.commit(&Commit::Settings(settings(9000))));
+    for message in [port, next, copy.full()] {
+        let asked = rig.send(&message);
+        let failure = failure(rig.outcome(asked));
+        assert!(failure.contains("store continue"), "{failure}");
+        assert_eq!(rig.position(asked), Some(position(5, Some(1), 5)));
+    }
+    let Some(Message::Remove(gone)) = copy.commit(&Commit::NoPort(id("p1"))).pop() else {
+        panic!("no removal");
+    };
+    let asked = rig.send_remove(&gone);
+    assert!(matches!(rig.removal(asked), RemoveOutcome::Failed { .. }));
+    assert_eq!(rig.held("prod"), held);
+
+    // A publisher that only started anew is followed, and so is what it sent
+    // before that and comes late.
+    let late = one(publisher
+        .clone()
+        .commit(&Commit::Group(id("g3"), access(30))));
+    publisher.commit(&Commit::Group(id("g4"), access(40)));
+    publisher.lineage.runs.insert(0, run(3, 7));
+    let push = one(publisher.commit(&Commit::Group(id("g5"), access(50))));
+    for message in [push, late] {
+        let asked = rig.send(&message);
+        assert!(matches!(rig.outcome(asked), ApplyOutcome::Applied { .. }));
+    }
+    assert_eq!(
+        rig.core().held().next().unwrap().1.position(),
+        position(5, Some(3), 7)
+    );
+}
+
+#[test]
+fn a_replacing_store_is_followed_from_its_full_state_on() {
     let (mut rig, mut publisher) = (Rig::new(), site());
     for _ in 0..10 {
         publisher.commit(&Commit::Settings(settings(9000)));
@@ -131,6 +227,7 @@ fn a_later_store_is_followed_from_its_full_state_on() {
     let held = rig.held("prod");
 
     let mut anew = Publisher::new(6);
+    anew.lineage.continues = vec![publisher.store];
     anew.commit(&Commit::Settings(settings(1300)));
     let change = one(anew.commit(&Commit::Settings(settings(1400))));
     let asked = rig.send(&change);
@@ -145,7 +242,7 @@ fn a_later_store_is_followed_from_its_full_state_on() {
     assert_eq!(rig.held("prod"), Some(anew.held()));
 
     let asked = rig.send(&publisher.full());
-    assert!(failure(rig.outcome(asked)).contains("earlier"));
+    assert!(failure(rig.outcome(asked)).contains("store continue"));
 }
 
 #[test]

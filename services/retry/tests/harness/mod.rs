@@ -11,8 +11,8 @@ use std::time::Duration;
 use dvs_ledger::{Core, InMemoryBackend, Ledger, turn};
 use dvs_schemas::v1::{
     ApplyOutcome, ApplyReport, Attempt, Clobber, EntrySelection, EntryState, FinalState, Forgotten,
-    Remove, RemoveOutcome, RemoveReport, RemovedPort, RenderReply, RenderRequest, RepushKey,
-    RetryListReply, RetryListRequest, RetryPut, RipKey, Settlement, V1,
+    Lineage, Remove, RemoveOutcome, RemoveReport, RemovedPort, RenderReply, RenderRequest,
+    RepushKey, RetryListReply, RetryListRequest, RetryPut, RipKey, Settlement, V1,
 };
 use dvs_schemas::{Problem, Revision, StoreId, Timestamp};
 use retry::{
@@ -107,6 +107,7 @@ pub fn rendered(request: &RenderRequest, now: u64) -> RenderReply {
         RenderRequest::State { switch, .. } => RenderReply::Clobber(Box::new(Clobber {
             v: V1,
             store,
+            lineage: Lineage::default(),
             switch: switch.clone(),
             revision: Revision(now),
             state: FinalState::Absent,
@@ -114,6 +115,7 @@ pub fn rendered(request: &RenderRequest, now: u64) -> RenderReply {
         RenderRequest::Removal { switch, port, .. } => RenderReply::Remove(Remove {
             v: V1,
             store,
+            lineage: Lineage::default(),
             switch: switch.clone(),
             ports: vec![RemovedPort {
                 port: port.clone(),
@@ -131,12 +133,14 @@ pub fn done(key: &AnyKey, call: &HostCall) -> Answer {
             host: key.host.clone(),
             switch: key.switch.clone(),
             observed: clobber.revision,
+            position: None,
             outcome: ApplyOutcome::Applied { writes: 1 },
         }),
         (AnyKey::Rip(key), HostCall::Remove(_)) => Answer::Remove(RemoveReport {
             v: V1,
             host: key.host.clone(),
             switch: key.switch.clone(),
+            position: None,
             outcome: RemoveOutcome::Removed,
         }),
         crossed => panic!("a queue sent the other's call: {crossed:?}"),

@@ -31,6 +31,7 @@ impl Collector {
             seq,
             interval_ms: _,
             observed: _,
+            positions: _,
         } = heartbeat;
         let full = self.snapshots >= SNAPSHOTS;
         let host = self.host(name, *session);

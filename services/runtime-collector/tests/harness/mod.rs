@@ -138,6 +138,7 @@ pub fn heartbeat(from: &str, run: u128, seq: u64) -> Event {
         seq,
         interval_ms: 10_000,
         observed: Vec::new(),
+        positions: Vec::new(),
     })
 }
 

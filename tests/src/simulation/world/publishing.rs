@@ -176,7 +176,7 @@ impl World {
                 revision,
             } => {
                 let key = RipKey { host, switch, port };
-                let store = self.publisher.store();
+                let store = self.store();
                 self.witness.removed(&key, Commit { store, revision });
             }
         }

@@ -245,6 +245,7 @@ impl Item {
                 | publisher::Request::Delete(_)
                 | publisher::Request::Get(_)
                 | publisher::Request::Resync(_)
+                | publisher::Request::Continue(_)
                 | publisher::Request::Connect(_)
                 | publisher::Request::Move(_)
                 | publisher::Request::Disconnect(_)

@@ -2,11 +2,13 @@
 //! Turns of the programs, and their power.
 
 use config_publisher::events as publisher;
+use dvs_schemas::StoreId;
 use host_agent::host::HostEvent;
 use uuid::Uuid;
 
 use super::traffic::Item;
 use super::{Place, World};
+use crate::simulation::disk::Disk;
 use crate::simulation::node::PowerCut;
 use crate::simulation::start;
 
@@ -37,6 +39,25 @@ impl World {
         if ran {
             self.fell(Place::Publisher);
         }
+    }
+
+    /// The publisher's disk is replaced by a copy that was taken before.
+    pub fn put_back_store(&mut self, copy: &Disk) {
+        self.note(&"the publisher's disk is put back");
+        let ran = self.publisher.runs();
+        self.publisher.put_back(copy);
+        self.witness.store_lost();
+        self.queue.retain(|_, item| !item.is_operators());
+        if ran {
+            self.fell(Place::Publisher);
+        }
+    }
+
+    /// Identity of the store as whose revisions the publisher numbers.
+    #[must_use]
+    pub fn store(&self) -> StoreId {
+        let made = self.publisher.store();
+        self.publisher.core().map_or(made, |core| core.store())
     }
 
     pub(super) fn life(&self, place: Place) -> u64 {
