@@ -161,9 +161,69 @@ impl Hypervisor {
     /// # Errors
     /// libvirt can't.
     pub fn boot(&self, site: &Site, guest: &Guest) -> Result<()> {
+        self.create(site, guest, &[])
+    }
+
+    /// Plugs a guest in that executes nothing.
+    ///
+    /// # Errors
+    /// libvirt can't.
+    pub fn plug(&self, site: &Site, guest: &Guest) -> Result<()> {
+        self.create(site, guest, &["--paused"])
+    }
+
+    fn create(&self, site: &Site, guest: &Guest, more: &[&str]) -> Result<()> {
         let file = site.folder().join(format!("{}.xml", guest.name));
         std::fs::write(&file, guest.domain(site, [PLAIN, SWITCHED]))?;
-        self.virsh(&["create", &file.display().to_string()])?;
+        let create = ["create", &file.display().to_string()];
+        self.virsh(&[&create[..], more].concat())?;
+        Ok(())
+    }
+
+    /// Starts a machine that libvirt knows nothing of, with a tap of its own
+    /// that is plugged in as a port. It executes nothing.
+    ///
+    /// # Errors
+    /// QEMU doesn't start.
+    pub fn bare(&self, tap: &str, port: &str) -> Result<Bare> {
+        let packages = packages().join("usr");
+        let mut folders = Vec::new();
+        for folder in ["qemu", "seabios"] {
+            folders.push("-L".into());
+            folders.push(packages.join("share").join(folder));
+        }
+        let network = format!("tap,id=network,ifname={tap},script=no,downscript=no");
+        let qemu = Command::new("ip")
+            .args(["netns", "exec", self.host.ovs.namespace()])
+            .arg(packages.join("bin/qemu-system-x86_64"))
+            .env("LD_LIBRARY_PATH", packages.join("lib/x86_64-linux-gnu"))
+            .args(["-S", "-nodefaults", "-display", "none", "-netdev", &network])
+            .args(["-device", "virtio-net-pci,netdev=network,romfile="])
+            .args(folders)
+            .stdin(Stdio::null())
+            .spawn()
+            .context("QEMU")?;
+        let mut machine = Bare(qemu);
+        let up = ["-n", self.host.ovs.namespace(), "link", "set", tap, "up"];
+        let deadline = Instant::now() + PATIENCE;
+        while !Command::new("ip").args(up).output()?.status.success() {
+            let runs = machine.0.try_wait()?.is_none() && Instant::now() < deadline;
+            ensure!(runs, "QEMU makes no {tap}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.row(tap, port)?;
+        Ok(machine)
+    }
+
+    /// Adds a row for an interface that is to be a port.
+    ///
+    /// # Errors
+    /// The database refuses it.
+    pub fn row(&self, interface: &str, port: &str) -> Result<()> {
+        let add = ["--no-wait", "add-port", SWITCHED, interface];
+        let id = format!("external_ids:iface-id={port}");
+        let set = ["--", "set", "Interface", interface, &id];
+        self.host.ovs.vsctl(&[&add[..], &set].concat())?;
         Ok(())
     }
 
@@ -181,12 +241,73 @@ impl Hypervisor {
     /// # Errors
     /// libvirt can't.
     pub fn migrate(&self, site: &Site, guest: &Guest, to: &Self) -> Result<()> {
+        self.migration(site, guest, to, &[])
+    }
+
+    /// The same, but too slow to end, and given up once the other host has
+    /// plugged the guest in.
+    ///
+    /// # Errors
+    /// libvirt can't, or it ends all the same.
+    pub fn give_up_migration(&self, site: &Site, guest: &Guest, to: &Self) -> Result<()> {
+        // 1 MiB/s: many times longer than it takes to give it up.
+        let slow = ["--bandwidth", "1"];
+        std::thread::scope(|threads| {
+            let migration = threads.spawn(|| self.migration(site, guest, to, &slow));
+            let deadline = Instant::now() + PATIENCE;
+            let waits = format!(
+                "external_ids:vm-id={}",
+                self.virsh(&["domuuid", &guest.name])?
+            );
+            let find = [
+                "--bare",
+                "--columns=name",
+                "find",
+                "Interface",
+                waits.trim(),
+            ];
+            while to.host.ovs.vsctl(&find)?.lines().count() < 2 {
+                ensure!(Instant::now() < deadline, "the other host plugs nothing in");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            self.virsh(&["domjobabort", &guest.name])?;
+            let end = migration.join();
+            ensure!(matches!(end, Ok(Err(_))), "it wasn't given up: {end:?}");
+            Ok(())
+        })
+    }
+
+    fn migration(&self, site: &Site, guest: &Guest, to: &Self, more: &[&str]) -> Result<()> {
         let socket = site.folder().join("migration");
         let data = format!("unix://{}", socket.display());
         let peer_to_peer = ["migrate", "--live", "--p2p"];
         let whom = [&guest.name, &to.uri(), "--migrateuri", &data];
-        self.virsh(&[&peer_to_peer[..], &whom].concat())?;
+        self.virsh(&[&peer_to_peer[..], &whom, more].concat())?;
         Ok(())
+    }
+}
+
+/// A QEMU that nobody looks after.
+#[derive(Debug)]
+pub struct Bare(Child);
+
+impl Bare {
+    /// kill -9: its tap goes with it, and what is said of that in databases
+    /// stays.
+    ///
+    /// # Errors
+    /// It can't be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.kill();
     }
 }
 

@@ -19,6 +19,7 @@ pub struct Echo {
     ping: Child,
     arrivals: Receiver<(Duration, u64)>,
     answers: Answers,
+    guest: &'static str,
 }
 
 /// The answers to pings.
@@ -88,6 +89,7 @@ impl Echo {
             ping,
             arrivals,
             answers: Answers::default(),
+            guest: network.guest(),
         };
         let answered = echo.await_answers(1, within);
         answered.with_context(|| format!("{network:?}: {} answers no ping", network.guest()))?;
@@ -106,7 +108,7 @@ impl Echo {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.arrivals.recv_timeout(left) {
                 Ok(answer) => self.answers.extend([answer]),
-                Err(RecvTimeoutError::Timeout) => bail!("no answer for {within:?}"),
+                Err(RecvTimeoutError::Timeout) => bail!("{}: no answer for {within:?}", self.guest),
                 Err(RecvTimeoutError::Disconnected) => bail!("ping has ended"),
             }
         }
