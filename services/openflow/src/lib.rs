@@ -12,6 +12,7 @@ mod flow;
 mod matching;
 mod message;
 mod meter;
+mod packet;
 mod port;
 mod refusal;
 mod session;
@@ -24,8 +25,9 @@ pub use flow::{Cookies, Flow, FlowChange, FlowKey, FlowMod, FlowStats, FlowUpdat
 pub use matching::{Masked, Match, Vlan, Word};
 pub use message::{Answer, Body, BundleStep, Message, Question};
 pub use meter::{HeldMeter, Meter, MeterFeatures, MeterId, MeterMod, NoMeter};
+pub use packet::{PacketIn, PacketOut};
 pub use port::{NoPort, Port, PortStats};
 pub use refusal::{Fault, Refusal};
-pub use session::{ApplyError, OpenError, Session, SessionError};
+pub use session::{ApplyError, OpenError, Session, SessionError, Told};
 pub use subfield::{Constant, Subfield, Transfer};
 pub use wire::Malformed;

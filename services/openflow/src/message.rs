@@ -6,6 +6,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::flow::{FlowMod, FlowStats, FlowUpdate, Selection, encode_watch};
 use crate::meter::{HeldMeter, MeterFeatures, MeterId, MeterMod};
+use crate::packet::{PacketIn, PacketOut};
 use crate::port::{Port, PortStats};
 use crate::refusal::Refusal;
 use crate::wire::{Malformed, Reader, put_length, put_zeros};
@@ -23,6 +24,9 @@ const ECHO_REQUEST: u8 = 2;
 const ECHO_REPLY: u8 = 3;
 const FEATURES_REQUEST: u8 = 5;
 const FEATURES_REPLY: u8 = 6;
+const SET_CONFIG: u8 = 9;
+const PACKET_IN: u8 = 10;
+const PACKET_OUT: u8 = 13;
 const FLOW_MOD: u8 = 14;
 const MULTIPART_REQUEST: u8 = 18;
 const MULTIPART_REPLY: u8 = 19;
@@ -70,6 +74,13 @@ pub enum Body {
     FeaturesRequest,
     /// The one with this number; what else it can do is left out.
     FeaturesReply(u64),
+    /// Of frames that no flow says more about, controllers get so many bytes;
+    /// with 0 they are told nothing by itself (OFPT_SET_CONFIG).
+    SetConfig(u16),
+    /// A frame for the controllers.
+    PacketIn(PacketIn),
+    /// A frame from a controller.
+    PacketOut(PacketOut),
     /// A change of the flows.
     FlowMod(FlowMod),
     /// A change of the meters.
@@ -215,6 +226,9 @@ impl Body {
             Self::EchoReply(_) => ECHO_REPLY,
             Self::FeaturesRequest => FEATURES_REQUEST,
             Self::FeaturesReply(_) => FEATURES_REPLY,
+            Self::SetConfig(_) => SET_CONFIG,
+            Self::PacketIn(_) => PACKET_IN,
+            Self::PacketOut(_) => PACKET_OUT,
             Self::FlowMod(_) => FLOW_MOD,
             Self::MeterMod(_) => METER_MOD,
             Self::Question(_) => MULTIPART_REQUEST,
@@ -235,6 +249,12 @@ impl Body {
                 out.put_u64(*datapath);
                 put_zeros(out, 16);
             }
+            Self::SetConfig(bytes) => {
+                out.put_u16(0);
+                out.put_u16(*bytes);
+            }
+            Self::PacketIn(packet) => packet.encode(out),
+            Self::PacketOut(packet) => packet.encode(out),
             Self::FlowMod(change) => change.encode(out),
             Self::MeterMod(change) => change.encode(out),
             Self::Question(question) => question.encode(out),
@@ -267,6 +287,12 @@ impl Body {
             ECHO_REPLY => Self::EchoReply(Bytes::copy_from_slice(from.rest())),
             FEATURES_REQUEST => Self::FeaturesRequest,
             FEATURES_REPLY => Self::FeaturesReply(from.u64()?),
+            SET_CONFIG => {
+                from.skip(2)?;
+                Self::SetConfig(from.u16()?)
+            }
+            PACKET_IN => Self::PacketIn(PacketIn::decode(from)?),
+            PACKET_OUT => Self::PacketOut(PacketOut::decode(from)?),
             FLOW_MOD => Self::FlowMod(FlowMod::decode(from)?),
             METER_MOD => Self::MeterMod(MeterMod::decode(from)?),
             MULTIPART_REQUEST => Question::decode(from)?.map_or(Self::Other(kind), Self::Question),

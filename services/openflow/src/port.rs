@@ -21,6 +21,8 @@ pub struct NoPort(pub u32);
 impl Port {
     /// Back where the frame came in; an output to its number would not do it.
     pub const IN_PORT: Self = Self(0xffff_fff8);
+    /// Of a frame from a client: through the tables, as if it had come in.
+    pub const TABLE: Self = Self(0xffff_fff9);
     /// To where Open vSwitch itself would forward it.
     pub const NORMAL: Self = Self(0xffff_fffa);
     /// To every port but where it came in, as far as they flood.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One connection to one switch.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::flow::{Cookies, FlowMod, FlowStats, FlowUpdate, Selection};
 use crate::message::{Answer, Body, BundleStep, Message, Question};
 use crate::meter::{HeldMeter, MeterFeatures, MeterMod};
+use crate::packet::{PacketIn, PacketOut};
 use crate::port::{Port, PortStats};
 use crate::refusal::Refusal;
 use crate::wire::Malformed;
@@ -88,6 +90,19 @@ pub enum ApplyError {
     Session(#[from] SessionError),
 }
 
+/// What a switch tells by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Somebody else changed watched flows.
+    Flows,
+    /// A flow sent a frame to its controllers.
+    Frame(PacketIn),
+}
+
+/// Most frames that wait to be taken; what comes beyond them is dropped, as in
+/// any queue of a network. As many as ports of one bridge may speak at once.
+const FRAMES: usize = 1_024;
+
 /// A connection. One owner; nothing happens but within its calls.
 #[derive(Debug)]
 pub struct Session {
@@ -106,6 +121,8 @@ pub struct Session {
     unwatched: Cookies,
     /// True if somebody else changed flows since that was last said.
     changed: bool,
+    /// Frames that came amid other calls.
+    frames: VecDeque<PacketIn>,
 }
 
 impl Session {
@@ -133,6 +150,7 @@ impl Session {
             datapath: 0,
             unwatched: Cookies::default(),
             changed: false,
+            frames: VecDeque::new(),
         };
         session.send(Body::Hello);
         let asked = session.send(Body::FeaturesRequest);
@@ -296,25 +314,67 @@ impl Session {
         self.ask(Question::Watch, drop).await
     }
 
-    /// Waits until somebody else changes watched flows, and keeps the session
-    /// up meanwhile. Also what changed amid other calls is said, once; it may
-    /// have been undone by then, by whom ever. Cancel-safe.
+    /// Has the switch tell from now on of frames that flows send to their
+    /// controllers.
+    ///
+    /// # Errors
+    /// The session is over, or the switch refuses.
+    pub async fn hear_frames(&mut self) -> Result<(), SessionError> {
+        let before = self.xid;
+        // Any number but 0 opens the way; how much of a frame comes is the
+        // flow's word.
+        self.send(Body::SetConfig(1));
+        match self.settle(before).await? {
+            None => Ok(()),
+            Some((_, refusal)) => Err(SessionError::Refused(refusal)),
+        }
+    }
+
+    /// Gives the switch frames to act on. Each is carried out by itself.
+    ///
+    /// # Errors
+    /// The session is over, or the switch refuses one; the others are carried
+    /// out.
+    pub async fn send_frames(
+        &mut self,
+        frames: impl IntoIterator<Item = PacketOut>,
+    ) -> Result<(), SessionError> {
+        let before = self.xid;
+        for frame in frames {
+            // One that is too long for a message is none that a port takes.
+            let _ = self.send(Body::PacketOut(frame));
+        }
+        match self.settle(before).await? {
+            None => Ok(()),
+            Some((_, refusal)) => Err(SessionError::Refused(refusal)),
+        }
+    }
+
+    /// Waits until somebody else changes watched flows, or a flow sends a frame
+    /// to its controllers, and keeps the session up meanwhile. Also what happens
+    /// amid other calls is said: that flows changed once, and they may have been
+    /// changed back by then, by whom ever. Cancel-safe.
     ///
     /// # Errors
     /// The session is over.
-    pub async fn changed(&mut self) -> Result<(), SessionError> {
-        while !std::mem::take(&mut self.changed) {
+    pub async fn told(&mut self) -> Result<Told, SessionError> {
+        loop {
+            if std::mem::take(&mut self.changed) {
+                return Ok(Told::Flows);
+            }
+            if let Some(frame) = self.frames.pop_front() {
+                return Ok(Told::Frame(frame));
+            }
             if let Some(message) = self.step().await? {
                 self.take(message);
             }
         }
-        Ok(())
     }
 
     /// Waits for the session's end, and keeps it up meanwhile. Cancel-safe.
     pub async fn ended(&mut self) -> SessionError {
         loop {
-            if let Err(error) = self.changed().await {
+            if let Err(error) = self.told().await {
                 return error;
             }
         }
@@ -385,6 +445,9 @@ impl Session {
                 | Body::EchoReply(_)
                 | Body::FeaturesRequest
                 | Body::FeaturesReply(_)
+                | Body::SetConfig(_)
+                | Body::PacketIn(_)
+                | Body::PacketOut(_)
                 | Body::FlowMod(_)
                 | Body::MeterMod(_)
                 | Body::Question(_)
@@ -427,8 +490,13 @@ impl Session {
         }
     }
 
-    /// Takes in what happened to flows, whatever is waited for.
+    /// Takes in what the switch tells by itself, whatever is waited for.
     fn note(&mut self, body: &Body) {
+        if let Body::PacketIn(frame) = body
+            && self.frames.len() < FRAMES
+        {
+            self.frames.push_back(frame.clone());
+        }
         let Body::Answer {
             answer: Answer::Updates(updates),
             ..

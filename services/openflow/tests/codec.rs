@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use dvs_openflow::{
     Action, Answer, Body, BundleStep, Cookies, Fault, Flow, FlowChange, FlowMod, FlowStats,
-    FlowUpdate, HeldMeter, Malformed, Match, Message, MeterFeatures, MeterId, MeterMod, Port,
-    PortStats, Question, Refusal, Selection,
+    FlowUpdate, HeldMeter, Malformed, Match, Message, MeterFeatures, MeterId, MeterMod, PacketIn,
+    PacketOut, Port, PortStats, Question, Refusal, Selection,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -160,6 +160,28 @@ fn refusal() -> impl Strategy<Value = Refusal> {
     (fault, data(80)).prop_map(|(fault, data)| Refusal { fault, data })
 }
 
+fn packet_in() -> impl Strategy<Value = PacketIn> {
+    let head = any::<(u8, u64, u8, u16)>();
+    (head, vocabulary::fields(), data(80)).prop_map(
+        |((table, cookie, reason, length), fields, data)| PacketIn {
+            table,
+            cookie,
+            reason,
+            length,
+            fields,
+            data,
+        },
+    )
+}
+
+fn packet_out() -> impl Strategy<Value = PacketOut> {
+    (vocabulary::fields(), flow(), data(80)).prop_map(|(fields, flow, data)| PacketOut {
+        fields,
+        actions: flow.actions,
+        data,
+    })
+}
+
 fn question() -> impl Strategy<Value = Question> {
     prop_oneof![
         selection().prop_map(Question::Flows),
@@ -187,8 +209,8 @@ fn answer() -> impl Strategy<Value = Answer> {
 fn body() -> impl Strategy<Value = Body> {
     use BundleStep::{Commit, Committed, Discard, Discarded, Open, Opened};
     let steps = [Open, Opened, Commit, Committed, Discard, Discarded];
-    // Kinds that this crate has no words for: packet-in, barrier.
-    let others = [10, 20, 21, 255];
+    // Kinds that this crate has no words for: port status, barrier.
+    let others = [12, 20, 21, 255];
     prop_oneof![
         Just(Body::Hello),
         refusal().prop_map(Body::Error),
@@ -196,6 +218,9 @@ fn body() -> impl Strategy<Value = Body> {
         data(80).prop_map(Body::EchoReply),
         Just(Body::FeaturesRequest),
         any::<u64>().prop_map(Body::FeaturesReply),
+        any::<u16>().prop_map(Body::SetConfig),
+        packet_in().prop_map(Body::PacketIn),
+        packet_out().prop_map(Body::PacketOut),
         flow_mod().prop_map(Body::FlowMod),
         meter_mod().prop_map(Body::MeterMod),
         question().prop_map(Body::Question),

@@ -406,7 +406,7 @@ fn what_somebody_else_changes_of_watched_flows_is_told_and_what_the_watcher_does
             // What an answer follows has come before it.
             session.flows(&Selection::default()).await.unwrap();
             let moment = std::time::Duration::ZERO;
-            let changed = tokio::time::timeout(moment, session.changed()).await;
+            let changed = tokio::time::timeout(moment, session.told()).await;
             changed.is_ok()
         })
     };
