@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::address::{AddressList, MacAddr};
 use crate::codec::from_tree;
-use crate::ids::{Epoch, Revision, StoreId, UplinkName, VnicId};
+use crate::ids::{Epoch, MachineId, Revision, StoreId, UplinkName, VnicId};
 use crate::policy::{
     Direction, Policy, PolicyField, Rate, Security, Shaping, ShapingLimit, Verdict,
 };
@@ -73,6 +73,11 @@ pub fn vnic() -> impl Strategy<Value = VnicId> {
         1 => "[!-~]{1,128}",
     ]
     .prop_filter_map("a vNIC", |text| text.parse().ok())
+}
+
+/// A machine, as some hypervisor calls it.
+pub fn machine_id() -> impl Strategy<Value = MachineId> {
+    "[!-~]{1,128}".prop_filter_map("a machine", |text| text.parse().ok())
 }
 
 /// A physical interface.

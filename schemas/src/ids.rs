@@ -184,6 +184,15 @@ text_id!(
     |text| (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 );
 text_id!(
+    /// A virtual machine or container, as its hypervisor calls it on every host:
+    /// the UUID of a libvirt domain.
+    MachineId,
+    "machine name",
+    "1 to 128 printable ASCII characters without spaces",
+    "^[!-~]{1,128}$",
+    |text| (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+);
+text_id!(
     /// A physical interface that carries a switch's traffic out of a host.
     /// Linux allows 15 bytes (`IFNAMSIZ` less its NUL).
     UplinkName,

@@ -96,16 +96,19 @@ pub enum AgentVerb {
     Live,
     /// Say what a notice was about: [`crate::v1::Fetch`].
     Fetch,
+    /// Let go of a port once its machine has stopped: [`crate::v1::Yield`].
+    Yield,
 }
 
 impl AgentVerb {
     /// Every verb.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Clobber,
         Self::Remove,
         Self::Plan,
         Self::Live,
         Self::Fetch,
+        Self::Yield,
     ];
 }
 
@@ -117,6 +120,7 @@ impl fmt::Display for AgentVerb {
             Self::Plan => "plan",
             Self::Live => "live",
             Self::Fetch => "fetch",
+            Self::Yield => "yield",
         })
     }
 }

@@ -272,6 +272,7 @@ async fn an_interface_is_a_port_by_its_name() {
                 port,
                 vnic,
                 mac,
+                machine: _,
             } => break (switch, port, vnic, mac),
             _ => {}
         }

@@ -37,8 +37,9 @@ pub use hosts::{
     HostListRequest, HostStatus, Observed, Presence, SwitchOnHost,
 };
 pub use ports::{
-    ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, MoveRequest, Placement,
-    PlacementsReply, PlacementsRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest,
+    Activity, ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, Machine, MoveRequest,
+    Placement, PlacementsReply, PlacementsRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest,
+    Yield,
 };
 pub use retry::{
     Attempt, EntrySelection, EntryState, Forgotten, PutReply, Queue, RepushEntry, RepushKey,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Deadline, V1, Wait};
 use crate::address::MacAddr;
-use crate::ids::{Epoch, HostName, PortGroupName, PortId, Revision, SwitchName, VnicId};
+use crate::ids::{Epoch, HostName, MachineId, PortGroupName, PortId, Revision, SwitchName, VnicId};
 
 /// Connects a vNIC to a port, and places the port on the vNIC's host. A port
 /// has one vNIC and a vNIC one port: whoever comes second is told who is there,
@@ -62,6 +62,48 @@ pub struct MoveRequest {
     pub timeout: Option<Deadline>,
 }
 
+/// What the machine behind a vNIC does, as far as its host can tell.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// It is stopped, or has gone elsewhere: the link is down, the hypervisor
+    /// said so, or the host gave the port away for a machine that runs
+    /// elsewhere.
+    Stopped,
+    /// Nobody knows: the link is up, and nothing was heard of it. The machine
+    /// may be about to arrive by a live migration.
+    #[default]
+    Unknown,
+    /// It runs: it has sent a frame while it waited for the port, or the
+    /// hypervisor said so.
+    Running,
+}
+
+/// A machine behind a vNIC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Machine {
+    /// Which one, if the host can tell. During a live migration both hosts
+    /// name the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<MachineId>,
+    /// What it does.
+    #[serde(default)]
+    pub activity: Activity,
+}
+
 /// An interface with a DVPort's id appeared in a host's datapath: the host asks
 /// to be the port's. Again and again the same claim has one effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -85,6 +127,9 @@ pub struct ClaimRequest {
     /// Left out: the host holds nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
+    /// The machine behind the vNIC.
+    #[serde(default)]
+    pub machine: Machine,
 }
 
 /// Reply to a claim that is not refused.
@@ -125,6 +170,28 @@ pub enum ClaimOutcome {
     },
 }
 
+/// Another host waits for a port: sent to the port's holder when a claim begins
+/// to wait, and with each repetition of it, so one that is lost is made up for.
+/// The holder releases the port to it once its own machine has stopped, or once
+/// the very same machine runs there. Nobody answers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Yield {
+    /// Version of the message.
+    pub v: V1,
+    /// The port.
+    pub port: PortId,
+    /// The placement that is to end; about any other this says nothing.
+    pub epoch: Epoch,
+    /// The host whose claim waits.
+    pub to: HostName,
+    /// The machine there.
+    #[serde(default)]
+    pub machine: Machine,
+    /// How long that host has waited for this placement to end, in
+    /// milliseconds.
+    pub waited_ms: u64,
+}
+
 /// A DVPort's interface left a host's datapath: the host gives the port back,
 /// or its turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -139,6 +206,11 @@ pub struct ReleaseRequest {
     /// other. Left out: the host holds nothing, and its claim waits no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
+    /// The host that gets the port: nothing ends if its claim does not wait.
+    /// Left out: the vNIC was unplugged, and the port goes to who waits, or is
+    /// on no host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<HostName>,
 }
 
 /// Reply to a release.
@@ -165,6 +237,9 @@ pub enum ReleaseOutcome {
     },
     /// The claim waits no more.
     Withdrawn,
+    /// The claim of the host that was to get the port does not wait any more:
+    /// the placement goes on.
+    Kept,
     /// There was nothing to end: the epoch was over, the port is gone, or no
     /// claim of the host waited.
     Nothing,

@@ -274,6 +274,11 @@ fn agent(verb: AgentVerb) -> Subject {
             "Read runtime state from the datapath.",
         ),
         AgentVerb::Fetch => ("Fetch", &["Fetched"], "Say what a notice was about."),
+        AgentVerb::Yield => (
+            "Yield",
+            &[],
+            "Let go of a port that another host waits for, once its machine has stopped.",
+        ),
     };
     Subject {
         id: format!("agent.{verb}"),

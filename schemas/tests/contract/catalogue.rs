@@ -25,6 +25,7 @@ macro_rules! for_each_message {
             told ClaimReply claim_reply;
             asked ReleaseRequest release_request;
             told ReleaseReply release_reply;
+            asked Yield yield_request;
             asked PlacementsRequest placements_request;
             told PlacementsReply placements_reply;
             asked Hello hello;

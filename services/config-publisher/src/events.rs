@@ -11,7 +11,7 @@ use dvs_schemas::v1::{
     ForgetReply, ForgetRequest, GetReply, GetRequest, Heartbeat, Hello, HelloReply, HostListReply,
     HostListRequest, MoveRequest, PlacementsReply, PlacementsRequest, Plan, PutReply, ReleaseReply,
     ReleaseRequest, Remove, RemoveReport, RenderReply, RenderRequest, ResyncReply, ResyncRequest,
-    RetryPut, RuntimeForgetReply, RuntimeForgetRequest,
+    RetryPut, RuntimeForgetReply, RuntimeForgetRequest, Yield,
 };
 use dvs_schemas::{HostName, Problem};
 pub use dvs_transport::endpoint::ReplyToken;
@@ -217,6 +217,13 @@ pub enum Effect {
         number: u64,
         /// The entries.
         put: RetryPut,
+    },
+    /// Tell the holder of a port who waits for it; nobody answers.
+    Yield {
+        /// The holder.
+        host: HostName,
+        /// Who waits, for what.
+        request: Yield,
     },
     /// Tell the collector of forgotten hosts; its answer comes back as
     /// [`Event::CollectorTold`].

@@ -11,7 +11,7 @@ use dvs_schemas::codec::{self, Format};
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::{
     ClaimOutcome, ClaimReply, Clobber, PutReply, ReleaseOutcome, ReleaseReply, RepushKey, RetryPut,
-    RipKey, RuntimeForgetReply, RuntimeForgetRequest,
+    RipKey, RuntimeForgetReply, RuntimeForgetRequest, Yield,
 };
 use dvs_schemas::{HostName, Problem};
 use dvs_transport::{Batch, Bus, CallResult, Transport};
@@ -66,6 +66,7 @@ impl Performer {
                     Effect::HandOver { number, put } => {
                         tokio::spawn(self.clone().hand_over(number, put));
                     }
+                    Effect::Yield { host, request } => self.ask_to_yield(&host, &request).await,
                     Effect::TellCollector { number, request } => {
                         tokio::spawn(self.clone().tell_collector(number, request));
                     }
@@ -73,6 +74,14 @@ impl Performer {
             }
         }
         self.waiting.abandon(&abandoned()).await;
+    }
+
+    /// Tells a holder who waits for its port.
+    async fn ask_to_yield(&self, host: &HostName, request: &Yield) {
+        let subject = subjects::agent(host, AgentVerb::Yield);
+        if let Err(error) = self.bus.publish(subject, written(request)).await {
+            tracing::debug!(%host, %error, "not told who waits; that is repeated");
+        }
     }
 
     /// Makes the calls of a push, many at a time.
@@ -258,6 +267,9 @@ fn note(result: &Result<Reply, Problem>) {
                 tracing::info!(%host, %port, revision = revision.0, "port released");
             }
             ReleaseOutcome::Withdrawn => tracing::info!(%host, %port, "a claim waits no more"),
+            ReleaseOutcome::Kept => {
+                tracing::info!(%host, %port, "a port is kept: who waited for it does so no more")
+            }
             ReleaseOutcome::Nothing => tracing::debug!(%host, %port, "nothing to release"),
         },
         Ok(_) => {}

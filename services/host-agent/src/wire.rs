@@ -146,6 +146,7 @@ fn own(message: &Incoming) -> Result<HostEvent, Refused> {
             message: codec::decode(payload).map_err(refused)?.1,
             asker: asked()?,
         },
+        AgentVerb::Yield => HostEvent::Yield(codec::decode(payload).map_err(refused)?.1),
         AgentVerb::Live => HostEvent::Live {
             message: codec::decode(payload).map_err(refused)?.1,
             asker: asked()?,
@@ -230,7 +231,7 @@ mod tests {
             ("remove", b"{\"v\":1", "JSON"),
             ("remove", b"\xc1", "0xc1"),
             ("live", b"{\"v\":1,\"port\":\"a.b\"}", "port name"),
-            ("dance", b"{}", "clobber, remove, plan, live, fetch"),
+            ("dance", b"{}", "clobber, remove, plan, live, fetch, yield"),
         ] {
             let refused = read(&format!("dvs.v1.agent.h1.{verb}"), REPLY, payload).unwrap_err();
             assert_eq!(&*refused.asker.unwrap().token, "42");

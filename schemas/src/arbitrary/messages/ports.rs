@@ -6,10 +6,11 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::v1;
-use crate::arbitrary::{deadline, epoch, mac, name, record, revision, vnic};
+use crate::arbitrary::{deadline, epoch, mac, machine_id, name, record, revision, vnic};
 use crate::v1::{
-    ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, MoveRequest, Placement,
-    PlacementsReply, PlacementsRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest, Wait,
+    Activity, ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, Machine, MoveRequest,
+    Placement, PlacementsReply, PlacementsRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest,
+    Wait, Yield,
 };
 
 fn wait() -> impl Strategy<Value = Wait> {
@@ -39,6 +40,33 @@ record!(
         timeout: option::of(deadline()),
     }
 );
+/// Any activity.
+pub fn activity() -> impl Strategy<Value = Activity> {
+    prop_oneof![
+        Just(Activity::Stopped),
+        Just(Activity::Unknown),
+        Just(Activity::Running),
+    ]
+}
+
+record!(
+    /// Any machine.
+    machine: Machine {
+        id: option::of(machine_id()),
+        activity: activity(),
+    }
+);
+record!(
+    /// Any word that somebody waits for a port.
+    yield_request: Yield {
+        v: v1(),
+        port: name(),
+        epoch: epoch(),
+        to: name(),
+        machine: machine(),
+        waited_ms: any::<u64>(),
+    }
+);
 record!(
     /// Any claim.
     claim_request: ClaimRequest {
@@ -48,6 +76,7 @@ record!(
         vnic: option::of(vnic()),
         mac: option::of(mac()),
         epoch: option::of(epoch()),
+        machine: machine(),
     }
 );
 
@@ -76,6 +105,7 @@ record!(
         host: name(),
         port: name(),
         epoch: option::of(epoch()),
+        to: option::of(name()),
     }
 );
 
@@ -84,6 +114,7 @@ pub fn release_outcome() -> impl Strategy<Value = ReleaseOutcome> {
     prop_oneof![
         revision().prop_map(|revision| ReleaseOutcome::Released { revision }),
         Just(ReleaseOutcome::Withdrawn),
+        Just(ReleaseOutcome::Kept),
         Just(ReleaseOutcome::Nothing),
     ]
 }

@@ -68,6 +68,7 @@ pub fn release(
         host,
         port,
         epoch,
+        to: _,
     } = request;
     let held = config.port(port).filter(|entry| {
         let Placed {
@@ -103,6 +104,7 @@ fn granted(
         vnic,
         mac,
         epoch: _,
+        machine: _,
     } = request;
     let before = &port.document;
     let document = PortDoc {

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    ClaimOutcome, ClaimReply, ClaimRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest, V1,
+    Activity, ClaimOutcome, ClaimReply, ClaimRequest, Presence, ReleaseOutcome, ReleaseReply,
+    ReleaseRequest, V1, Yield,
 };
 use dvs_schemas::{Epoch, HostName, PortId, Problem, Revision, Timestamp};
 
@@ -14,7 +15,7 @@ use super::{Out, Publisher};
 use crate::admission::{self, Claimed};
 use crate::changes::ChangeSet;
 use crate::claims::Waiting;
-use crate::events::Reply;
+use crate::events::{Effect, Reply};
 
 /// The shortest time there is between two timestamps.
 const INSTANT: Duration = Duration::from_millis(1);
@@ -27,13 +28,20 @@ impl Publisher {
         out: &mut Out,
     ) -> Result<Option<Reply>, Problem> {
         let (host, port) = (request.host.clone(), request.port.clone());
-        let outcome = match admission::claim(&self.config, &self.fleet, &request)? {
-            Claimed::Granted(changes) => {
+        self.claims.heard_again(&port, &host);
+        let outcome = match admission::claim(&self.config, &self.fleet, &request) {
+            Err(problem) => {
+                if self.config.port(&port).is_none() {
+                    self.claims.await_port(request);
+                }
+                return Err(problem);
+            }
+            Ok(Claimed::Granted(changes)) => {
                 self.replace(now, &changes, out)?;
                 let (epoch, revision) = self.placement(&port);
                 ClaimOutcome::Granted { epoch, revision }
             }
-            Claimed::Waits { holder, epoch } => {
+            Ok(Claimed::Waits { holder, epoch }) => {
                 self.claims.wait(now, request);
                 // Who holds it may be long dead.
                 self.take_over(now, out);
@@ -66,8 +74,12 @@ impl Publisher {
             host,
             port,
             epoch,
+            to,
         } = request;
         let outcome = match epoch {
+            Some(_) if to.as_ref().is_some_and(|to| !self.is_next(port, to)) => {
+                ReleaseOutcome::Kept
+            }
             None if self.claims.withdraw(port, host) => ReleaseOutcome::Withdrawn,
             None => ReleaseOutcome::Nothing,
             Some(_) if self.end(now, request, out)? => ReleaseOutcome::Released {
@@ -81,6 +93,12 @@ impl Publisher {
             port: port.clone(),
             outcome,
         })))
+    }
+
+    /// Whether the host would get the port, were it released.
+    fn is_next(&self, port: &PortId, host: &HostName) -> bool {
+        let next = self.claims.waiting(port);
+        next.is_some_and(|next| next.claim.host == *host)
     }
 
     /// Ends a placement; false if it is over already.
@@ -101,13 +119,12 @@ impl Publisher {
     }
 
     /// Releases a port to the host whose claim waits; none if nothing waits
-    /// that can be granted. The host may be absent by now: it may be back, and
-    /// if not, whoever has the port plugged in takes it over in turn.
+    /// that can be granted.
     ///
     /// A claim that can't be granted waits no more: its host repeats it for as
     /// long as the port is plugged in there, and hears the reason then.
     fn hand_on(&mut self, now: Timestamp, request: &ReleaseRequest, out: &mut Out) -> Option<()> {
-        let claim = self.claims.take(&request.port)?;
+        let claim = self.next(now, &request.port)?;
         let moved = admission::release(&self.config, &self.fleet, request, Some(&claim));
         let granted = moved.and_then(|changes| self.replace(now, &changes, out));
         granted
@@ -115,13 +132,40 @@ impl Publisher {
             .ok()
     }
 
+    /// Takes the claim whose turn it is. That of an absent host is over: nobody
+    /// knows whether anything is still plugged in there, and it claims anew when
+    /// it is back.
+    fn next(&mut self, now: Timestamp, port: &PortId) -> Option<ClaimRequest> {
+        // Whoever claims right now is there.
+        let is_new = self.claims.waiting(port)?.heard == now;
+        let claim = self.claims.take(port)?;
+        (is_new || !self.is_away(now, &claim)).then_some(claim)
+    }
+
+    fn is_away(&self, now: Timestamp, claim: &ClaimRequest) -> bool {
+        let ClaimRequest { host, port, .. } = claim;
+        match self.fleet.presence(host, now) {
+            Presence::Present | Presence::Unknown | Presence::Never => false,
+            Presence::Absent => {
+                tracing::warn!(%port, %host, "the claim that waited is over: its host is absent");
+                true
+            }
+        }
+    }
+
     /// Gives ports to those whose claims wait: ports of dead holders, and those
     /// that are nowhere by now, whoever brought that about. A dead holder is
-    /// told to remove its virtual port as after any move, should it come back.
+    /// told to remove its virtual port as after any move, should it come back;
+    /// one that lives is told who waits. What was claimed before its port was
+    /// made is claimed now.
     pub(super) fn take_over(&mut self, now: Timestamp, out: &mut Out) {
+        while let Some(claim) = self.claims.now_possible() {
+            self.claim_again(now, claim, out);
+        }
         while let Some(waiting) = self.claims.overdue(now) {
+            let waiting = waiting.clone();
             let port = waiting.claim.port.clone();
-            match self.standing(waiting) {
+            match self.standing(&waiting) {
                 Standing::Nowhere => self.hand_out(now, &port, out),
                 Standing::Held { placement, dead } if dead.is_some_and(|dead| dead <= now) => {
                     let host = &placement.host;
@@ -129,7 +173,8 @@ impl Publisher {
                         tracing::warn!(%port, %host, "taken over: its host is absent for long, and another one has it plugged in");
                     }
                 }
-                Standing::Held { placement: _, dead } => {
+                Standing::Held { placement, dead } => {
+                    ask_to_yield(now, waiting, placement, out);
                     // Whatever comes later, a sign of life, a placement or a
                     // connection, lets its holder live for as long from then.
                     let latest = now.after(self.settings.take_over.max(INSTANT));
@@ -140,10 +185,32 @@ impl Publisher {
         }
     }
 
+    /// Makes a claim whose port did not exist before; nobody waits for an answer.
+    /// If it is refused its host hears why when it claims again.
+    fn claim_again(&mut self, now: Timestamp, claim: ClaimRequest, out: &mut Out) {
+        let claim = ClaimRequest {
+            // Whatever placement it named was of an earlier port of this name.
+            epoch: None,
+            ..claim
+        };
+        if self.is_away(now, &claim) {
+            return;
+        }
+        match admission::claim(&self.config, &self.fleet, &claim) {
+            Err(problem) => not_granted(&claim, &problem),
+            Ok(Claimed::Granted(changes)) => {
+                if let Err(problem) = self.replace(now, &changes, out) {
+                    not_granted(&claim, &problem);
+                }
+            }
+            Ok(Claimed::Waits { .. }) => self.claims.wait(now, claim),
+        }
+    }
+
     /// Gives a port that is nowhere to the host whose claim waits, if that can
     /// be.
     fn hand_out(&mut self, now: Timestamp, port: &PortId, out: &mut Out) {
-        let Some(claim) = self.claims.take(port) else {
+        let Some(claim) = self.next(now, port) else {
             return;
         };
         // If it named one, that was the placement which is over now.
@@ -180,8 +247,12 @@ impl Publisher {
             host,
             port: port.clone(),
             epoch: Some(epoch),
+            to: None,
         };
-        let dead = silent.map(|silent| {
+        // A machine that is stopped needs no port: the one that does may live
+        // on a host that only the bus has lost.
+        let is_wanted = waiting.claim.machine.activity != Activity::Stopped;
+        let dead = silent.filter(|_| is_wanted).map(|silent| {
             let since = silent.max(waiting.passed_over.unwrap_or_default());
             since.after(self.settings.take_over)
         });
@@ -212,6 +283,29 @@ impl Publisher {
             (entry.value.epoch, entry.revision)
         })
     }
+}
+
+/// Tells the holder of a port who waits for it. Lost or not: it is told again
+/// whenever the claim is repeated or looked at.
+fn ask_to_yield(now: Timestamp, waiting: Waiting, placement: ReleaseRequest, out: &mut Out) {
+    let ReleaseRequest {
+        v: _,
+        host,
+        port,
+        epoch,
+        to: _,
+    } = placement;
+    let since = waiting.since.max(waiting.passed_over.unwrap_or_default());
+    let waited_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+    let request = Yield {
+        v: V1,
+        port,
+        epoch: epoch.unwrap_or_default(),
+        to: waiting.claim.host,
+        machine: waiting.claim.machine,
+        waited_ms,
+    };
+    out.effect(Effect::Yield { host, request });
 }
 
 fn not_granted(claim: &ClaimRequest, problem: &Problem) {

@@ -14,7 +14,7 @@ use dvs_ledger::{Core, InMemoryBackend, Ledger, Table, turn};
 use dvs_schemas::v1::{
     ApplyOutcome, ApplyReply, ApplyReport, ApplyRequest, DeleteRequest, Forgotten, Heartbeat,
     Hello, HelloReply, Lineage, Plan, PlanOutcome, Position, PutReply, RemoveOutcome, RemoveReport,
-    RetryPut, RuntimeForgetReply, V1,
+    RetryPut, RuntimeForgetReply, V1, Yield,
 };
 use dvs_schemas::{Epoch, HostName, Problem, Revision, StoreId, SwitchName, Timestamp};
 use serde_json::Value;
@@ -52,6 +52,8 @@ pub(crate) struct Desk {
     pub(crate) collector: bool,
     /// Hosts that the collector was told of, and acknowledged.
     pub(crate) farewells: Vec<Forgotten>,
+    /// Every word to a holder that somebody waits.
+    pub(crate) yields: Vec<(HostName, Yield)>,
     /// Every call that left.
     pub(crate) calls: Vec<Call>,
     pub(crate) settings: Settings,
@@ -88,6 +90,7 @@ impl Desk {
             put: Vec::new(),
             collector: true,
             farewells: Vec::new(),
+            yields: Vec::new(),
             calls: Vec::new(),
             settings,
             tokens: 0,
@@ -139,6 +142,7 @@ impl Desk {
                     let twice = self.replies.insert(to, *result);
                     assert!(twice.is_none(), "{to:?} is answered twice");
                 }
+                Effect::Yield { host, request } => self.yields.push((host, request)),
                 Effect::Push { .. } | Effect::HandOver { .. } | Effect::TellCollector { .. } => {
                     self.undone.push_back(effect);
                 }
@@ -188,7 +192,7 @@ impl Desk {
                     };
                     self.hear(Event::CollectorTold { number, result });
                 }
-                Effect::Reply { .. } => {}
+                Effect::Reply { .. } | Effect::Yield { .. } => {}
             }
         }
     }
@@ -412,7 +416,10 @@ pub(crate) fn pushes(effects: &VecDeque<Effect>) -> Vec<(PushId, &[Call])> {
     pushes
         .filter_map(|effect| match effect {
             Effect::Push { push, calls, .. } => Some((*push, calls.as_slice())),
-            Effect::Reply { .. } | Effect::HandOver { .. } | Effect::TellCollector { .. } => None,
+            Effect::Reply { .. }
+            | Effect::Yield { .. }
+            | Effect::HandOver { .. }
+            | Effect::TellCollector { .. } => None,
         })
         .collect()
 }

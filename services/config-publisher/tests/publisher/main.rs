@@ -21,3 +21,4 @@ mod refusals;
 mod restarts;
 mod rushes;
 mod taking_over;
+mod yielding;

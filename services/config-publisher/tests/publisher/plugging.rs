@@ -5,7 +5,7 @@
 use config_publisher::core::Settings;
 use config_publisher::events::{Call, Reply, Request};
 use dvs_schemas::v1::{
-    ClaimOutcome, ClaimReply, ClaimRequest, DisconnectRequest, FinalState, ReleaseOutcome,
+    ClaimOutcome, ClaimReply, ClaimRequest, DisconnectRequest, FinalState, Machine, ReleaseOutcome,
     ReleaseReply, ReleaseRequest, RemovedPort, V1,
 };
 use dvs_schemas::{Epoch, HostName, PortDoc, PortId, Problem, ProblemCode, Revision};
@@ -37,21 +37,23 @@ pub(crate) fn claim(host: &str, port: &str) -> ClaimRequest {
         vnic: None,
         mac: None,
         epoch: None,
+        machine: Machine::default(),
     }
 }
 
-fn release(host: &str, port: &str, epoch: Option<u64>) -> ReleaseRequest {
+pub(crate) fn release(host: &str, port: &str, epoch: Option<u64>) -> ReleaseRequest {
     ReleaseRequest {
         v: V1,
         host: name(host),
         port: name(port),
         epoch: epoch.map(Epoch),
+        to: None,
     }
 }
 
 /// What a claim that is not refused comes to.
 #[track_caller]
-fn claims(desk: &mut Desk, request: ClaimRequest) -> ClaimOutcome {
+pub(crate) fn claims(desk: &mut Desk, request: ClaimRequest) -> ClaimOutcome {
     let (host, port) = (request.host.clone(), request.port.clone());
     match desk.ask(Request::Claim(request)) {
         Ok(Reply::Claimed(reply)) => {
@@ -71,7 +73,7 @@ fn claims(desk: &mut Desk, request: ClaimRequest) -> ClaimOutcome {
 }
 
 #[track_caller]
-fn releases(desk: &mut Desk, request: ReleaseRequest) -> ReleaseOutcome {
+pub(crate) fn releases(desk: &mut Desk, request: ReleaseRequest) -> ReleaseOutcome {
     let (host, port) = (request.host.clone(), request.port.clone());
     match desk.ask(Request::Release(request)) {
         Ok(Reply::Released(reply)) => {
@@ -90,28 +92,28 @@ fn releases(desk: &mut Desk, request: ReleaseRequest) -> ReleaseOutcome {
     }
 }
 
-fn granted(epoch: u64, revision: u64) -> ClaimOutcome {
+pub(crate) fn granted(epoch: u64, revision: u64) -> ClaimOutcome {
     ClaimOutcome::Granted {
         epoch: Epoch(epoch),
         revision: Revision(revision),
     }
 }
 
-fn waits(holder: &str, epoch: u64) -> ClaimOutcome {
+pub(crate) fn waits(holder: &str, epoch: u64) -> ClaimOutcome {
     ClaimOutcome::Waits {
         holder: name(holder),
         epoch: Epoch(epoch),
     }
 }
 
-fn released(revision: u64) -> ReleaseOutcome {
+pub(crate) fn released(revision: u64) -> ReleaseOutcome {
     ReleaseOutcome::Released {
         revision: Revision(revision),
     }
 }
 
 /// Where a port is, for which vNIC, and its fence.
-fn port(desk: &Desk, port: &str) -> (Option<String>, Option<String>, u64) {
+pub(crate) fn port(desk: &Desk, port: &str) -> (Option<String>, Option<String>, u64) {
     let placed = &desk.publisher.config().port(&name(port)).unwrap().value;
     let PortDoc { host, vnic, .. } = placed.document.clone();
     let text = |host: HostName| host.to_string();
@@ -119,7 +121,7 @@ fn port(desk: &Desk, port: &str) -> (Option<String>, Option<String>, u64) {
     (host.map(text), vnic, placed.epoch.0)
 }
 
-fn on(host: &str, epoch: u64) -> (Option<String>, Option<String>, u64) {
+pub(crate) fn on(host: &str, epoch: u64) -> (Option<String>, Option<String>, u64) {
     (Some(host.to_owned()), None, epoch)
 }
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 use config_publisher::core::Settings;
 use config_publisher::events::{Reply, Request};
 use dvs_schemas::v1::{
-    ClaimOutcome, ClaimRequest, ConnectRequest, DisconnectRequest, ForgetRequest, MoveRequest,
-    Presence, ReleaseRequest, V1,
+    ClaimOutcome, ClaimRequest, ConnectRequest, DisconnectRequest, ForgetRequest, Machine,
+    MoveRequest, Presence, ReleaseRequest, V1,
 };
-use dvs_schemas::{Epoch, HostName, Hosts, PortId, Problem, VnicId};
+use dvs_schemas::{Epoch, HostName, Hosts, PortId, Problem, Timestamp, VnicId};
 use proptest::prelude::*;
 
 use crate::desk::{Desk, SITE, hello, name};
@@ -108,6 +108,10 @@ struct History {
     hosts: BTreeMap<(PortId, Epoch), HostName>,
     /// Whose claims wait, and for which vNIC.
     waiting: BTreeMap<PortId, (HostName, Option<VnicId>)>,
+    /// When those that wait were claimed last.
+    heard: BTreeMap<PortId, Timestamp>,
+    /// The same of ports that do not exist.
+    early: BTreeMap<PortId, (HostName, Option<VnicId>)>,
     /// The runs of agents that were sent their full state.
     runs: BTreeMap<HostName, u8>,
     /// Whose each port is.
@@ -204,7 +208,10 @@ impl History {
         let after = seen(desk, &id);
         let found = match reply {
             Err(problem) => Expected::Refused(match problem.field.as_deref() {
-                Some("port") => "port",
+                Some("port") => {
+                    self.early.insert(id, (by, request.vnic));
+                    "port"
+                }
                 Some("host") => "host",
                 Some("vnic") => "vnic",
                 Some("epoch") => "epoch",
@@ -213,6 +220,7 @@ impl History {
             Ok(Reply::Claimed(reply)) => match reply.outcome {
                 ClaimOutcome::Waits { holder, epoch } => {
                     assert_eq!(before.as_ref().map(|seen| seen.epoch), Some(epoch));
+                    self.heard.insert(id.clone(), desk.now);
                     self.waiting.insert(id, (by, request.vnic));
                     Expected::Waits(holder)
                 }
@@ -254,7 +262,9 @@ impl History {
         let may = |(host, wanted): &(HostName, Option<VnicId>)| {
             let same = wanted.is_none() || vnic.is_none() || wanted.as_ref() == vnic;
             let same = same && !elsewhere(desk, wanted.as_ref(), id);
-            members(desk).contains(host) && same
+            let absent = desk.publisher.fleet().presence(host, desk.now) == Presence::Absent;
+            let there = !absent || self.heard.get(id) == Some(&desk.now);
+            there && members(desk).contains(host) && same
         };
         let next = self.waiting.remove(id).filter(may);
         let (host, wanted) = next.map_or((None, None), |(host, vnic)| (Some(host), vnic));
@@ -275,8 +285,10 @@ impl History {
         match before.as_ref().filter(ends) {
             None => {
                 assert_eq!(desk.tables(), tables);
-                if named.is_none() && self.waiting.get(&id).is_some_and(|(host, _)| *host == by) {
-                    self.waiting.remove(&id);
+                for waiting in [&mut self.waiting, &mut self.early] {
+                    if named.is_none() && waiting.get(&id).is_some_and(|(host, _)| *host == by) {
+                        waiting.remove(&id);
+                    }
                 }
             }
             Some(Seen { vnic, .. }) => {
@@ -299,6 +311,7 @@ impl History {
                     vnic: vnic.map(|vnic| name(&format!("vm-{vnic}/eth0"))),
                     mac: None,
                     epoch,
+                    machine: Machine::default(),
                 };
                 self.claim(desk, request);
             }
@@ -312,6 +325,7 @@ impl History {
                     host,
                     port,
                     epoch,
+                    to: None,
                 };
                 self.release(desk, request);
             }
@@ -329,6 +343,7 @@ impl History {
                         host,
                         port,
                         epoch,
+                        to: None,
                     };
                     self.release(desk, request);
                 }
@@ -338,8 +353,13 @@ impl History {
                     r#"{{"kind": "Port", "name": "{}", "switch": "prod", "group": "web", "host": "h{on}"}}"#,
                     PORTS[at]
                 );
+                let id = port(at);
+                let is_new = seen(desk, &id).is_none();
                 // Refused where the switch is not.
-                let _ = desk.try_apply(&document);
+                let made = desk.try_apply(&document).is_ok();
+                if is_new && made {
+                    self.made(desk, &id);
+                }
             }
             Step::Move(at, to) => {
                 let request = MoveRequest {
@@ -381,6 +401,7 @@ impl History {
                 Self::ask(desk, Request::Hello(greeting)).unwrap();
                 if self.runs.get(&host) != Some(&run) {
                     self.waiting.retain(|_, (waits, _)| *waits != host);
+                    self.early.retain(|_, (waits, _)| *waits != host);
                     if members(desk).contains(&host) {
                         self.runs.insert(host, run);
                     }
@@ -390,10 +411,22 @@ impl History {
             Step::Crash => {
                 desk.restart();
                 self.waiting.clear();
+                self.early.clear();
                 self.runs.clear();
             }
         }
         self.check(desk);
+    }
+
+    /// A port was made: what waited for that waits for its host now, if it may.
+    fn made(&mut self, desk: &Desk, id: &PortId) {
+        let may = |(host, vnic): &(HostName, Option<VnicId>)| {
+            let there = desk.publisher.fleet().presence(host, desk.now) != Presence::Absent;
+            there && members(desk).contains(host) && !elsewhere(desk, vnic.as_ref(), id)
+        };
+        let early = self.early.remove(id).filter(may);
+        self.heard.insert(id.clone(), desk.now);
+        self.waiting.extend(early.map(|early| (id.clone(), early)));
     }
 
     fn connect(&mut self, desk: &mut Desk, id: &PortId, vnic: u8, to: Option<HostName>) {
@@ -462,6 +495,7 @@ impl History {
         // forgotten them.
         for host in forgotten {
             self.waiting.retain(|_, (waits, _)| *waits != host);
+            self.early.retain(|_, (waits, _)| *waits != host);
             if members(desk).contains(&host) {
                 self.runs.insert(host, 1);
             }
@@ -485,6 +519,7 @@ impl History {
         assert!(matches!(presence, Presence::Absent | Presence::Never));
         assert!(!desk.publisher.fleet().knows(host));
         self.waiting.retain(|_, (waits, _)| waits != host);
+        self.early.retain(|_, (waits, _)| waits != host);
         self.runs.remove(host);
         for (id, before) in held {
             self.freed(desk, &id, &before);

@@ -304,6 +304,7 @@ fn a_port_is_where_its_newest_placement_is_and_of_others_nothing_is_said() {
         host: name("h2"),
         port: name("lab-1"),
         epoch: Some(placed),
+        to: None,
     };
     desk.ask(Request::Release(release)).unwrap();
     let released = desk.epoch();

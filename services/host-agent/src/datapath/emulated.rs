@@ -12,7 +12,7 @@ use super::{
     Applied, Bridge, Datapath, DatapathError, Done, Notice, Picture, PluggedPort, Step,
     StepFailure, VirtualPort, Write,
 };
-use dvs_schemas::v1::{Counters, CountersOf, Link};
+use dvs_schemas::v1::{Counters, CountersOf, Link, Machine};
 use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName, VnicId};
 
 /// How an emulated datapath behaves.
@@ -163,6 +163,16 @@ impl Emulated {
             port: port.clone(),
             vnic,
             mac: None,
+            machine: Machine::default(),
+        });
+    }
+
+    /// The machine behind a vNIC does something else by now.
+    pub fn machine(&self, switch: &SwitchName, port: &PortId, machine: Machine) {
+        self.notices.tell(Notice::Machine {
+            switch: switch.clone(),
+            port: port.clone(),
+            machine,
         });
     }
 

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use dvs_schemas::documents::Teaming;
-use dvs_schemas::v1::{ConditionKind, ConditionTarget, CountersOf, Link};
+use dvs_schemas::v1::{ConditionKind, ConditionTarget, CountersOf, Link, Machine};
 use dvs_schemas::{
     Epoch, MacAddr, MirrorDestination, MirrorName, MirrorPort, Mtu, PortId, PrivateVlans,
     SwitchName, UplinkName, VlanId, VnicId,
@@ -296,6 +296,18 @@ pub enum Notice {
         vnic: Option<VnicId>,
         /// Its address, if whoever plugged it says so.
         mac: Option<MacAddr>,
+        /// The machine behind it.
+        machine: Machine,
+    },
+    /// The machine behind such an interface does something else by now, or is
+    /// another one.
+    Machine {
+        /// The switch of its bridge.
+        switch: SwitchName,
+        /// The port that it says.
+        port: PortId,
+        /// The machine.
+        machine: Machine,
     },
     /// These are all conditions of a kind now: what is not among them any more
     /// is over.
@@ -352,11 +364,19 @@ impl Notice {
                 (switch, port) == (s, p)
             }
             (
-                Self::Plugged { switch, port, .. } | Self::Unplugged { switch, port },
+                Self::Plugged { switch, port, .. }
+                | Self::Unplugged { switch, port }
+                | Self::Machine { switch, port, .. },
                 Self::Plugged {
                     switch: s, port: p, ..
                 }
                 | Self::Unplugged { switch: s, port: p },
+            ) => (switch, port) == (s, p),
+            (
+                Self::Machine { switch, port, .. },
+                Self::Machine {
+                    switch: s, port: p, ..
+                },
             ) => (switch, port) == (s, p),
             (Self::Conditions { kind, .. }, Self::Conditions { kind: k, .. }) => kind == k,
             (Self::Drift(drift), Self::Drift(other)) => {
@@ -368,6 +388,7 @@ impl Notice {
                 | Self::Busy { .. }
                 | Self::Plugged { .. }
                 | Self::Unplugged { .. }
+                | Self::Machine { .. }
                 | Self::Conditions { .. }
                 | Self::Drift(_)
                 | Self::Disturbed,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dvs_schemas::v1::{
     ApplyReport, Changed, ClaimReply, ClaimRequest, Clobber, CountersOf, Drift, EventAck,
     EventNotice, Fetch, Fetched, Heartbeat, Hello, HelloReply, HostConditions, Live, LiveReply,
-    Plan, ReleaseReply, ReleaseRequest, Remove, RemoveReport, Settled, V1,
+    Plan, ReleaseReply, ReleaseRequest, Remove, RemoveReport, Settled, V1, Yield,
 };
 use dvs_schemas::{Format, PortId, Problem, SwitchName};
 
@@ -82,6 +82,8 @@ pub enum HostEvent {
         /// Who asks.
         asker: Arc<Asker>,
     },
+    /// Another host waits for a port that this one holds.
+    Yield(Yield),
     /// Answer to [`HostEffect::Read`].
     Read(Result<Picture, DatapathError>),
     /// Answer to [`HostEffect::Apply`].

@@ -21,6 +21,7 @@ mod room;
 mod switch;
 mod telling;
 mod waiter;
+mod yielding;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -159,6 +160,10 @@ impl HostCore {
                 self.effect(HostEffect::ReadLive { asker, question }, out);
             }
             HostEvent::Fetch { message, asker } => self.fetched(&message, asker, out),
+            HostEvent::Yield(request) => {
+                let held = held_port(&self.switches, &request.port);
+                self.plugging.sought(now, &request, held);
+            }
             HostEvent::Read(picture) => self.read(now, picture, out),
             HostEvent::Applied { number, applied } => self.applied(now, number, applied, out),
             HostEvent::Counted(counted) => self.counted(now, counted),
@@ -325,12 +330,21 @@ impl HostCore {
                 port,
                 vnic,
                 mac,
+                machine,
             } => {
                 let plugged = Plugged { vnic, mac };
                 let held = self.switches.get(&switch);
                 let held = held.and_then(|switch| switch.held.ports.get(&port));
                 let held = held.map(|held| &held.value);
-                self.plugging.plugged(now, port, plugged, held);
+                self.plugging.plugged(now, port, plugged, machine, held);
+            }
+            Notice::Machine {
+                switch: _,
+                port,
+                machine,
+            } => {
+                let held = held_port(&self.switches, &port);
+                self.plugging.machine(now, &port, machine, held);
             }
             Notice::Conditions { kind, now: all } => {
                 if self.conditions.set(now, kind, all) {

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use dvs_schemas::v1::PortState;
+use dvs_schemas::v1::{Activity, Machine, PortState};
 use dvs_schemas::{Epoch, HostName, MacAddr, Timestamp, VnicId};
+
+use super::yielding::Sought;
 
 /// How long after a claim was made it may still arrive and bring the port, if
 /// nobody knows its end: longer than anybody waits for an answer. A host that
@@ -34,6 +36,15 @@ pub(super) enum Wish {
     GiveBack(Option<Epoch>),
     /// It was never the host's, and nobody knew of a claim.
     TakeBackOnceMore,
+    /// It is given to another host, whose machine runs.
+    Yield {
+        /// What is plugged in here; none if nothing is.
+        plugged: Option<Plugged>,
+        /// The placement that ends.
+        epoch: Epoch,
+        /// Who gets it.
+        to: HostName,
+    },
 }
 
 /// How far that is.
@@ -71,6 +82,13 @@ pub(super) struct Plug {
     /// host may hold the port in it for a moment more, and a claim that named
     /// it would be refused.
     pub(super) ended: Option<Epoch>,
+    /// True from when the port was given to another host until the machine is
+    /// heard of again: it runs there.
+    pub(super) is_elsewhere: bool,
+    /// What the last claim said of the machine.
+    pub(super) said: Option<Machine>,
+    /// Who else wants the port.
+    pub(super) sought: Option<Sought>,
     pub(super) stage: Stage,
     /// Questions in a row without success.
     pub(super) attempt: u32,
@@ -99,6 +117,9 @@ impl Plug {
             late: None,
             next: None,
             ended: None,
+            is_elsewhere: false,
+            said: None,
+            sought: None,
             stage,
             attempt: 0,
             waits: false,
@@ -119,6 +140,9 @@ impl Plug {
             // At once: a machine may wait elsewhere. What the port came to
             // is reported by its epoch, before or after.
             stage: Stage::Due(now),
+            is_elsewhere: false,
+            said: None,
+            sought: None,
             attempt: 0,
             waits: false,
             trouble: None,
@@ -130,19 +154,32 @@ impl Plug {
     pub(super) fn may_come_until(&self, now: Timestamp) -> Option<Timestamp> {
         let is_open = match &self.wish {
             // One that waits may just be granted.
-            Wish::Have(_) => self.waits || self.stage == Stage::Asked,
+            // One that was refused is granted when its port is made.
+            Wish::Have(_) => self.trouble.is_some() || self.waits || self.stage == Stage::Asked,
             // What was granted and is not given back yet.
-            Wish::GiveBack(Some(_)) => !matches!(self.stage, Stage::Given(_)),
+            Wish::GiveBack(Some(_)) | Wish::Yield { .. } => !matches!(self.stage, Stage::Given(_)),
             Wish::GiveBack(None) | Wish::TakeBackOnceMore => false,
         };
         let open = is_open.then(|| now.after(LATE));
         open.max(self.late)
     }
 
+    /// What a claim says of the machine behind the vNIC.
+    pub(super) fn word(&self, machine: &Machine) -> Machine {
+        let Machine { id, activity } = machine.clone();
+        let activity = if self.is_elsewhere {
+            Activity::Stopped
+        } else {
+            activity
+        };
+        Machine { id, activity }
+    }
+
     /// The vNIC that this is about, if it is known.
     pub(super) fn vnic(&self) -> Option<&VnicId> {
         match &self.wish {
             Wish::Have(plugged) => plugged.vnic.as_ref(),
+            Wish::Yield { plugged, .. } => plugged.as_ref()?.vnic.as_ref(),
             Wish::GiveBack(_) | Wish::TakeBackOnceMore => self.was.as_ref(),
         }
     }
@@ -166,6 +203,7 @@ impl Plug {
                 let had = held.filter(|held| plugged.is_of(held.vnic.as_ref()));
                 (!same).then_some(had.map(|held| held.epoch).or(self.granted))
             }
+            (Wish::Yield { epoch, .. }, _) => (!same).then_some(Some(*epoch)),
             (Wish::GiveBack(None) | Wish::TakeBackOnceMore, _) => (!same).then_some(None),
         }
     }

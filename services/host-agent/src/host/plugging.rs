@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use dvs_ledger::Writes;
 use dvs_schemas::v1::{
-    ClaimOutcome, ClaimReply, ClaimRequest, ConditionKind, ConditionTarget, PortState,
-    ReleaseOutcome, ReleaseReply, ReleaseRequest, V1,
+    Activity, ClaimOutcome, ClaimReply, ClaimRequest, ConditionKind, ConditionTarget, Machine,
+    PortState, ReleaseOutcome, ReleaseReply, ReleaseRequest, V1, Yield,
 };
 use dvs_schemas::{Epoch, HostName, PortId, Timestamp, VnicId};
 
 use super::messages::AskFailure;
 use super::plug::{LATE, Plug, Plugged, Stage, Trouble, Wish};
+use super::yielding::{Sought, is_empty_for_long};
 use crate::backoff::Backoff;
 use crate::datapath::{ConditionsNow, VirtualPort};
 use crate::ledger;
@@ -44,6 +45,8 @@ const OVERTAKEN: Duration = Duration::from_secs(5);
 pub(super) struct Plugging {
     host: HostName,
     plugs: BTreeMap<PortId, Plug>,
+    /// The machines behind what is plugged in, as far as the datapath told.
+    machines: BTreeMap<PortId, Machine>,
     /// Ports of which the ledger doesn't know yet that they are plugged in, or
     /// are no more.
     unwritten: BTreeSet<PortId>,
@@ -66,6 +69,7 @@ impl Plugging {
         Self {
             host,
             plugs: plugged.into_iter().map(recalled).collect(),
+            machines: BTreeMap::new(),
             unwritten: BTreeSet::new(),
         }
     }
@@ -111,6 +115,7 @@ impl Plugging {
         now: Timestamp,
         port: PortId,
         plugged: Plugged,
+        machine: Machine,
         held: Option<&PortState>,
     ) {
         let wired = held.is_some_and(|held| plugged.is_of(held.vnic.as_ref()));
@@ -141,7 +146,88 @@ impl Plugging {
             },
         };
         self.plugs.insert(port.clone(), plug);
+        self.machines.insert(port.clone(), machine);
         self.unwritten.insert(port);
+    }
+
+    /// What the datapath can tell of the machine behind a plug.
+    pub(super) fn machine(
+        &mut self,
+        now: Timestamp,
+        port: &PortId,
+        machine: Machine,
+        held: Option<&PortState>,
+    ) {
+        let Some(plug) = self.plugs.get_mut(port) else {
+            return;
+        };
+        if machine.activity == Activity::Running {
+            plug.is_elsewhere = false;
+        }
+        // Who waits elsewhere may get the port by that, or this host its turn.
+        if let (Wish::Have(_), Stage::Due(_)) = (&plug.wish, plug.stage)
+            && plug.waits
+            && plug.said.as_ref() != Some(&plug.word(&machine))
+        {
+            plug.stage = Stage::Due(now);
+        }
+        self.machines.insert(port.clone(), machine);
+        self.yields(now, port, held);
+    }
+
+    /// Another host waits for a port that this one holds, as far as the
+    /// publisher knows.
+    pub(super) fn sought(&mut self, now: Timestamp, request: &Yield, held: Option<&PortState>) {
+        let Some(held) = held.filter(|held| held.epoch == request.epoch) else {
+            return;
+        };
+        match self.plugs.get_mut(&request.port) {
+            Some(plug) => plug.sought = Some(Sought::new(now, request)),
+            None if is_empty_for_long(request) => {
+                let (port, to) = (request.port.clone(), request.to.clone());
+                let host = &self.host;
+                tracing::info!(%host, %port, %to, "nothing is plugged in; given to the host that waits");
+                let nothing = Plugged {
+                    vnic: None,
+                    mac: None,
+                };
+                let plug = Plug {
+                    wish: Wish::Yield {
+                        plugged: None,
+                        epoch: request.epoch,
+                        to,
+                    },
+                    ..Plug::there(nothing, Stage::Due(now))
+                };
+                self.plugs.insert(port, plug);
+            }
+            None => {}
+        }
+        self.yields(now, &request.port, Some(held));
+    }
+
+    /// Gives a port to the host that waits for it, if it is time.
+    fn yields(&mut self, now: Timestamp, port: &PortId, held: Option<&PortState>) {
+        let (Some(plug), Some(held)) = (self.plugs.get_mut(port), held) else {
+            return;
+        };
+        let (Wish::Have(plugged), Stage::Answered) = (&plug.wish, plug.stage) else {
+            return;
+        };
+        let machine = self.machines.get(port).cloned().unwrap_or_default();
+        let due = |sought: &&Sought| sought.epoch == held.epoch && sought.is_due(now, &machine);
+        let Some(Sought { epoch, to, .. }) = plug.sought.as_ref().filter(due) else {
+            return;
+        };
+        let host = &self.host;
+        tracing::info!(%host, %port, %to, "its machine has stopped here; given to the host that waits");
+        plug.wish = Wish::Yield {
+            plugged: Some(plugged.clone()),
+            epoch: *epoch,
+            to: to.clone(),
+        };
+        plug.attempt = 0;
+        plug.stage = Stage::Due(now);
     }
 
     /// The interface is there no more; `epoch` is that of the port, if the host
@@ -150,6 +236,7 @@ impl Plugging {
         let before = self.plugs.get(&port);
         let epoch = epoch.or(before.and_then(|before| before.granted));
         let pulled = Plug::pulled(now, epoch, before);
+        self.machines.remove(&port);
         self.plugs.insert(port, pulled);
     }
 
@@ -217,8 +304,8 @@ impl Plugging {
             match (&plug.wish, &plug.trouble) {
                 (Wish::Have(_), Some(Trouble::Held(holder))) => {
                     let why = format!(
-                        "plugged in here, and held by host {holder}: it comes here once it is \
-                         unplugged there; dvsctl move brings it here at once"
+                        "plugged in here, and held by host {holder}: it comes here once its \
+                         machine has stopped there; dvsctl move brings it here at once"
                     );
                     waiting.insert(on, why);
                 }
@@ -226,7 +313,8 @@ impl Plugging {
                     let why = format!("plugged in here, and not this host's: {why}");
                     refused.insert(on, why);
                 }
-                (Wish::Have(_), None) | (Wish::GiveBack(_) | Wish::TakeBackOnceMore, _) => {}
+                (Wish::Have(_), None)
+                | (Wish::GiveBack(_) | Wish::TakeBackOnceMore | Wish::Yield { .. }, _) => {}
             }
         }
         [
@@ -259,6 +347,19 @@ impl Plugging {
                 | Stage::Answered
                 | Stage::Given(_) => continue,
             }
+            let machine = self.machines.get(port).cloned().unwrap_or_default();
+            let is_over = |sought: &Sought| !sought.is_due(now, &machine);
+            if let Wish::Yield {
+                plugged: Some(plugged),
+                ..
+            } = &plug.wish
+                && plug.sought.as_ref().is_none_or(is_over)
+            {
+                // Not heard, and the machine is back.
+                plug.wish = Wish::Have(plugged.clone());
+                plug.stage = Stage::Answered;
+                continue;
+            }
             let held = held(port).filter(|held| plug.ended != Some(held.epoch));
             if let (Wish::Have(plugged), Some(held)) = (&plug.wish, held)
                 && plugged.is_of(held.vnic.as_ref())
@@ -278,25 +379,39 @@ impl Plugging {
             plug.attempt = plug.attempt.saturating_add(1);
             let (host, port) = (self.host.clone(), port.clone());
             asks.push(match plug.wish.clone() {
-                Wish::Have(Plugged { vnic, mac }) => Ask::Claim(ClaimRequest {
+                Wish::Have(Plugged { vnic, mac }) => {
+                    let machine = plug.word(&machine);
+                    plug.said = Some(machine.clone());
+                    Ask::Claim(ClaimRequest {
+                        v: V1,
+                        epoch: held.map(|held| held.epoch),
+                        host,
+                        port,
+                        vnic,
+                        mac,
+                        machine,
+                    })
+                }
+                Wish::Yield { epoch, to, .. } => Ask::Release(ReleaseRequest {
                     v: V1,
-                    epoch: held.map(|held| held.epoch),
                     host,
                     port,
-                    vnic,
-                    mac,
+                    epoch: Some(epoch),
+                    to: Some(to),
                 }),
                 Wish::GiveBack(epoch) => Ask::Release(ReleaseRequest {
                     v: V1,
                     host,
                     port,
                     epoch,
+                    to: None,
                 }),
                 Wish::TakeBackOnceMore => Ask::Release(ReleaseRequest {
                     v: V1,
                     host,
                     port,
                     epoch: None,
+                    to: None,
                 }),
             });
         }
@@ -334,7 +449,10 @@ impl Plugging {
                     plug.trouble = Some(Trouble::Held(holder));
                     plug.waits = true;
                     plug.attempt = 0;
-                    plug.stage = Stage::Due(now.after(UNANSWERED.wait(SLOWEST, chance)));
+                    let machine = self.machines.get(port).cloned().unwrap_or_default();
+                    let is_news = plug.said.as_ref() != Some(&plug.word(&machine));
+                    let wait = (!is_news).then(|| UNANSWERED.wait(SLOWEST, chance));
+                    plug.stage = Stage::Due(now.after(wait.unwrap_or_default()));
                 }
             },
             Err(why) => {
@@ -370,6 +488,14 @@ impl Plugging {
         let host = &self.host;
         match &plug.wish {
             Wish::GiveBack(Some(given)) if *given == epoch => {}
+            Wish::Yield { epoch: given, .. } if *given == epoch => {}
+            // Somebody placed it here anew.
+            Wish::Yield { plugged, .. } => match plugged.clone() {
+                Some(plugged) => {
+                    *plug = Plug::there(plugged, Stage::Answered);
+                }
+                None => drop(self.plugs.remove(port)),
+            },
             Wish::GiveBack(_) | Wish::TakeBackOnceMore if plug.late.is_some_and(|by| now <= by) => {
                 tracing::info!(%host, %port, %epoch, "came when its vNIC was gone, by a claim that was late; given back");
                 *plug = Plug {
@@ -415,6 +541,7 @@ impl Plugging {
                 Stage::Due(_) | Stage::Asked => {
                     plug.waits = false;
                     plug.trouble = None;
+                    plug.is_elsewhere = false;
                     plug.stage = Stage::Answered;
                     plug.attempt = 0;
                 }
@@ -443,12 +570,35 @@ impl Plugging {
         let epoch = match &plug.wish {
             Wish::Have(_) => return,
             Wish::GiveBack(epoch) => *epoch,
+            Wish::Yield { epoch, .. } => Some(*epoch),
             Wish::TakeBackOnceMore => None,
         };
         if plug.stage != Stage::Asked || asked.epoch != epoch {
             return;
         }
         match outcome {
+            Ok(reply) if let Wish::Yield { plugged, epoch, .. } = &plug.wish => {
+                let Some(plugged) = plugged.clone() else {
+                    self.plugs.remove(port);
+                    return;
+                };
+                let holds = held.is_some_and(|held| held.epoch == *epoch);
+                let is_elsewhere = match reply.outcome {
+                    ReleaseOutcome::Released { .. } | ReleaseOutcome::Nothing => true,
+                    ReleaseOutcome::Kept | ReleaseOutcome::Withdrawn => false,
+                };
+                // What is plugged in here is in line from now on, as what waits
+                // elsewhere was. If the port has not left yet, it is once it has.
+                let next = if holds {
+                    Stage::Answered
+                } else {
+                    Stage::Due(now.after(UNANSWERED.wait(1, chance)))
+                };
+                *plug = Plug {
+                    is_elsewhere,
+                    ..Plug::there(plugged, next)
+                };
+            }
             Ok(reply) => {
                 if let Some(next) = plug.next.take() {
                     plug.wish = Wish::Have(next);

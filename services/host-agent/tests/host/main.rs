@@ -16,3 +16,4 @@ mod restarts;
 mod rig;
 mod telling;
 mod versions;
+mod yielding;

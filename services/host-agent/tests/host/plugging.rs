@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dvs_schemas::v1::{
     ClaimOutcome, ClaimReply, ClaimRequest, Counters, CountersOf, EventAck, HelloReply, Link,
-    ReleaseOutcome, ReleaseReply, ReleaseRequest, V1,
+    Machine, ReleaseOutcome, ReleaseReply, ReleaseRequest, V1,
 };
 use dvs_schemas::{Epoch, MacAddr, Policy, PortId, Revision, VnicId};
 use host_agent::datapath::Notice;
@@ -28,6 +28,7 @@ pub(crate) fn plug_as(rig: &mut Rig, port: &str, vnic: Option<VnicId>, mac: Opti
         port: id(port),
         vnic,
         mac,
+        machine: Machine::default(),
     }));
     rig.wake();
 }
@@ -48,6 +49,7 @@ pub(crate) fn claim(port: &str, mac: Option<MacAddr>) -> ClaimRequest {
         vnic: None,
         mac,
         epoch: None,
+        machine: Machine::default(),
     }
 }
 
@@ -57,6 +59,7 @@ pub(crate) fn release(port: &str, epoch: Option<Epoch>) -> ReleaseRequest {
         host: id("h1"),
         port: id(port),
         epoch,
+        to: None,
     }
 }
 
@@ -95,7 +98,7 @@ pub(crate) fn granted_in(epoch: Epoch) -> ClaimOutcome {
 }
 
 /// A connected host that holds p1 and p2, neither plugged in.
-fn connected() -> Rig {
+pub(crate) fn connected() -> Rig {
     with_publisher().0
 }
 
@@ -108,7 +111,7 @@ pub(crate) fn with_publisher() -> (Rig, Publisher) {
 }
 
 /// A claim is granted, and the port comes.
-fn grant(rig: &mut Rig, publisher: &mut Publisher, port: &str) {
+pub(crate) fn grant(rig: &mut Rig, publisher: &mut Publisher, port: &str) {
     answer(rig, port, granted());
     let port = Commit::Port(id(port), id("g1"), Policy::default());
     rig.send(&one(publisher.commit(&port)));
@@ -273,7 +276,7 @@ fn acknowledge(rig: &mut Rig) {
 }
 
 /// A host of which nothing is left to tell, with p1 plugged in; and its epoch.
-fn plugged() -> (Rig, Epoch) {
+pub(crate) fn plugged() -> (Rig, Epoch) {
     let mut rig = connected();
     acknowledge(&mut rig);
     rig.told.clear();
@@ -357,7 +360,7 @@ fn nothing(rig: &mut Rig, port: &str) {
     hear(rig, port, ReleaseOutcome::Nothing);
 }
 
-fn hear(rig: &mut Rig, port: &str, outcome: ReleaseOutcome) {
+pub(crate) fn hear(rig: &mut Rig, port: &str, outcome: ReleaseOutcome) {
     let reply = ReleaseReply {
         v: V1,
         host: id("h1"),

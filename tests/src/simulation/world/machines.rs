@@ -2,15 +2,15 @@
 //! The hosts: how questions reach them, what their agents want done, and the
 //! answers' way back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{
-    ApplyOutcome, Clobber, CountersOf, FinalState, Live, RemoveOutcome, RemovedPort, RepushKey,
-    RipKey,
+    self, ApplyOutcome, Clobber, CountersOf, FinalState, Live, RemoveOutcome, RemovedPort,
+    RepushKey, RipKey,
 };
-use dvs_schemas::{Format, HostName, SwitchName};
+use dvs_schemas::{Format, HostName, PortId, SwitchName};
 use host_agent::core::Agent;
 use host_agent::datapath::{Behaviour, DatapathError, Emulated};
 use host_agent::host::{Answer, Asker, HostCore, HostEffect, HostEvent, LivePicture};
@@ -41,6 +41,8 @@ pub struct Machine {
     pub subscribes: BTreeSet<SwitchName>,
     /// What is plugged in.
     pub plugged: BTreeSet<Plug>,
+    /// What the machines behind that do, as far as its datapath can tell.
+    pub behind: BTreeMap<PortId, v1::Machine>,
     /// What its agent was told to be gone.
     pub taken: Taken,
     /// False while it is cut off from the bus.
@@ -57,6 +59,7 @@ impl Machine {
             hears: BTreeSet::new(),
             subscribes: BTreeSet::new(),
             plugged: BTreeSet::new(),
+            behind: BTreeMap::new(),
             taken: Taken::default(),
             connected: true,
         }
@@ -66,6 +69,7 @@ impl Machine {
     pub(super) fn reboot(&mut self, random: &mut fastrand::Rng) -> Vec<CountersOf> {
         // Machines die with their host.
         self.plugged.clear();
+        self.behind.clear();
         let behaviour = self.datapath.behaviour();
         let before = Emulated::new(behaviour, random.u64(..));
         let before = std::mem::replace(&mut self.datapath, before);

@@ -283,6 +283,11 @@ impl World {
                 token,
                 answer,
             } => self.host_answers(&host, token, Some(answer)),
+            Item::Yield { host, request } => {
+                if self.hosts[host].connected {
+                    self.turn_host(host, Some(HostEvent::Yield(request)));
+                }
+            }
             Item::NoResponder { host, token } => self.host_answers(&host, token, None),
             Item::ToPublisher { request, token } => {
                 self.tokens += 1;

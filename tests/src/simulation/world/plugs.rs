@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! vNICs that are plugged in, as machines come and go.
 
+use dvs_schemas::v1::Machine;
 use dvs_schemas::{PortId, SwitchName, VnicId};
 
 use super::World;
@@ -27,12 +28,23 @@ impl World {
         self.hear_datapath(host);
     }
 
+    /// The machine of a port that is plugged in on a host does something else.
+    pub fn behaves(&mut self, host: usize, plug: &Plug, machine: &Machine) {
+        self.note(&("behaves", host, plug, machine));
+        let here = &mut self.hosts[host];
+        here.datapath
+            .machine(&plug.switch, &plug.port, machine.clone());
+        here.behind.insert(plug.port.clone(), machine.clone());
+        self.hear_datapath(host);
+    }
+
     /// A machine goes from a host.
     pub fn unplug(&mut self, host: usize, plug: &Plug) {
         self.note(&("unplugged", host, plug));
         let machine = &mut self.hosts[host];
         machine.datapath.unplug(&plug.switch, &plug.port);
         machine.plugged.remove(plug);
+        machine.behind.remove(&plug.port);
         self.hear_datapath(host);
     }
 
@@ -41,6 +53,9 @@ impl World {
         let machine = &self.hosts[host];
         for Plug { switch, port, vnic } in &machine.plugged {
             machine.datapath.plug(switch, port, vnic.clone());
+            if let Some(behind) = machine.behind.get(port) {
+                machine.datapath.machine(switch, port, behind.clone());
+            }
         }
         self.hear_datapath(host);
     }

@@ -38,6 +38,12 @@ impl World {
                 let request = RetryRequest::Put(wire(&put));
                 self.send(Item::ToRetry { request, token });
             }
+            publisher::Effect::Yield { host, request } => {
+                if let Some(host) = self.host_named(&host) {
+                    let request = wire(&request);
+                    self.send(Item::Yield { host, request });
+                }
+            }
             publisher::Effect::TellCollector { .. } => panic!("nobody forgets a host here"),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{
     Clobber, EntrySelection, EventAck, Fetch, FinalState, Heartbeat, Live, ReleaseRequest, Remove,
-    RemovedPort, RenderRequest, RetryPut,
+    RemovedPort, RenderRequest, RetryPut, Yield,
 };
 use dvs_schemas::{Format, HostName, PortId, Problem, Revision, StoreId, SwitchName};
 use host_agent::datapath::Notice;
@@ -176,6 +176,8 @@ pub(super) enum Item {
     },
     /// A heartbeat.
     Heartbeat(Heartbeat),
+    /// A host is told that another one waits for its port.
+    Yield { host: usize, request: Yield },
     /// Nobody listens for the host.
     NoResponder { host: HostName, token: u64 },
     /// The bound of a wait is over.
@@ -261,6 +263,7 @@ impl Item {
             | Self::FromPublisher { .. }
             | Self::FromRetry { .. }
             | Self::Heartbeat(_)
+            | Self::Yield { .. }
             | Self::NoResponder { .. }
             | Self::Deadline { .. }
             | Self::Datapath { .. }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dvs_openflow::{
     ApplyError, Flow, FlowKey, FlowMod, HeldMeter, Meter, MeterId, MeterMod, OpenError, Port,
-    PortStats, Selection, Session, SessionError,
+    PortStats, Selection, Session, SessionError, Told,
 };
 use dvs_ovsdb::unixctl;
 use dvs_schemas::Rate;
@@ -80,6 +80,15 @@ impl Altered {
             found: format!("{}{others}", text(found.get(first))),
         })
     }
+}
+
+/// What a bridge tells by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Somebody else changed its flows.
+    Rules,
+    /// The machine behind this port speaks, and waits for its port.
+    Speaks(OfPort),
 }
 
 /// Why a bridge doesn't forward as it is to.
@@ -225,6 +234,14 @@ impl Forwarding {
             }
             Err(error) => return Err(error.into()),
         }
+        match session.hear_frames().await {
+            Ok(()) => {}
+            Err(SessionError::Refused(refusal)) => {
+                let socket = socket.display();
+                tracing::warn!(%socket, %refusal, "nobody tells which machines speak while they wait for their ports");
+            }
+            Err(error) => return Err(error.into()),
+        }
         let limits = session.meter_features().await?.is_some();
         let there = read(&mut session, limits).await?;
         Ok(Self {
@@ -339,10 +356,19 @@ impl Forwarding {
         Ok(self.session.port_stats(port).await?)
     }
 
-    /// Waits until somebody else changes its flows, or the switch is gone.
-    /// Cancel-safe.
-    pub(super) async fn changed(&mut self) -> Result<(), SessionError> {
-        self.session.changed().await
+    /// Waits until somebody else changes its flows, a machine speaks that waits
+    /// for its port, or the switch is gone. Cancel-safe.
+    pub(super) async fn told(&mut self) -> Result<News, SessionError> {
+        loop {
+            match self.session.told().await? {
+                Told::Flows => return Ok(News::Rules),
+                Told::Frame(frame) => {
+                    if let Some(port) = wire::reported(frame.cookie) {
+                        return Ok(News::Speaks(port));
+                    }
+                }
+            }
+        }
     }
 }
 

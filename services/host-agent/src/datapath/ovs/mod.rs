@@ -16,6 +16,7 @@ mod counters;
 mod forwarding;
 mod intent;
 mod limits;
+mod machine;
 mod marks;
 mod pipeline;
 mod rows;

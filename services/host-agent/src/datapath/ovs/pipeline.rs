@@ -37,6 +37,9 @@ pub(super) struct Layout {
     pub(super) ports: Vec<Wired>,
     /// The way to other hosts, which carries every VLAN with its tag.
     pub(super) uplink: Option<OfPort>,
+    /// Interfaces of machines that wait for their ports, with their addresses,
+    /// if those are known.
+    pub(super) waiting: Vec<(OfPort, Option<MacAddr>)>,
     pub(super) private: PrivateVlans,
     /// VLANs of copies that mirror sessions make, and where they enter.
     pub(super) copies: BTreeMap<Vid, Option<OfPort>>,
@@ -47,6 +50,10 @@ pub(super) struct Layout {
 /// Most actions of one rule. A message of OpenFlow ends at 65,535 bytes, and
 /// an output takes 16; longer lists go in pieces.
 const PIECE: usize = 1_500;
+
+/// Priority of what tells that a machine speaks. One more has what keeps it
+/// from being told again.
+pub(super) const REPORTS: u16 = 80;
 
 /// Every VLAN.
 const ANY: Masked = Masked { value: 0, mask: 0 };
@@ -141,6 +148,9 @@ pub(super) fn rules(layout: &Layout) -> BTreeSet<Rule> {
         book.uplink(uplink, layout.learning);
     }
     book.copies(&layout.copies);
+    for (waiting, mac) in &layout.waiting {
+        book.report(*waiting, *mac);
+    }
     book.lists(&ports, layout);
     book.rules
 }
@@ -210,6 +220,14 @@ impl Book {
                 self.rule(Table::Reserved, 200, vec![When::InPort(*port)], then);
             }
         }
+    }
+
+    /// Nothing passes of a machine that waits for its port, but that it speaks is
+    /// told. Below all that a port's own rules say, should it have some by now.
+    fn report(&mut self, waiting: OfPort, mac: Option<MacAddr>) {
+        let when = [When::InPort(waiting)].into_iter();
+        let when = when.chain(mac.map(When::Source)).collect();
+        self.rule(Table::Classify, REPORTS, when, vec![Then::Report]);
     }
 
     fn uplink(&mut self, uplink: OfPort, learning: Learning) {

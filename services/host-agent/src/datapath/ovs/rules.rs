@@ -294,6 +294,9 @@ pub(super) enum Then {
     /// Its source address is where it came in, until it is silent for long; no
     /// more of them than this are learnt from the port.
     Learn(NonZeroU32),
+    /// The agent is told that it came in, and then nothing of that port for some
+    /// seconds: who talks without a pause costs nobody anything.
+    Report,
     /// It goes to this port.
     SetOut(OfPort),
     /// The port that is asked about is in this VLAN alone.

@@ -8,6 +8,7 @@ mod conditions;
 mod database;
 mod drift;
 mod judgement;
+mod machines;
 mod picture;
 mod plugs;
 mod ports;
@@ -29,10 +30,12 @@ use self::bridges::{Bridges, Hold};
 use self::commit::Sent;
 use self::drift::Reported;
 use self::judgement::KeptMtus;
+use self::machines::Machines;
 use self::rules::Reviews;
 use super::Call;
 use super::config::{DriftPolicy, OvsConfig};
 use super::counters::Tallies;
+use super::forwarding::News;
 use super::intent::{Abilities, Intent, take};
 use super::rows::{Known, Place, Scope};
 use super::unusable::Unusable;
@@ -154,6 +157,8 @@ pub(super) struct Task {
     unusable: BTreeMap<String, Unusable>,
     /// Interfaces whose device the switch is to open anew.
     stale: Stale,
+    /// What is known of the machines behind those.
+    machines: Machines,
     /// The port of each plugged interface.
     owners: BTreeMap<Uuid, (SwitchName, PortId)>,
     /// Ports whose counters moved since they were read.
@@ -180,7 +185,7 @@ pub(super) struct Task {
 enum Happening {
     Call(Option<Call>),
     Changed(Result<Vec<dvs_ovsdb::RowChange>, dvs_ovsdb::SessionError>),
-    Rules(SwitchName, Result<(), dvs_openflow::SessionError>),
+    Told(SwitchName, Result<News, dvs_openflow::SessionError>),
     Review(SwitchName),
     Retry,
 }
@@ -207,6 +212,7 @@ impl Task {
             shown: BTreeMap::new(),
             unusable: BTreeMap::new(),
             stale: Stale::new(),
+            machines: Machines::default(),
             owners: BTreeMap::new(),
             moved: BTreeSet::new(),
             unsettled: false,
@@ -236,9 +242,10 @@ impl Task {
                 Happening::Changed(Ok(changes)) => self.changed(changes).await,
                 // Whoever asks next is told what comes of connecting again.
                 Happening::Changed(Err(error)) => drop(self.lost(&error)),
-                Happening::Rules(switch, Ok(())) => self.reviews.ask(switch),
+                Happening::Told(switch, Ok(News::Rules)) => self.reviews.ask(switch),
+                Happening::Told(switch, Ok(News::Speaks(port))) => self.speaks(&switch, port),
                 Happening::Review(switch) => self.review(&switch).await,
-                Happening::Rules(switch, Err(error)) => self.rules_unknown(&switch, &error),
+                Happening::Told(switch, Err(error)) => self.rules_unknown(&switch, &error),
                 Happening::Retry => {
                     self.retry = None;
                     self.reach().await;
@@ -287,7 +294,7 @@ impl Task {
         tokio::select! {
             call = calls.recv() => Happening::Call(call),
             changed = changed => Happening::Changed(changed),
-            (switch, change) = bridges.changed() => Happening::Rules(switch, change),
+            (switch, news) = bridges.told() => Happening::Told(switch, news),
             switch = reviews.due() => Happening::Review(switch),
             () = due => Happening::Retry,
         }

@@ -46,6 +46,14 @@ const LEARNT: u64 = 0x6476_7302_0000_0000;
 /// 802.1Q, table 8-6.
 const AGEING_SECONDS: u16 = 300;
 
+/// Marks what keeps a port that has just been reported from being so again; the
+/// port stands in the lower half. It counts as learnt.
+const REPORTED: u64 = 0x6476_7303_0000_0000;
+
+/// How long that is: longer than it takes to hear of it and hand a port over,
+/// and short enough that a report that was lost is made up for.
+const REPORTED_SECONDS: u16 = 5;
+
 /// What is learnt counts less than configured addresses, which have 170 and
 /// more.
 const LEARNT_PRIORITY: u16 = 100;
@@ -88,13 +96,22 @@ pub(super) fn learnt() -> Cookies {
     }
 }
 
+/// The port that a flow reports, by the flow's cookie.
+pub(super) fn reported(cookie: u64) -> Option<OfPort> {
+    let port = OfPort::try_from(cookie & u64::from(OfPort::MAX)).ok()?;
+    (cookie == COOKIE | u64::from(port) && port > 0).then_some(port)
+}
+
 fn flow(rule: &Rule) -> Option<Flow> {
     let fields = rule.when.iter().try_fold(Match::any(), fields)?;
     let mut flow = Flow {
         table: rule.table.number(),
         priority: rule.priority,
         fields,
-        cookie: COOKIE,
+        cookie: match in_port(rule) {
+            Some(port) if rule.then.contains(&Then::Report) => COOKIE | u64::from(port),
+            Some(_) | None => COOKIE,
+        },
         ..Flow::default()
     };
     for then in &rule.then {
@@ -266,6 +283,10 @@ fn actions(then: Then, rule: &Rule) -> Option<Vec<Action>> {
         Then::ClaimOf(Neighbour::Solicitation) => claim_of(Field::NdSll)?,
         Then::ClaimOf(Neighbour::Advertisement) => claim_of(Field::NdTll)?,
         Then::Learn(limit) => vec![Action::Learn(Box::new(learn(rule, limit)?))],
+        Then::Report => {
+            let quiet = Action::Learn(Box::new(reports_no_more(rule)?));
+            vec![quiet, Action::Output(Port::CONTROLLER)]
+        }
         Then::SetOut(port) => vec![Action::set_reg(OUT, port)?],
         Then::SetMember(vid) => vec![Action::set_reg(MEMBER, u32::from(vid))?],
         Then::VlanOfMember => {
@@ -296,12 +317,7 @@ fn claim_of(field: Field) -> Option<Vec<Action>> {
 /// Where the source address is, and from which port that was learnt. A frame
 /// from the address renews it, one to the address does not.
 fn learn(rule: &Rule, limit: NonZeroU32) -> Option<Learn> {
-    let port = rule.when.iter().find_map(|when| {
-        let When::InPort(port) = when else {
-            return None;
-        };
-        Some(*port)
-    })?;
+    let port = in_port(rule)?;
     let domain = Transfer::new(Field::Reg(DOMAIN), Field::Reg(DOMAIN))?;
     let address = Transfer::new(Field::EthSrc, Field::EthDst)?;
     let out = Transfer::new(Field::InPort, Field::Reg(OUT))?;
@@ -314,6 +330,27 @@ fn learn(rule: &Rule, limit: NonZeroU32) -> Option<Learn> {
         learnt: Learnt::Stays,
         parts: vec![Part::Match(domain), Part::Match(address), Part::Load(out)],
         ..Learn::default()
+    })
+}
+
+/// Drops what follows on a frame that was reported, for a while.
+fn reports_no_more(rule: &Rule) -> Option<Learn> {
+    Some(Learn {
+        table: rule.table.number(),
+        priority: rule.priority + 1,
+        cookie: REPORTED | u64::from(in_port(rule)?),
+        hard_timeout: REPORTED_SECONDS,
+        learnt: Learnt::Stays,
+        parts: vec![Part::Match(Transfer::new(Field::InPort, Field::InPort)?)],
+        ..Learn::default()
+    })
+}
+
+/// The port whose frames a rule is for.
+fn in_port(rule: &Rule) -> Option<OfPort> {
+    rule.when.iter().find_map(|when| match when {
+        When::InPort(port) => Some(*port),
+        _ => None,
     })
 }
 

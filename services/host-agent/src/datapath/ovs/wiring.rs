@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use dvs_ovsdb::Row;
 use dvs_schemas::v1::Link;
-use dvs_schemas::{InvalidName, MacAddr, PortId, SwitchName, VnicId};
+use dvs_schemas::{InvalidName, MacAddr, MachineId, PortId, SwitchName, VnicId};
 use uuid::Uuid;
 
 use super::config::{DatapathKind, OvsConfig};
 use super::intent::{Intent, Wish};
+use super::machine::{Said, said_machine, said_state};
 use super::rules::OfPort;
 use super::unusable::{Unusable, WhyUnusable};
 use super::view::{self, Device, View};
@@ -46,6 +47,10 @@ pub(super) struct Plug {
     pub(super) vnic: Option<VnicId>,
     /// The vNIC's address, if whoever plugged it says so.
     pub(super) mac: Option<MacAddr>,
+    /// The machine behind it, if its hypervisor says so.
+    pub(super) machine: Option<MachineId>,
+    /// What whoever runs the machine says that it does.
+    pub(super) state: Option<Said>,
 }
 
 impl Plug {
@@ -195,6 +200,12 @@ impl Search<'_, '_> {
             self.stale
                 .insert(interface, (self.switch.clone(), id.clone()));
         }
+        let state = said_state(device).unwrap_or_else(|error| {
+            // Told, and no reason to cut a machine off.
+            let why = unreadable("external_ids:dvs-state", error);
+            self.refuse(name, Some(id.clone()), why);
+            None
+        });
         let link = view::link(device).or(held.map(|held| held.link));
         let plug = Plug {
             port,
@@ -210,6 +221,8 @@ impl Search<'_, '_> {
             link: link.unwrap_or(Link::Down),
             vnic,
             mac,
+            machine: said_machine(device),
+            state,
         };
         self.candidates.entry(id).or_default().push((claim, plug));
     }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::database::chain;
 use crate::datapath::StepFailure;
 use crate::datapath::ovs::config::{BridgeName, DriftPolicy, OvsConfig};
-use crate::datapath::ovs::forwarding::{Altered, Forwarding, ForwardingError, Wanted};
+use crate::datapath::ovs::forwarding::{Altered, Forwarding, ForwardingError, News, Wanted};
 
 /// Open vSwitch doesn't look through what it keeps more often than that.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
@@ -255,15 +255,16 @@ impl Bridges {
         self.there.get(switch).is_some_and(Forwarding::is_right)
     }
 
-    /// Waits until somebody else changes the rules of a bridge, or a session
-    /// ends. Cancel-safe.
-    pub(super) async fn changed(&mut self) -> (SwitchName, Result<(), SessionError>) {
+    /// Waits until a bridge tells something by itself, or its session ends.
+    /// Cancel-safe.
+    pub(super) async fn told(&mut self) -> (SwitchName, Result<News, SessionError>) {
         if self.there.is_empty() {
             return std::future::pending().await;
         }
-        let all = self.there.iter_mut().map(|(switch, bridge)| {
-            Box::pin(async move { (switch.clone(), bridge.changed().await) })
-        });
+        let all = self
+            .there
+            .iter_mut()
+            .map(|(switch, bridge)| Box::pin(async move { (switch.clone(), bridge.told().await) }));
         futures_util::future::select_all(all).await.0
     }
 }

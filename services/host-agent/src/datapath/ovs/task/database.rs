@@ -325,9 +325,11 @@ impl Task {
                     }
                     if let Some(link) = view::link(new)
                         && self.link(&key, link)
-                        && link == Link::Down
                     {
-                        down.push(key);
+                        self.link_of_machine(&key, link);
+                        if link == Link::Down {
+                            down.push(key);
+                        }
                     }
                 }
                 !own(&[view::STATISTICS, view::LINK_STATE, view::ADMIN_STATE])

@@ -22,6 +22,7 @@ impl Task {
         self.unusable = unusable;
         self.stale = stale;
         self.tell_of_plugs();
+        self.tell_of_machines();
         self.tell_of_unusable();
         self.tell_of_missing_plugs();
     }
@@ -49,11 +50,14 @@ impl Task {
                 continue;
             }
             let (switch, port) = key.clone();
+            let machine = self.machines.of(key, plug);
+            self.machines.tell(key, &machine);
             self.notices.tell(Notice::Plugged {
                 switch,
                 port,
                 vnic: plug.vnic.clone(),
                 mac: plug.mac,
+                machine,
             });
             self.shown.insert(key.clone(), plug.vnic.clone());
         }

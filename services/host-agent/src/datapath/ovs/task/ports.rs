@@ -132,10 +132,14 @@ impl Task {
                 meters,
             })
         });
+        let waiting = plugs.into_iter().flatten();
+        let waiting = waiting.filter(|(id, _)| !wish.ports.contains_key(*id));
+        let waiting = waiting.filter_map(|(_, plug)| Some((plug.ofport?, plug.mac)));
         let layout = Layout {
             ports: wired.collect(),
             uplink: ways.uplink,
             copies: ways.copies,
+            waiting: waiting.collect(),
             private: wish.settings.private_vlans.clone(),
             learning: self.config.learning,
         };
