@@ -105,6 +105,8 @@ pub(super) struct Switch {
     learnt: BTreeMap<(Vid, Octets), OfPort>,
     /// Most tags that it looks at.
     vlan_limit: usize,
+    /// Ports that were reported.
+    pub(super) reported: Vec<OfPort>,
 }
 
 impl Switch {
@@ -117,6 +119,7 @@ impl Switch {
             rules: of,
             learnt: BTreeMap::new(),
             vlan_limit,
+            reported: Vec::new(),
         }
     }
 
@@ -198,6 +201,7 @@ impl Switch {
                     let key = (it.domain, it.frame.from);
                     learn(&mut self.learnt, key, it.port, limit);
                 }
+                Then::Report => self.reported.push(it.port),
                 Then::SetOut(port) => it.out = port,
                 Then::SetMember(vid) => it.member = vid,
                 Then::VlanOfMember => it.vlan = it.member,

@@ -105,6 +105,7 @@ fn layout() -> impl Strategy<Value = Layout> {
         Layout {
             ports: (1..).zip(ports).map(wired).collect(),
             uplink: uplink.then_some(UPLINK),
+            waiting: Vec::new(),
             private: private_vlans(),
             copies: BTreeMap::new(),
             learning: FEW,
@@ -489,6 +490,7 @@ fn another_vlan_changes_one_rule_of_a_port_and_its_match_stays() {
         let layout = Layout {
             ports: (1..=PORTS).map(wired).collect(),
             uplink: Some(UPLINK),
+            waiting: Vec::new(),
             private: PrivateVlans::default(),
             copies: BTreeMap::new(),
             learning: Learning::default(),
@@ -532,6 +534,7 @@ fn a_list_too_long_for_a_message_goes_in_pieces() {
     let layout = Layout {
         ports: (1..=4_096).map(wired).collect(),
         uplink: Some(5_000),
+        waiting: Vec::new(),
         private: PrivateVlans::default(),
         copies: BTreeMap::new(),
         learning: Learning::default(),
@@ -550,4 +553,29 @@ fn a_list_too_long_for_a_message_goes_in_pieces() {
         .chain([(5_000, tagged(10))])
         .collect();
     assert_eq!(outputs, expected);
+}
+
+#[test]
+fn of_a_machine_that_waits_nothing_passes_and_its_first_frame_is_reported() {
+    let layout = Layout {
+        ports: Vec::new(),
+        uplink: Some(UPLINK),
+        waiting: vec![(7, Some(mac(7))), (8, None)],
+        private: PrivateVlans::default(),
+    };
+    let reports = |port: OfPort, from: u8| {
+        let mut switch = Switch::new(rules(&layout));
+        let frame = Frame {
+            tag: None,
+            from: address(from),
+            to: [0xff; 6],
+            carries: Payload::Other,
+        };
+        assert_eq!(switch.forward(port, frame), []);
+        switch.reported
+    };
+    assert_eq!(reports(7, 7), [7]);
+    assert_eq!(reports(7, 6), [], "not from its own address");
+    assert_eq!(reports(8, 6), [8]);
+    assert_eq!(reports(9, 6), [], "nobody said that it is a port");
 }
