@@ -52,6 +52,7 @@ async fn next_told(host: &Host) -> Told {
                 return Told::Unusable(unusable.collect());
             }
             Notice::Conditions { .. }
+            | Notice::Machine { .. }
             | Notice::Link { .. }
             | Notice::Busy { .. }
             | Notice::Drift(_)

@@ -303,6 +303,11 @@ impl<D: Datapath> Performer<D> {
                 let (counts, unread) = (self.counts.clone(), self.unread.clone());
                 apply((host.clone(), datapath()), counts, unread, number, steps).boxed()
             }
+            HostEffect::Announce(ports) => {
+                let datapath = datapath();
+                tasks.spawn(async move { datapath.announce(ports).await });
+                return;
+            }
             HostEffect::Count(ports) => count(datapath(), ports).boxed(),
             HostEffect::ReadLive { asker, question } => live(datapath(), asker, question).boxed(),
             HostEffect::Hello(hello) => {

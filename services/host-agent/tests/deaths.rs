@@ -59,6 +59,8 @@ impl Datapath for Faulty {
         self.datapath.counters(ports).await
     }
 
+    async fn announce(&self, _: Vec<(SwitchName, PortId)>) {}
+
     async fn next_notice(&self) -> Notice {
         assert_ne!(self.fault, Fault::Telling, "as the test wants it");
         self.datapath.next_notice().await

@@ -4,6 +4,7 @@
 //! are. Real frames judge the datapath, not rows in a table.
 
 mod agent;
+mod fabric;
 mod frame;
 mod hearing;
 mod host;
@@ -18,6 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use agent::AgentHost;
+pub use fabric::Fabric;
 pub use frame::{Arp, Frame, Mac, Payload};
 pub use hearing::{LAST, access, heard, heard_before, in_order, is_heard, reaches, until};
 pub use host::{Host, Outcome, id, plug, switch, unplug, uplink};

@@ -463,6 +463,9 @@ impl Datapath for Emulated {
         self.counters_now(ports)
     }
 
+    /// There is no network to hear of it.
+    async fn announce(&self, _ports: Vec<(SwitchName, PortId)>) {}
+
     async fn next_notice(&self) -> Notice {
         self.notices.next().await
     }

@@ -421,6 +421,11 @@ pub trait Datapath: Send + Sync + 'static {
         ports: Vec<(SwitchName, PortId)>,
     ) -> impl Future<Output = Result<Vec<(SwitchName, CountersOf)>, DatapathError>> + Send;
 
+    /// Sends frames that announce ports out of them, as if their vNICs did, so
+    /// that the switches beyond this host learn where they are. Writes nothing.
+    /// Ports that are not there, or whose addresses nobody knows, are left out.
+    fn announce(&self, ports: Vec<(SwitchName, PortId)>) -> impl Future<Output = ()> + Send;
+
     /// Waits for the next thing to tell. Cancel-safe; one waits at a time.
     fn next_notice(&self) -> impl Future<Output = Notice> + Send;
 }

@@ -388,6 +388,11 @@ impl HostCore {
                 let before = from.as_deref().filter(|from| from.epoch == to.epoch);
                 self.plugging
                     .came(now, port, to.epoch, before, to.vnic.as_ref());
+                if before.is_none() && self.plugging.is_plugged(port) {
+                    let link = link.unwrap_or(Link::Down);
+                    let key = (switch.clone(), port.clone());
+                    self.announcing.came(now, key, to.epoch, link);
+                }
                 let plugged = PluggedPort {
                     port: to.clone(),
                     link: link.unwrap_or(Link::Down),
@@ -401,6 +406,7 @@ impl HostCore {
             }
             Write::RemovePort { port, from } => {
                 bridge.ports.remove(port);
+                self.announcing.went(&(switch.clone(), port.clone()));
                 self.telling
                     .gone(now, switch, port, from.epoch, &mut self.chance);
                 self.tell_ended(now, Some(port));

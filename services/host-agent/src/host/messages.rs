@@ -161,6 +161,8 @@ pub enum HostEffect {
         /// What is asked.
         question: Live,
     },
+    /// Announce ports to the network, as their vNICs would; nothing comes of it.
+    Announce(Vec<(SwitchName, PortId)>),
     /// Hear a switch's subject, however long it takes; ends in
     /// [`HostEvent::Subscribed`].
     Subscribe(SwitchName),

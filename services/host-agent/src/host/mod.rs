@@ -7,6 +7,7 @@
 //! heard, what is told, who is answered.
 
 mod admission;
+mod announcing;
 mod conditions;
 mod counting;
 mod cycle;
@@ -35,6 +36,7 @@ use uuid::Uuid;
 use crate::datapath::{Drift, Notice, Part, Picture};
 use crate::ledger::Kept;
 pub(crate) use admission::WAITERS_MAX;
+use announcing::{Announcing, Due};
 use conditions::Conditions;
 use cycle::Cycle;
 use greeting::Greeting;
@@ -78,6 +80,7 @@ pub struct HostCore {
     greeting: Greeting,
     telling: Telling,
     plugging: Plugging,
+    announcing: Announcing,
     conditions: Conditions,
 }
 
@@ -101,6 +104,7 @@ impl HostCore {
             greeting: Greeting::new(settings.heartbeat),
             telling: Telling::new(host.clone(), settings.session, settings.quiet, counters),
             plugging: Plugging::new(host.clone(), plugs),
+            announcing: Announcing::default(),
             conditions: Conditions::new(host.clone()),
             host,
             settings,
@@ -212,6 +216,7 @@ impl HostCore {
             self.telling.due(online),
             self.plugging.due().filter(|_| online),
             self.conditions.due(),
+            self.announcing.due(),
         ]
         .into_iter()
         .flatten()
@@ -239,11 +244,27 @@ impl HostCore {
         if self.conditions.wake(now) {
             self.tell_conditions(now);
         }
+        self.announce(now, out);
         self.find_missing(now, out);
         if self.greeting.is_online() {
             self.speak(now, out);
         }
         self.plugging.write(&mut out.writes);
+    }
+
+    /// Announces what came, as far as it is here still and may speak.
+    fn announce(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
+        let due = self.announcing.wake(now).into_iter();
+        let here = due.filter(|Due { key, epoch }| {
+            let bridge = self.there.get(&key.0);
+            let plugged = bridge.and_then(|bridge| bridge.ports.get(&key.1));
+            plugged
+                .is_some_and(|plugged| plugged.port.epoch == *epoch && !plugged.port.policy.blocked)
+        });
+        let ports: Vec<_> = here.map(|Due { key, epoch: _ }| key).collect();
+        if !ports.is_empty() {
+            self.effect(HostEffect::Announce(ports), out);
+        }
     }
 
     /// Says and asks what is due by now.
@@ -318,6 +339,8 @@ impl HostCore {
                     .and_then(|bridge| bridge.ports.get_mut(&port));
                 if let Some(plugged) = plugged {
                     plugged.link = link;
+                    let key = (switch.clone(), port.clone());
+                    self.announcing.link(now, &key, link);
                     self.tell(now, &switch, &port);
                     if link == Link::Down {
                         self.effect(HostEffect::Count(vec![(switch, port)]), out);
@@ -336,7 +359,16 @@ impl HostCore {
                 let held = self.switches.get(&switch);
                 let held = held.and_then(|switch| switch.held.ports.get(&port));
                 let held = held.map(|held| &held.value);
-                self.plugging.plugged(now, port, plugged, machine, held);
+                let epoch = held.map(|held| held.epoch);
+                let came = self
+                    .plugging
+                    .plugged(now, port.clone(), plugged, machine, held);
+                if let (true, Some(epoch)) = (came, epoch) {
+                    let bridge = self.there.get(&switch);
+                    let link = bridge.and_then(|bridge| bridge.ports.get(&port));
+                    let link = link.map_or(Link::Down, |plugged| plugged.link);
+                    self.announcing.came(now, (switch, port), epoch, link);
+                }
             }
             Notice::Machine {
                 switch: _,

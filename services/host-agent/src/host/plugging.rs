@@ -108,8 +108,9 @@ impl Plugging {
         }
     }
 
-    /// An interface of the port is there; `wired`: the host holds the port, and
-    /// for this vNIC.
+    /// An interface of the port is there; `held`: what the host holds of the
+    /// port. True if it is wired by that and was not before, as far as anybody
+    /// knows.
     pub(super) fn plugged(
         &mut self,
         now: Timestamp,
@@ -117,11 +118,15 @@ impl Plugging {
         plugged: Plugged,
         machine: Machine,
         held: Option<&PortState>,
-    ) {
+    ) -> bool {
         let wired = held.is_some_and(|held| plugged.is_of(held.vnic.as_ref()));
         let before = self.plugs.get(&port);
         let owed = before.and_then(|before| before.owes(&plugged, held));
         let is_asked = |before: &&Plug| held.is_some_and(|held| before.gives_back(held.epoch));
+        let is_known = before.is_some_and(|before| match before.stage {
+            Stage::Recalled(_) => true,
+            Stage::Due(_) | Stage::Asked | Stage::Answered | Stage::Given(_) => false,
+        });
         let plug = match owed {
             // Its word that it went is on its way. What comes of that is no
             // longer this one's.
@@ -148,6 +153,13 @@ impl Plugging {
         self.plugs.insert(port.clone(), plug);
         self.machines.insert(port.clone(), machine);
         self.unwritten.insert(port);
+        wired && !is_known
+    }
+
+    /// Whether something is plugged in that may have the port.
+    pub(super) fn is_plugged(&self, port: &PortId) -> bool {
+        let plug = self.plugs.get(port);
+        plug.is_some_and(|plug| matches!(plug.wish, Wish::Have(_)))
     }
 
     /// What the datapath can tell of the machine behind a plug.
@@ -583,10 +595,14 @@ impl Plugging {
                     return;
                 };
                 let holds = held.is_some_and(|held| held.epoch == *epoch);
-                let is_elsewhere = match reply.outcome {
+                let gone = match reply.outcome {
                     ReleaseOutcome::Released { .. } | ReleaseOutcome::Nothing => true,
                     ReleaseOutcome::Kept | ReleaseOutcome::Withdrawn => false,
                 };
+                // Of one that has stopped here by itself its host can tell.
+                let machine = self.machines.get(port);
+                let stopped = machine.is_some_and(|machine| machine.activity == Activity::Stopped);
+                let is_elsewhere = gone && !stopped;
                 // What is plugged in here is in line from now on, as what waits
                 // elsewhere was. If the port has not left yet, it is once it has.
                 let next = if holds {

@@ -3,6 +3,7 @@
 //! without bus, clock or sleep.
 #![allow(clippy::unwrap_used)]
 
+mod announcing;
 mod answers;
 mod classes;
 mod conditions;

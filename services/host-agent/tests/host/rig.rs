@@ -74,6 +74,7 @@ pub(crate) struct Rig {
     pub(crate) heartbeats: Vec<Heartbeat>,
     pub(crate) told: Vec<Arc<RuntimeEvent>>,
     pub(crate) drifts: Vec<Drift>,
+    pub(crate) announced: Vec<PortId>,
     pub(crate) claims: Vec<ClaimRequest>,
     pub(crate) releases: Vec<ReleaseRequest>,
     /// Entries written by each commit.
@@ -121,6 +122,7 @@ impl Rig {
             heartbeats: Vec::new(),
             told: Vec::new(),
             drifts: Vec::new(),
+            announced: Vec::new(),
             claims: Vec::new(),
             releases: Vec::new(),
             commits: Vec::new(),
@@ -218,6 +220,7 @@ impl Rig {
             | HostEffect::Heartbeat(_)
             | HostEffect::Claim(_)
             | HostEffect::Release(_)
+            | HostEffect::Announce(_)
             | HostEffect::Drift(_)
             | HostEffect::Tell(_) => false,
         }
@@ -268,6 +271,11 @@ impl Rig {
             }
             HostEffect::Release(release) => {
                 self.releases.push(release);
+                None
+            }
+            HostEffect::Announce(ports) => {
+                self.announced
+                    .extend(ports.into_iter().map(|(_, port)| port));
                 None
             }
             HostEffect::Drift(drift) => {

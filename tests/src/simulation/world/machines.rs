@@ -324,7 +324,7 @@ impl World {
                 self.ask_publisher(host, request, token);
             }
             // Nobody else writes to an emulated datapath.
-            HostEffect::Drift(_) => {}
+            HostEffect::Drift(_) | HostEffect::Announce(_) => {}
             HostEffect::Tell(event) => {
                 let seq = event.seq();
                 let token = self.open(Waiter::Tell { host, seq }, DEADLINE);

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use dvs_openflow::{
-    ApplyError, Flow, FlowKey, FlowMod, HeldMeter, Meter, MeterId, MeterMod, OpenError, Port,
-    PortStats, Selection, Session, SessionError, Told,
+    ApplyError, Flow, FlowKey, FlowMod, HeldMeter, Meter, MeterId, MeterMod, OpenError, PacketOut,
+    Port, PortStats, Selection, Session, SessionError, Told,
 };
 use dvs_ovsdb::unixctl;
 use dvs_schemas::Rate;
@@ -345,6 +346,20 @@ impl Forwarding {
         // No port has number 0, so nothing was learnt from it.
         let nothing = FlowMod::DeleteAll(learnt_from(0));
         Ok(self.session.apply(&[nothing]).await?)
+    }
+
+    /// Sends frames as if they had come in by a port.
+    pub(super) async fn send_from(
+        &mut self,
+        port: OfPort,
+        frames: Vec<Bytes>,
+    ) -> Result<(), ForwardingError> {
+        let Ok(port) = Port::try_from(port) else {
+            return Ok(());
+        };
+        let frames = frames.into_iter();
+        let frames = frames.map(|frame| PacketOut::as_if_from(port, frame));
+        Ok(self.session.send_frames(frames).await?)
     }
 
     /// The counters of one port, or of all.

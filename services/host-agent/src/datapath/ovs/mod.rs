@@ -11,6 +11,7 @@
 //! their `external_ids`; all else follows from it. So whatever happens, the way
 //! back is the same: read, work out the delta, write it if there is one.
 
+mod announcement;
 mod config;
 mod counters;
 mod forwarding;
@@ -60,6 +61,7 @@ pub struct Ovs {
 enum Call {
     Resume(Vec<(SwitchName, CountersOf)>),
     Read(oneshot::Sender<Result<Picture, DatapathError>>),
+    Announce(Vec<(SwitchName, PortId)>),
     Apply(Arc<[Step]>, oneshot::Sender<Applied>),
     Counters(
         Vec<(SwitchName, PortId)>,
@@ -115,6 +117,11 @@ impl Datapath for Ovs {
     ) -> Result<Vec<(SwitchName, CountersOf)>, DatapathError> {
         self.ask("read", |answer| Call::Counters(ports, answer))
             .await?
+    }
+
+    async fn announce(&self, ports: Vec<(SwitchName, PortId)>) {
+        // As above.
+        drop(self.calls.send(Call::Announce(ports)).await);
     }
 
     async fn next_notice(&self) -> Notice {

@@ -259,6 +259,7 @@ impl Task {
         // Nobody waits for an answer whose asker is gone.
         match call {
             Call::Resume(told) => self.resume(told),
+            Call::Announce(ports) => self.announce(ports).await,
             Call::Read(answer) => drop(answer.send(self.read().await)),
             Call::Apply(steps, answer) => {
                 let steps = self.apply(&steps).await;

@@ -562,11 +562,13 @@ fn of_a_machine_that_waits_nothing_passes_and_its_first_frame_is_reported() {
         uplink: Some(UPLINK),
         waiting: vec![(7, Some(mac(7))), (8, None)],
         private: PrivateVlans::default(),
+        copies: BTreeMap::new(),
+        learning: Learning::default(),
     };
-    let reports = |port: OfPort, from: u8| {
-        let mut switch = Switch::new(rules(&layout));
+    let reports = |port: OfPort, from: u8| -> Vec<OfPort> {
+        let mut switch = Switch::new(rules(&layout), 1);
         let frame = Frame {
-            tag: None,
+            tags: [None; 2],
             from: address(from),
             to: [0xff; 6],
             carries: Payload::Other,
@@ -575,7 +577,15 @@ fn of_a_machine_that_waits_nothing_passes_and_its_first_frame_is_reported() {
         switch.reported
     };
     assert_eq!(reports(7, 7), [7]);
-    assert_eq!(reports(7, 6), [], "not from its own address");
+    assert_eq!(
+        reports(7, 6),
+        Vec::<OfPort>::new(),
+        "not from its own address"
+    );
     assert_eq!(reports(8, 6), [8]);
-    assert_eq!(reports(9, 6), [], "nobody said that it is a port");
+    assert_eq!(
+        reports(9, 6),
+        Vec::<OfPort>::new(),
+        "nobody said that it is a port"
+    );
 }

@@ -12,6 +12,7 @@ use dvs_schemas::{PortId, ShapingLimit, SwitchName};
 use super::Task;
 use super::bridges::Order;
 use super::database::chain;
+use crate::datapath::ovs::announcement;
 use crate::datapath::ovs::counters::of_stats;
 use crate::datapath::ovs::forwarding::{ForwardingError, Wanted, meters_of};
 use crate::datapath::ovs::intent::Wish;
@@ -250,6 +251,28 @@ impl Task {
             Some((switch, of))
         });
         Ok(counted.collect())
+    }
+
+    /// Announces ports, as far as somebody knows their addresses.
+    pub(super) async fn announce(&mut self, ports: Vec<(SwitchName, PortId)>) {
+        for (switch, port) in ports {
+            let wish = self.intent.get(&switch);
+            let spec = wish.and_then(|wish| wish.ports.get(&port));
+            let Some((spec, plug)) = spec.zip(self.plug(&switch, &port)) else {
+                continue;
+            };
+            let (mac, ofport) = (spec.mac.or(plug.mac), plug.ofport);
+            let Some((mac, ofport)) = mac.zip(ofport) else {
+                continue;
+            };
+            let frames = announcement::frames(mac, &spec.policy);
+            if let Some(bridge) = self.bridges.of(&switch)
+                && let Err(error) = bridge.send_from(ofport, frames).await
+            {
+                let error = chain(&error);
+                tracing::debug!(%switch, %port, error, "not announced");
+            }
+        }
     }
 
     /// What the interfaces of ports say; those without one are left out.
