@@ -30,7 +30,7 @@ async fn what_has_a_tag_beneath_a_priority_tag_reaches_nobody() {
                 (trunk.clone(), &trunk, Some(20)),
             ] {
                 let tags = from["vlan"].get("trunk").is_some() || path == Path::FromWire;
-                let mut segment = path.lay(vlan_limit, from, &[to.clone()]).await;
+                let mut segment = path.lay(vlan_limit, from, std::slice::from_ref(to)).await;
                 let mac = segment.from.mac();
                 let to_all = |number| Frame::number(mac, Mac::ALL, number);
                 let mut last = to_all(LAST);
@@ -162,7 +162,9 @@ async fn with_an_address_list_nothing_hides_beneath_a_second_tag() {
     let trunk = json!({"vlan": {"trunk": {"vlans": [100]}}});
     for vlan_limit in VLAN_LIMITS {
         for path in [Path::OneHost, Path::TwoHosts] {
-            let mut segment = path.lay(vlan_limit, lists.clone(), &[trunk.clone()]).await;
+            let mut segment = path
+                .lay(vlan_limit, lists.clone(), std::slice::from_ref(&trunk))
+                .await;
             let mac = segment.from.mac();
             let from = |last: u8| {
                 let udp = dvs_tests::lan::Payload::Ipv4 {

@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(announcing.due(), None);
         announcing.link(Timestamp(700), &key(), Link::Up);
         announcing.went(&key());
-        assert_eq!(times(&mut announcing), []);
+        assert_eq!(times(&mut announcing), Vec::<u64>::new());
     }
 
     #[test]
