@@ -226,7 +226,7 @@ pub(super) fn learn(
     limit: NonZeroU32,
 ) {
     let of_port = learnt.values().filter(|of| **of == port).count();
-    if u32::try_from(of_port).unwrap() < limit.get() {
+    if u32::try_from(of_port).is_ok_and(|learnt| learnt < limit.get()) {
         learnt.insert(key, port);
     }
 }
