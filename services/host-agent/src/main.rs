@@ -46,7 +46,7 @@ struct Cli {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Host")]
 struct Who {
-    /// Name of the host [default: the machine's, up to its first dot].
+    /// Name of the host [default: the machine's, with hyphens for its dots].
     #[arg(long, env = "DVS_HOST", value_name = "NAME")]
     host: Option<String>,
     /// Take the first free directory PREFIX-<n> below --data for host name and ledger; for containers without lasting names.
@@ -244,9 +244,8 @@ fn home(daemon: &Daemon, who: &Who, node: Option<&str>) -> anyhow::Result<Home> 
             slot: Some(slot),
         });
     }
-    let machine = || node.and_then(|node| node.split('.').next().map(str::to_owned));
     let name = given(&who.host)
-        .or_else(machine)
+        .or_else(|| node.map(machine))
         .context("the machine's name can't be read; give --host NAME")?;
     let host = name.parse().context("give --host another NAME")?;
     Ok(Home {
@@ -254,6 +253,12 @@ fn home(daemon: &Daemon, who: &Who, node: Option<&str>) -> anyhow::Result<Home> 
         data: data.clone(),
         slot: None,
     })
+}
+
+/// The machine's name as a host name, which has no dots. What follows the
+/// first one stays in it: it tells sites apart.
+fn machine(node: &str) -> String {
+    node.replace('.', "-")
 }
 
 fn hosts(host: HostName, replicas: Option<u32>) -> anyhow::Result<Vec<HostName>> {
@@ -283,6 +288,13 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_default_name_tells_machines_of_two_sites_apart() {
+        let names = ["host-1.sitea.example", "host-1.siteb.example"].map(machine);
+        assert_eq!(names, ["host-1-sitea-example", "host-1-siteb-example"]);
+        assert!(names.iter().all(|name| name.parse::<HostName>().is_ok()));
     }
 
     #[test]
