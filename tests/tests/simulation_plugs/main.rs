@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod keeping;
+mod migrating;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
