@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use dvs_schemas::codec;
 use dvs_schemas::v1::{ApplyRequest, DeleteRequest, Heartbeat};
 use dvs_schemas::{Problem, ProblemCode, subjects};
+use dvs_transport::endpoint::Progress;
 pub use dvs_transport::endpoint::Waiting;
 use dvs_transport::endpoint::{self, Description, Requests, Service};
 use dvs_transport::{Bus, BusError};
@@ -151,15 +152,24 @@ pub async fn start(
     Service::start(bus, description, endpoints.into()).await
 }
 
-/// To those that the core will not answer any more: it held their replies until
-/// hosts had answered, and the service stops.
-pub(crate) fn abandoned() -> Problem {
-    let problem = Problem::new(
-        ProblemCode::Unavailable,
-        "config-publisher stops before all hosts have answered; \
-         what was committed is pushed when it is back",
+/// To those that the core will not answer any more. `why`: what the service
+/// stops for, if that is an error.
+pub(crate) fn abandoned(progress: Progress, why: Option<&str>) -> Problem {
+    let stops = why.map_or_else(
+        || "config-publisher stops".to_owned(),
+        |why| format!("config-publisher stops: {why}"),
     );
-    problem.allow("a look at dvs.v1.config.get and dvs.v1.host.list")
+    let (message, allowed) = match progress {
+        Progress::Open => (
+            format!("not committed; {stops}"),
+            "a look at dvs.v1.config.get when it is back, then the same again",
+        ),
+        Progress::Committed => (
+            format!("committed, and pushed when config-publisher is back; {stops}"),
+            "a look at dvs.v1.config.get and dvs.v1.host.list",
+        ),
+    };
+    Problem::new(ProblemCode::Unavailable, message).allow(allowed)
 }
 
 /// Turns requests into events until the service is stopped.
@@ -247,4 +257,23 @@ pub async fn watch(bus: Bus, inbox: mpsc::Sender<Event>, stop: CancellationToken
         }
     };
     stop.run_until_cancelled(watching()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_left_is_told_whether_it_was_committed_and_why_not() {
+        let full = Some("the ledger can't be written: No space left on device");
+        assert_eq!(
+            abandoned(Progress::Open, full).message,
+            "not committed; config-publisher stops: the ledger can't be written: \
+             No space left on device"
+        );
+        assert_eq!(
+            abandoned(Progress::Committed, None).message,
+            "committed, and pushed when config-publisher is back; config-publisher stops"
+        );
+    }
 }

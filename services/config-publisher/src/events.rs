@@ -211,6 +211,11 @@ pub enum Effect {
         /// The answer.
         result: Box<Result<Reply, Problem>>,
     },
+    /// What a request asks for is durable by now; its answer waits for hosts.
+    Committed {
+        /// Who waits.
+        to: ReplyToken,
+    },
     /// Give entries to retry; its answer comes back as [`Event::HandedOver`].
     HandOver {
         /// Number of the hand-over.

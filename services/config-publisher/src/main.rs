@@ -2,6 +2,7 @@
 //! The config-publisher: arguments, connection, and the order of start and
 //! stop.
 
+use std::error::Error as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use config_publisher::ledger::SPEC;
 use config_publisher::metrics::{Pushes, Shown};
 use config_publisher::perform::Performer;
 use dvs_daemon::{Command, Daemon, Instance, positive};
-use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, Stop};
+use dvs_ledger::{Clock, EFFECT_BATCHES, INBOX, Ledger, LoopError, Stop};
 use dvs_transport::{ConnectArgs, Identity, Transport, connect};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// How long the connection may take to send what is queued at the stop.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -84,6 +85,17 @@ fn open(daemon: &Daemon, settings: Settings) -> anyhow::Result<(Ledger, Publishe
     Ok((ledger, core))
 }
 
+/// An error with all that led to it.
+fn chain(error: &LoopError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
 /// Starts from the far end: the ledger, then what answers, then what asks. The
 /// stop runs the other way, each part ending because the one before it did.
 async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow::Result<()> {
@@ -115,7 +127,14 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
     let stop = Stop::new();
     let clock = Clock::start();
     let end = dvs_ledger::spawn(core, ledger, events, effects, clock, stop.clone(), observer);
-    daemon.spawn("loop", async move { Ok(end.await??) });
+    let (tell, ended) = oneshot::channel();
+    daemon.spawn("loop", async move {
+        let outcome = end.await?;
+        let why = outcome.as_ref().err().map(chain);
+        // Nobody is left to be told where the performer is gone.
+        let _ = tell.send(why);
+        Ok(outcome?)
+    });
 
     let waiting = Waiting::default();
     let performer = Performer {
@@ -127,7 +146,7 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
     };
     let closing = bus.clone();
     daemon.spawn("effects", async move {
-        performer.run(to_perform).await;
+        performer.run(to_perform, ended).await;
         closing.close(CLOSE).await;
         Ok(())
     });

@@ -18,7 +18,7 @@ use dvs_transport::{Batch, Bus, CallResult, Transport};
 use futures_util::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{Waiting, abandoned};
 use crate::events::{Answer, Call, Effect, Event, Outcome, PushId, Reply};
@@ -49,8 +49,13 @@ pub struct Performer {
 }
 
 impl Performer {
-    /// Carries out effects, in order, until there are no more.
-    pub async fn run(self, mut effects: mpsc::Receiver<Vec<Effect>>) {
+    /// Carries out effects, in order, until there are no more. `ended` brings
+    /// why the loop ended, if that was an error.
+    pub async fn run(
+        self,
+        mut effects: mpsc::Receiver<Vec<Effect>>,
+        ended: oneshot::Receiver<Option<String>>,
+    ) {
         while let Some(batch) = effects.recv().await {
             for effect in batch {
                 match effect {
@@ -63,6 +68,7 @@ impl Performer {
                         note(&result);
                         self.waiting.reply(to, *result).await;
                     }
+                    Effect::Committed { to } => self.waiting.committed(to),
                     Effect::HandOver { number, put } => {
                         tokio::spawn(self.clone().hand_over(number, put));
                     }
@@ -73,7 +79,10 @@ impl Performer {
                 }
             }
         }
-        self.waiting.abandon(&abandoned()).await;
+        // Whoever ended says why, unless it died of it.
+        let why = ended.await.ok().flatten();
+        let abandoned = |progress| abandoned(progress, why.as_deref());
+        self.waiting.abandon(abandoned).await;
     }
 
     /// Tells a holder who waits for its port.

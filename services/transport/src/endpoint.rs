@@ -28,7 +28,7 @@ use crate::micro::{Micro, QUEUE_GROUP, Verb, endpoint_info};
 
 use intake::Intake;
 pub use responder::Responder;
-pub use waiting::{ReplyToken, Waiting};
+pub use waiting::{Progress, ReplyToken, Waiting};
 
 /// A service, as `nats service ls` shows it.
 #[derive(Debug, Clone)]

@@ -57,6 +57,7 @@ impl Publisher {
         match asker {
             Asker::Waits { to, until, held } => {
                 self.waits.hold(push, to, until, held);
+                out.effect(Effect::Committed { to });
                 self.outbox.put_alone(push, record);
             }
             Asker::Leaves => self.outbox.put(push, record),

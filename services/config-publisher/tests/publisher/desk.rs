@@ -59,6 +59,8 @@ pub(crate) struct Desk {
     pub(crate) settings: Settings,
     tokens: u64,
     replies: BTreeMap<ReplyToken, Result<Reply, Problem>>,
+    /// Requests that are durable and whose answers wait for hosts.
+    pub(crate) committed: Vec<ReplyToken>,
     /// Effects that nobody has carried out yet.
     pub(crate) undone: VecDeque<Effect>,
 }
@@ -95,6 +97,7 @@ impl Desk {
             settings,
             tokens: 0,
             replies: BTreeMap::new(),
+            committed: Vec::new(),
             undone: VecDeque::new(),
         };
         desk.connect();
@@ -143,6 +146,13 @@ impl Desk {
                     assert!(twice.is_none(), "{to:?} is answered twice");
                 }
                 Effect::Yield { host, request } => self.yields.push((host, request)),
+                Effect::Committed { to } => {
+                    assert!(
+                        !self.replies.contains_key(&to),
+                        "{to:?} is answered already"
+                    );
+                    self.committed.push(to);
+                }
                 Effect::Push { .. } | Effect::HandOver { .. } | Effect::TellCollector { .. } => {
                     self.undone.push_back(effect);
                 }
@@ -192,7 +202,7 @@ impl Desk {
                     };
                     self.hear(Event::CollectorTold { number, result });
                 }
-                Effect::Reply { .. } | Effect::Yield { .. } => {}
+                Effect::Reply { .. } | Effect::Committed { .. } | Effect::Yield { .. } => {}
             }
         }
     }
@@ -418,6 +428,7 @@ pub(crate) fn pushes(effects: &VecDeque<Effect>) -> Vec<(PushId, &[Call])> {
             Effect::Push { push, calls, .. } => Some((*push, calls.as_slice())),
             Effect::Reply { .. }
             | Effect::Yield { .. }
+            | Effect::Committed { .. }
             | Effect::HandOver { .. }
             | Effect::TellCollector { .. } => None,
         })

@@ -386,6 +386,15 @@ fn a_waiting_request_hears_of_each_host_and_those_that_lag_first() {
 }
 
 #[test]
+fn a_request_that_waits_for_hosts_is_known_to_be_committed() {
+    let mut desk = Desk::of(4);
+    desk.apply(SITE);
+    let waits = desk.send(waiting(&web(200)));
+    assert!(desk.reply(waits).is_none());
+    assert_eq!(desk.committed, [waits]);
+}
+
+#[test]
 fn outcomes_of_many_hosts_fit_into_the_reply() {
     let mut desk = Desk::with(Settings {
         max_payload: 8_192,

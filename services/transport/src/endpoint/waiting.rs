@@ -27,7 +27,23 @@ pub struct Waiting {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    responders: HashMap<ReplyToken, Responder>,
+    responders: HashMap<ReplyToken, Held>,
+}
+
+/// A request that waits.
+#[derive(Debug)]
+struct Held {
+    responder: Responder,
+    progress: Progress,
+}
+
+/// What came of a request that is not answered yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing that anybody knows of.
+    Open,
+    /// What it asks for is durable; its answer waits for something else.
+    Committed,
 }
 
 impl Waiting {
@@ -42,23 +58,40 @@ impl Waiting {
         let mut table = self.table();
         let token = ReplyToken(table.next);
         table.next += 1;
-        table.responders.insert(token, responder);
+        let progress = Progress::Open;
+        let held = Held {
+            responder,
+            progress,
+        };
+        table.responders.insert(token, held);
         token
     }
 
     /// Sends an answer; whoever asked runs into its timeout if that fails.
     pub async fn reply<T: Serialize>(&self, to: ReplyToken, answer: Result<T, Problem>) {
-        let responder = self.table().responders.remove(&to);
-        if let Some(responder) = responder {
-            respond(responder, answer).await;
+        let held = self.table().responders.remove(&to);
+        if let Some(held) = held {
+            respond(held.responder, answer).await;
         }
     }
 
-    /// Answers all that the core will not answer any more.
-    pub async fn abandon(&self, problem: &Problem) {
+    /// What a request asks for is durable, and its answer is to come.
+    pub fn committed(&self, to: ReplyToken) {
+        if let Some(held) = self.table().responders.get_mut(&to) {
+            held.progress = Progress::Committed;
+        }
+    }
+
+    /// Answers all that the core will not answer any more, by what came of
+    /// them.
+    pub async fn abandon(&self, problem: impl Fn(Progress) -> Problem) {
         let left = std::mem::take(&mut self.table().responders);
-        for responder in left.into_values() {
-            respond::<()>(responder, Err(problem.clone())).await;
+        for Held {
+            responder,
+            progress,
+        } in left.into_values()
+        {
+            respond::<()>(responder, Err(problem(progress))).await;
         }
     }
 }

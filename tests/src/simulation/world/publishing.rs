@@ -33,6 +33,7 @@ impl World {
                     });
                 }
             }
+            publisher::Effect::Committed { to: _ } => {}
             publisher::Effect::HandOver { number, put } => {
                 let token = self.open(Waiter::HandOver { number }, DEADLINE);
                 let request = RetryRequest::Put(wire(&put));
