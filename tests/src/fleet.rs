@@ -88,6 +88,8 @@ pub struct Settings {
     pub publisher: Vec<String>,
     /// A NATS configuration in place of the shipped one: none of its keys then.
     pub open_bus: bool,
+    /// The bus is there for other network namespaces as well.
+    pub shared_bus: bool,
 }
 
 impl Default for Settings {
@@ -99,6 +101,7 @@ impl Default for Settings {
             agent: Vec::new(),
             publisher: Vec::new(),
             open_bus: false,
+            shared_bus: false,
         }
     }
 }
@@ -149,7 +152,12 @@ impl Fleet {
         let nats = if settings.open_bus {
             NatsServer::start()?
         } else {
-            NatsServer::with_config(&secured_configuration(folder.path())?)?
+            let configuration = secured_configuration(folder.path())?;
+            if settings.shared_bus {
+                NatsServer::for_others(&configuration)?
+            } else {
+                NatsServer::with_config(&configuration)?
+            }
         };
         let options = if settings.open_bus {
             async_nats::ConnectOptions::new()
@@ -202,7 +210,7 @@ impl Fleet {
         std::fs::read_to_string(self.agent_log_file(host)).unwrap_or_default()
     }
 
-    fn agent_log_file(&self, host: &str) -> PathBuf {
+    pub(crate) fn agent_log_file(&self, host: &str) -> PathBuf {
         self.folder.path().join(format!("host-agent-{host}.log"))
     }
 

@@ -12,12 +12,16 @@ use crate::ConnectArgs;
 /// Far longer than a start takes on a loaded machine.
 const START: Duration = Duration::from_secs(30);
 
+/// Where a server listens unless others are to reach it.
+const LOOPBACK: &str = "127.0.0.1";
+
 /// A nats-server process.
 #[derive(Debug)]
 pub struct NatsServer {
     child: Option<Child>,
     folder: tempfile::TempDir,
     config: Option<PathBuf>,
+    address: &'static str,
     port: u16,
 }
 
@@ -27,7 +31,7 @@ impl NatsServer {
     /// # Errors
     /// There is no nats-server, or it doesn't start; the text says more.
     pub fn start() -> io::Result<Self> {
-        Self::launch(None)
+        Self::launch(None, LOOPBACK)
     }
 
     /// Starts a server with a configuration, given as text; address and port
@@ -36,10 +40,18 @@ impl NatsServer {
     /// # Errors
     /// As [`Self::start`].
     pub fn with_config(text: &str) -> io::Result<Self> {
-        Self::launch(Some(text))
+        Self::launch(Some(text), LOOPBACK)
     }
 
-    fn launch(text: Option<&str>) -> io::Result<Self> {
+    /// The same, for clients of other network namespaces as well.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn for_others(text: &str) -> io::Result<Self> {
+        Self::launch(Some(text), "0.0.0.0")
+    }
+
+    fn launch(text: Option<&str>, address: &'static str) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = text.map(|_| folder.path().join("nats.conf"));
         if let (Some(path), Some(text)) = (&config, text) {
@@ -49,6 +61,7 @@ impl NatsServer {
             child: None,
             folder,
             config,
+            address,
             port: 0,
         };
         server.run()?;
@@ -133,7 +146,7 @@ impl NatsServer {
         let log = self.folder.path().join("nats.log");
         let mut command = Command::new(&binary);
         command
-            .args(["--addr", "127.0.0.1", "--port", &port, "--ports_file_dir"])
+            .args(["--addr", self.address, "--port", &port, "--ports_file_dir"])
             .arg(self.folder.path());
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);

@@ -10,6 +10,7 @@ mod hearing;
 mod host;
 mod paths;
 mod ping;
+mod rack;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -25,6 +26,7 @@ pub use hearing::{LAST, access, heard, heard_before, in_order, is_heard, reaches
 pub use host::{Host, Outcome, id, plug, switch, unplug, uplink};
 pub use paths::{Path, Segment, VLAN_LIMITS};
 pub use ping::{QUICK, missing};
+pub use rack::RackHost;
 
 /// How long a frame may be on its way before it counts as lost. Only waited
 /// for where something is wrong.

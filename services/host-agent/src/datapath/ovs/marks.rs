@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use dvs_ovsdb::Datum;
 use dvs_schemas::documents::Teaming;
 use dvs_schemas::{
     Epoch, MacAddr, MirrorName, Mtu, Policy, PortId, PrivateVlans, Security, Shaping, SwitchName,
@@ -35,6 +36,7 @@ const COPIES: &str = "dvs-copies";
 const REPLACED: &str = "dvs-replaced";
 const COUNTED: &str = "dvs-counted";
 const DEVICE: &str = "dvs-device";
+const TAKEN: &str = "dvs-taken";
 
 /// The `external_ids` of a row, or those of them that are ours.
 pub(super) type Ids = BTreeMap<String, String>;
@@ -65,8 +67,57 @@ struct Session {
     destination: dvs_schemas::MirrorDestination,
 }
 
-/// What a bridge of ours says.
-pub(super) fn of_bridge(switch: &SwitchName, settings: &BridgeSettings) -> Ids {
+/// What a bridge that somebody else made does without its controller, which it
+/// is to do again when the switch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailMode {
+    /// Nothing is said: it forwards like any switch.
+    Unset,
+    /// It forwards like any switch.
+    Standalone,
+    /// It forwards by its rules alone.
+    Secure,
+}
+
+impl FailMode {
+    /// The mode that a row says.
+    pub(super) fn of(column: Option<&str>) -> Self {
+        match column {
+            Some("standalone") => Self::Standalone,
+            Some("secure") => Self::Secure,
+            Some(_) | None => Self::Unset,
+        }
+    }
+
+    /// The mode as a row says it.
+    pub(super) fn column(self) -> Datum {
+        match self {
+            Self::Unset => Datum::empty(),
+            Self::Standalone | Self::Secure => Datum::from(self.word()),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Unset => "unset",
+            Self::Standalone => "standalone",
+            Self::Secure => "secure",
+        }
+    }
+}
+
+/// How a bridge was before it was taken; none if it was made for its switch.
+pub(super) fn taken(ids: &Ids) -> Option<FailMode> {
+    let word = ids.get(TAKEN)?;
+    Some(FailMode::of(Some(word)))
+}
+
+/// What a bridge of ours says. `before` is how it was when it was taken.
+pub(super) fn of_bridge(
+    switch: &SwitchName,
+    settings: &BridgeSettings,
+    before: Option<FailMode>,
+) -> Ids {
     let BridgeSettings {
         mtu,
         uplinks,
@@ -79,10 +130,12 @@ pub(super) fn of_bridge(switch: &SwitchName, settings: &BridgeSettings) -> Ids {
         teaming,
         private_vlans,
     };
-    Ids::from([
+    let before = before.map(|mode| (TAKEN.to_owned(), mode.word().to_owned()));
+    let always = [
         (SWITCH.to_owned(), switch.to_string()),
         (SETTINGS.to_owned(), json(&settings)),
-    ])
+    ];
+    always.into_iter().chain(before).collect()
 }
 
 /// The switch of a bridge and its settings, if it is ours.

@@ -19,6 +19,7 @@ mod intent;
 mod limits;
 mod machine;
 mod marks;
+mod network;
 mod pipeline;
 mod rows;
 mod rules;

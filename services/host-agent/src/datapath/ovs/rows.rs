@@ -6,11 +6,14 @@ mod bridges;
 mod foreign;
 mod mirrors;
 mod ports;
+mod takeover;
+mod uplinks;
 
 pub(super) use bridges::{Known, switch_of};
 pub(super) use foreign::Foreign;
 pub(super) use mirrors::{copied_into, mirrored_to};
 pub(super) use ports::is_said_by_rules;
+pub(super) use takeover::takes_anything;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +28,7 @@ use super::config::OvsConfig;
 use super::counters::Tallies;
 use super::intent::Intent;
 use super::marks::{Ids, PREFIX};
+use super::network::HostNetwork;
 use super::view::View;
 use super::wiring::{Plug, Plugs, Stale};
 use crate::datapath::{Drift, Notice, Part, StepFailure};
@@ -149,6 +153,9 @@ pub(super) struct Inputs<'v, 'a> {
     pub(super) going: &'v BTreeSet<SwitchName>,
     /// Whose bridges are, also those that lost their marks.
     pub(super) known: &'v Known,
+    /// What of the host's own traffic passes its devices; looked at where one
+    /// is to be taken.
+    pub(super) network: &'v HostNetwork,
     /// What may be written.
     pub(super) scope: &'v Scope,
 }
@@ -199,9 +206,10 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
         stale,
         going,
         known,
+        network,
         scope,
     } = inputs;
-    let mut draft = Draft::new(view, known, scope);
+    let mut draft = Draft::new(view, known, network, scope);
     for (switch, wish) in intent.iter() {
         let Some(bridge) = draft.bridge(config, switch, wish) else {
             continue;
@@ -228,6 +236,7 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
 struct Draft<'v, 'a> {
     view: &'v View<'a>,
     known: &'v Known,
+    network: &'v HostNetwork,
     scope: &'v Scope,
     transaction: Transaction,
     differences: Vec<Difference>,
@@ -241,10 +250,16 @@ struct Draft<'v, 'a> {
 }
 
 impl<'v, 'a> Draft<'v, 'a> {
-    fn new(view: &'v View<'a>, known: &'v Known, scope: &'v Scope) -> Self {
+    fn new(
+        view: &'v View<'a>,
+        known: &'v Known,
+        network: &'v HostNetwork,
+        scope: &'v Scope,
+    ) -> Self {
         Self {
             view,
             known,
+            network,
             scope,
             transaction: Transaction::new(),
             differences: Vec::new(),

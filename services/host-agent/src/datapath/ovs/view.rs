@@ -45,6 +45,7 @@ pub(super) fn wanted() -> Wanted {
                 "ports",
                 "mirrors",
                 "flood_vlans",
+                "controller",
                 "fail_mode",
                 "datapath_type",
                 "stp_enable",

@@ -12,7 +12,8 @@ use super::commit::Meets;
 use super::drift::Outcome;
 use crate::datapath::ovs::config::DriftPolicy;
 use crate::datapath::ovs::intent::{Intent, Wish};
-use crate::datapath::ovs::rows::{self, Difference, Inputs, RowPlan, Scope};
+use crate::datapath::ovs::network::HostNetwork;
+use crate::datapath::ovs::rows::{self, Difference, Inputs, RowPlan, Scope, takes_anything};
 use crate::datapath::ovs::view::{self, View};
 use crate::datapath::ovs::{marks, wiring};
 use crate::datapath::{Notice, Part};
@@ -148,7 +149,22 @@ impl Task {
         moved
     }
 
-    fn plan(&self, scope: &Scope) -> Option<RowPlan> {
+    /// What of the host's own traffic passes its devices, if one of them is to
+    /// be taken; else nobody asks.
+    fn network(&self) -> HostNetwork {
+        let view = self
+            .database
+            .as_ref()
+            .map(|database| View::new(database.cache()));
+        let takes = |view| takes_anything(&self.intent, &self.config, &view, &self.known);
+        if view.is_some_and(takes) {
+            HostNetwork::read()
+        } else {
+            HostNetwork::Known(BTreeMap::new())
+        }
+    }
+
+    fn plan(&self, scope: &Scope, network: &HostNetwork) -> Option<RowPlan> {
         let view = View::new(self.database.as_ref()?.cache());
         Some(rows::plan(&Inputs {
             intent: &self.intent,
@@ -159,6 +175,7 @@ impl Task {
             stale: &self.stale,
             going: &self.going,
             known: &self.known,
+            network,
             scope,
         }))
     }
@@ -195,10 +212,11 @@ impl Task {
     /// Writes the whole delta: somebody asked for it.
     pub(super) async fn write(&mut self, scope: &Scope) -> Result<(), String> {
         self.catch_up_with_sent().await?;
+        let network = self.network();
         for _ in 0..ROUNDS {
             self.look();
             self.read_unread().await;
-            let Some(plan) = self.plan(scope) else {
+            let Some(plan) = self.plan(scope, &network) else {
                 return Err("the database of Open vSwitch is away".to_owned());
             };
             self.tell_of_foreign_settings(&plan.foreign);
@@ -221,11 +239,12 @@ impl Task {
     pub(super) async fn settle(&mut self) -> Result<(), String> {
         // Here, as what it writes itself has to be followed, too.
         self.unsettled = false;
+        let network = self.network();
         for _ in 0..ROUNDS {
             let mut moved = self.look();
             self.read_unread().await;
             moved.extend(self.tallies.renewed());
-            let Some(plan) = self.plan(&Scope::All) else {
+            let Some(plan) = self.plan(&Scope::All, &network) else {
                 return Err("the database of Open vSwitch is away".to_owned());
             };
             self.tell_of_foreign_settings(&plan.foreign);
@@ -243,7 +262,7 @@ impl Task {
                 DriftPolicy::Repair => plan.transaction,
                 DriftPolicy::Report => {
                     let places = follows.into_iter().map(|difference| difference.place);
-                    let plan = self.plan(&Scope::Only(places.collect()));
+                    let plan = self.plan(&Scope::Only(places.collect()), &network);
                     plan.map(|plan| plan.transaction).unwrap_or_default()
                 }
             };
