@@ -84,6 +84,7 @@ impl Machines {
                 datapath: dvs_schemas::v1::HostDatapath::Emulated,
                 heartbeat: HEARTBEAT,
                 quiet: SETTLE,
+                rollback_after: None,
                 mode: TellMode::Push,
             },
             connect: fleet.nats.args(),

@@ -3,12 +3,12 @@
 //! is not taken, and what was taken is given back as it was.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use dvs_ovsdb::testing::{Ovs, skipped};
 use dvs_tests::fleet::{Fleet, Settings};
-use dvs_tests::lan::{Mac, RackHost, Vm, is_heard};
+use dvs_tests::lan::{AgentHost, Mac, RackHost, Vm, Wire, is_heard, until};
 use serde_json::{Value, json};
 
 async fn fleet() -> Result<Fleet> {
@@ -49,26 +49,24 @@ async fn an_uplink_with_the_hosts_address_is_refused_and_the_host_goes_on() -> R
     }
     let fleet = fleet().await?;
     let mut rack = RackHost::start("rack")?;
-    rack.lives_on(rack.nic());
-    let uplink = format!("prod/up={}", rack.nic());
-    rack.start_agent(&fleet, &["--uplink", &uplink])?;
+    let (nic, address) = (rack.cables[0].nic().to_owned(), rack.cables[0].address());
+    rack.lives_on(&nic, 0);
+    let uplink = format!("prod/up={nic}");
+    rack.start_agent(&fleet, &["--ovs-datapath", "netdev", "--uplink", &uplink])?;
     fleet.operator().apply(&json!([switch(&["up"])])).await?;
-    let reason = format!("the host's address {} is on {}", rack.address(), rack.nic());
+    let reason = format!("the host's address {address} is on {nic}");
     out_of_sync(&fleet, &reason).await?;
-    assert!(rack.is_reached()?);
+    assert!(rack.cables[0].reaches()?);
     assert_eq!(rack.ovs.vsctl(&["list-br"])?.trim(), "dvs-prod");
     fleet.operator().apply(&json!([switch(&[])])).await?;
     fleet.in_sync().await?;
-    // Without the address the device is there for the switch.
-    rack.kill_agent()?;
-    rack.leaves(rack.nic());
     Ok(())
 }
 
 /// A bridge that somebody made, with the NIC.
 fn with_bridge(rack: &RackHost, bridge: &str) -> Result<()> {
     let kind = ["--", "set", "Bridge", bridge, "datapath_type=netdev"];
-    let nic = ["--", "add-port", bridge, rack.nic()];
+    let nic = ["--", "add-port", bridge, rack.cables[0].nic()];
     let add = ["add-br", bridge];
     rack.ovs.vsctl(&[&add[..], &kind, &nic].concat())?;
     Ok(())
@@ -82,16 +80,22 @@ async fn a_bridge_with_the_hosts_address_stays_as_it_is() -> Result<()> {
     let fleet = fleet().await?;
     let mut rack = RackHost::start("rack")?;
     with_bridge(&rack, "vmbr0")?;
-    rack.lives_on("vmbr0");
-    rack.start_agent(&fleet, &["--bridge", "prod=vmbr0"])?;
+    rack.lives_on("vmbr0", 0);
+    rack.start_agent(
+        &fleet,
+        &["--ovs-datapath", "netdev", "--bridge", "prod=vmbr0"],
+    )?;
     let rules = || rack.ovs.ofctl("dump-flows", "vmbr0", &["--no-stats"]);
     let before = (rules()?, rack.ovs.vsctl(&["list", "Bridge", "vmbr0"])?);
     fleet.operator().apply(&json!([switch(&[])])).await?;
-    let reason = format!("the host's address {} is on vmbr0", rack.address());
+    let reason = format!(
+        "the host's address {} is on vmbr0",
+        rack.cables[0].address()
+    );
     out_of_sync(&fleet, &reason).await?;
     let after = (rules()?, rack.ovs.vsctl(&["list", "Bridge", "vmbr0"])?);
     assert_eq!(after, before);
-    assert!(rack.is_reached()?);
+    assert!(rack.cables[0].reaches()?);
     Ok(())
 }
 
@@ -102,7 +106,8 @@ async fn a_bridge_that_was_taken_is_given_back_as_it_was() -> Result<()> {
     }
     let fleet = fleet().await?;
     let mut rack = RackHost::start("rack")?;
-    rack.lives_on(rack.nic());
+    let nic = rack.cables[0].nic().to_owned();
+    rack.lives_on(&nic, 0);
     let netdev = ["--", "set", "Bridge", "br0", "datapath_type=netdev"];
     rack.ovs
         .vsctl(&[&["add-br", "br0"], &netdev[..]].concat())?;
@@ -119,7 +124,10 @@ async fn a_bridge_that_was_taken_is_given_back_as_it_was() -> Result<()> {
     let shown = |column| get(&rack.ovs, "br0", column);
     let columns = ["fail_mode", "datapath_type", "external_ids", "other_config"];
     let before = columns.map(shown);
-    rack.start_agent(&fleet, &["--bridge", "prod=br0"])?;
+    rack.start_agent(
+        &fleet,
+        &["--ovs-datapath", "netdev", "--bridge", "prod=br0"],
+    )?;
     fleet.operator().apply(&json!([switch(&[])])).await?;
     fleet.in_sync().await?;
     let shown = |column| get(&rack.ovs, "br0", column);
@@ -127,7 +135,10 @@ async fn a_bridge_that_was_taken_is_given_back_as_it_was() -> Result<()> {
     assert!(!is_heard(&mut a, &mut b, Duration::from_millis(500)));
     // A restart of the agent forgets nothing of it.
     rack.kill_agent()?;
-    rack.start_agent(&fleet, &["--bridge", "prod=br0"])?;
+    rack.start_agent(
+        &fleet,
+        &["--ovs-datapath", "netdev", "--bridge", "prod=br0"],
+    )?;
     let delete = json!({"kind": "Switch", "name": "prod"});
     let operator = fleet.operator();
     operator
@@ -137,4 +148,149 @@ async fn a_bridge_that_was_taken_is_given_back_as_it_was() -> Result<()> {
     assert!(is_heard(&mut a, &mut b, patience));
     assert_eq!(columns.map(|column| get(&rack.ovs, "br0", column)), before);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_a_change_of_uplinks_cuts_off_comes_back_by_itself() -> Result<()> {
+    if skipped("a_host_that_a_change_of_uplinks_cuts_off_comes_back_by_itself") {
+        return Ok(());
+    }
+    let fleet = fleet().await?;
+    let mut rack = RackHost::start("rack")?;
+    let [first, second] = [0, 1].map(|number| rack.cables[number].nic().to_owned());
+    // Until it lives behind the switch, it has another way to the bus.
+    rack.lives_on(&second, 1);
+    let dead = Wire::new();
+    let [up, down] = [
+        format!("prod/up={first}"),
+        format!("prod/down={}", dead.end(0, rack.ovs.namespace())),
+    ];
+    let netdev = ["--ovs-datapath", "netdev", "--rollback-after", "6s"];
+    let arguments = [&netdev[..], &["--uplink", &up, "--uplink", &down]].concat();
+    rack.start_agent(&fleet, &arguments)?;
+    let documents = json!([
+        switch(&["up"]),
+        {"kind": "PortGroup", "name": "hosts", "switch": "prod"},
+        {"kind": "Port", "name": "rack-mgmt", "switch": "prod", "group": "hosts"},
+    ]);
+    fleet.operator().apply(&documents).await?;
+    fleet.in_sync().await?;
+    let add = [
+        "add-port",
+        "dvs-prod",
+        "mgmt0",
+        "--",
+        "set",
+        "Interface",
+        "mgmt0",
+    ];
+    let plug = ["type=internal", "external_ids:iface-id=rack-mgmt"];
+    rack.ovs.vsctl(&[&add[..], &plug].concat())?;
+    rack.lives_on("mgmt0", 0);
+    until("the host lives behind the switch", async || {
+        rack.cables[0].reaches().unwrap()
+    })
+    .await;
+    rack.kill_agent()?;
+    rack.ip(&["link", "set", &second, "down"]);
+    rack.start_agent(&fleet, &arguments)?;
+    fleet.in_sync().await?;
+
+    fleet.operator().apply(&json!([switch(&["down"])])).await?;
+    let reason = |from: &str| {
+        format!("the bus was not reached for 6s after uplinks changed from {from} to [down]")
+    };
+    out_of_sync(&fleet, &reason("[up]")).await?;
+    assert!(rack.cables[0].reaches()?);
+
+    // An agent that dies on the way comes back to a host that is cut off.
+    let mut again = switch(&["down"]);
+    again["mtu"] = json!(1400);
+    fleet.operator().apply(&json!([again])).await?;
+    until("the host is cut off", async || {
+        !rack.cables[0].reaches().unwrap()
+    })
+    .await;
+    rack.kill_agent()?;
+    rack.start_agent(&fleet, &arguments)?;
+    out_of_sync(&fleet, &reason("[up]")).await?;
+    assert!(rack.cables[0].reaches()?);
+    fleet.operator().apply(&json!([switch(&["up"])])).await?;
+    fleet.in_sync().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_waits_is_not_in_sync_until_it_forwards() -> Result<()> {
+    if skipped("a_switch_that_waits_is_not_in_sync_until_it_forwards") {
+        return Ok(());
+    }
+    let fleet = fleet().await?;
+    let mut host = AgentHost::start(&fleet, "rack", None)?;
+    let group = json!({"kind": "PortGroup", "name": "web", "switch": "prod"});
+    let port = |name: &str| json!({"kind": "Port", "name": name, "switch": "prod", "group": "web"});
+    let documents = json!([switch(&[]), group, port("a"), port("b")]);
+    fleet.operator().apply(&documents).await?;
+    let [mut a, mut b] = [1, 2].map(|number| Vm::start(Mac::numbered(number)));
+    host.plug(&a, "a");
+    host.plug(&b, "b");
+    let patience = Duration::from_secs(20);
+    assert!(is_heard(&mut a, &mut b, patience));
+    fleet.in_sync().await?;
+    let key = "other_config:flow-restore-wait=true";
+    host.ovs
+        .vsctl(&["--no-wait", "set", "Open_vSwitch", ".", key])?;
+    host.ovs.kill_vswitchd()?;
+    host.ovs.start_vswitchd()?;
+    // Nobody has to ask.
+    out_of_sync(
+        &fleet,
+        "ovs-vsctl remove Open_vSwitch . other_config flow-restore-wait",
+    )
+    .await?;
+    assert!(!is_heard(&mut a, &mut b, Duration::from_millis(500)));
+    let policy = json!({
+        "kind": "PortGroup", "name": "web", "switch": "prod",
+        "policy": {"vlan": {"access": 7}},
+    });
+    let reply = fleet
+        .operator()
+        .apply_and_wait(json!([policy]), "3s")
+        .await?;
+    assert_eq!(reply["applied"]["applied"], 0, "{reply}");
+    let began = Instant::now();
+    let remove = [
+        "remove",
+        "Open_vSwitch",
+        ".",
+        "other_config",
+        "flow-restore-wait",
+    ];
+    host.ovs.vsctl(&remove)?;
+    assert!(is_heard(&mut a, &mut b, patience));
+    fleet.in_sync().await?;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    Ok(())
+}
+
+/// The kernel of a machine that has the module can make such a datapath.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_datapath_that_can_not_be_made_is_named_with_the_way_out() -> Result<()> {
+    let module = std::path::Path::new("/sys/module/openvswitch").exists();
+    if module || skipped("a_datapath_that_can_not_be_made_is_named_with_the_way_out") {
+        return Ok(());
+    }
+    let fleet = fleet().await?;
+    let mut rack = RackHost::start("rack")?;
+    let nic = rack.cables[0].nic().to_owned();
+    rack.lives_on(&nic, 0);
+    rack.start_agent(&fleet, &["--ovs-datapath", "system"])?;
+    fleet.operator().apply(&json!([switch(&[])])).await?;
+    out_of_sync(&fleet, "forward in user space with --ovs-datapath netdev").await?;
+    rack.kill_agent()?;
+    rack.start_agent(&fleet, &["--ovs-datapath", "netdev"])?;
+    fleet.in_sync().await
 }

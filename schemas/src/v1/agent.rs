@@ -31,6 +31,9 @@ pub struct Clobber {
     pub switch: SwitchName,
     /// The store's revision when this was rendered: no object below is newer.
     pub revision: Revision,
+    /// Whether an operator wants tried again what the host has rolled back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insist: bool,
     /// What is to be true.
     pub state: FinalState,
 }

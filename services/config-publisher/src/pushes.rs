@@ -244,7 +244,10 @@ impl Builder<'_> {
         let globals = self.view.globals(switch);
         let mut to_forget = Vec::new();
         for host in &owed.whole {
-            let clobber = self.view.whole(switch, host, globals.as_ref());
+            let clobber = Clobber {
+                insist: owed.insist.contains(host),
+                ..self.view.whole(switch, host, globals.as_ref())
+            };
             let nothing = clobber.state == FinalState::Absent;
             let never = !self.view.fleet.knows(host);
             match self.barred(host) {

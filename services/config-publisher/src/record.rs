@@ -54,6 +54,8 @@ pub struct Owed {
     /// Hosts that are owed everything, or the word that nothing is to stay.
     /// They are in neither of the two above.
     pub whole: BTreeSet<HostName>,
+    /// Those of them that are to try again what they have rolled back.
+    pub insist: BTreeSet<HostName>,
 }
 
 impl Owed {
@@ -69,10 +71,12 @@ impl Owed {
             ports,
             removals,
             whole,
+            insist,
         } = other;
         self.settings |= settings;
         self.globals.extend(globals);
         self.whole.extend(whole);
+        self.insist.extend(insist);
         for (host, ids) in ports {
             self.ports.entry(host).or_default().extend(ids);
         }
@@ -109,6 +113,7 @@ impl Record {
             owed.ports.remove(host);
             owed.removals.remove(host);
             owed.whole.remove(host);
+            owed.insist.remove(host);
         }
         self.switches.retain(|_, owed| !owed.is_empty());
         self.forgotten.insert(host.clone(), revision);
@@ -129,6 +134,19 @@ impl Record {
             switches,
             forgotten: BTreeMap::new(),
         }
+    }
+
+    /// The same, and the hosts try again what they have rolled back.
+    #[must_use]
+    pub fn insisting(
+        revision: Revision,
+        pairs: impl IntoIterator<Item = (SwitchName, HostName)>,
+    ) -> Self {
+        let mut record = Self::whole(revision, pairs);
+        for owed in record.switches.values_mut() {
+            owed.insist = owed.whole.clone();
+        }
+        record
     }
 
     /// Adds what another change owes. What is pushed is the present state of all

@@ -143,6 +143,7 @@ impl<'a> View<'a> {
             lineage: self.history.lineage(),
             switch: switch.clone(),
             revision: self.revision,
+            insist: false,
             state,
         }
     }

@@ -66,6 +66,7 @@ pub fn clobber(held: &mut HeldSwitch, message: &Clobber) -> Result<Touched, Refu
         lineage,
         switch,
         revision,
+        insist: _,
         state,
     } = message;
     let mut touched = Touched::default();

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admit::Touched;
 use crate::held::{HeldSwitch, Object};
+use crate::uplinks::Change;
 
 /// Store, floor and settings of a switch.
 const SWITCHES: Table = Table("switches");
@@ -32,13 +33,15 @@ const TOMBSTONES: Table = Table("tombstones");
 const COUNTERS: Table = Table("counters");
 /// Ports whose interfaces were there.
 const PLUGS: Table = Table("plugs");
+/// Changes of uplinks that are on trial, or were rolled back.
+const CHANGES: Table = Table("changes");
 
 /// The agent's ledger.
 pub const SPEC: LedgerSpec = LedgerSpec {
     service: "host-agent",
     version: 1,
     tables: &[
-        SWITCHES, GROUPS, MIRRORS, PORTS, TOMBSTONES, COUNTERS, PLUGS,
+        SWITCHES, GROUPS, MIRRORS, PORTS, TOMBSTONES, COUNTERS, PLUGS, CHANGES,
     ],
 };
 
@@ -57,6 +60,8 @@ pub struct Kept {
     pub counters: Vec<(SwitchName, CountersOf)>,
     /// Ports that were plugged in, and the vNICs that this was said of.
     pub plugs: Vec<(PortId, Option<VnicId>)>,
+    /// Changes of uplinks that are on trial, or were rolled back.
+    pub changes: Vec<(SwitchName, Change)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -154,6 +159,13 @@ pub fn load(
         if let Some(host) = hosts.get(host_of(PLUGS, &key)?) {
             let kept = all.entry(host.clone()).or_default();
             kept.plugs.push(plug);
+        }
+    }
+    for (key, change) in ledger.load::<Change>(CHANGES)? {
+        let (host, switch) = owner(CHANGES, &key)?;
+        if let Some(host) = hosts.get(host) {
+            let kept = all.entry(host.clone()).or_default();
+            kept.changes.push((switch, change));
         }
     }
     Ok(all)
@@ -280,6 +292,18 @@ pub(crate) fn write_plug(
     let key = format!("{host}{SEPARATOR}{port}");
     let plug = plugged.map(|vnic| (port, vnic));
     put(writes, PLUGS, key, plug.as_ref());
+}
+
+/// Writes what became of a change of a switch's uplinks; none if it is known to
+/// be good, or nobody asks for it any more.
+pub(crate) fn write_change(
+    host: &HostName,
+    switch: &SwitchName,
+    change: Option<&Change>,
+    writes: &mut Writes,
+) {
+    let key = format!("{host}{SEPARATOR}{switch}");
+    put(writes, CHANGES, key, change);
 }
 
 fn put<V: Serialize>(writes: &mut Writes, table: Table, key: String, value: Option<&V>) {

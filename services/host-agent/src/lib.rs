@@ -24,4 +24,5 @@ pub mod refusal;
 pub mod sender;
 pub mod service;
 pub mod slots;
+pub mod uplinks;
 pub mod wire;

@@ -89,6 +89,11 @@ struct DatapathArgs {
     /// What forwards the packets.
     #[arg(long, env = "DVS_DATAPATH", value_name = "KIND", default_value = "ovs")]
     datapath: Kind,
+    /// How long the bus may be away after a change of uplinks, teaming or MTU;
+    /// then the change is rolled back, and refused until there is a newer one
+    /// or it is tried again with dvsctl resync. 0s: never.
+    #[arg(long, env = "DVS_ROLLBACK_AFTER", value_name = "DURATION", default_value = "30s", value_parser = rollback_after)]
+    rollback_after: Duration,
     /// How long each call to the emulated datapath takes.
     #[arg(long, env = "DVS_EMULATED_LATENCY", value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     emulated_latency: Duration,
@@ -113,6 +118,18 @@ fn interval(text: &str) -> Result<Duration, String> {
             (Duration::from_millis(100)..=Duration::from_secs(600)).contains(interval)
         })
         .ok_or_else(|| "allowed: 100ms to 10m, written like 500ms, 10s, 2m".to_owned())
+}
+
+/// Three steps of the shortest time in which the bus can be asked: a shorter
+/// bound would roll changes back that only took a moment to take hold.
+fn rollback_after(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|bound| {
+            let bounds = Duration::from_secs(3)..=Duration::from_secs(600);
+            bound.is_zero() || bounds.contains(bound)
+        })
+        .ok_or_else(|| "allowed: 0s for never, or 3s to 10m, written like 30s, 2m".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -160,25 +177,27 @@ async fn start(
         settle,
         tell,
     } = telling;
+    let DatapathArgs {
+        datapath,
+        rollback_after,
+        emulated_latency: latency,
+        emulated_failure_rate: failure_rate,
+    } = datapath;
     let settings = HostSettings {
         session: Uuid::new_v4(),
         node: node.unwrap_or_else(|| "unknown".to_owned()),
         heartbeat,
         quiet: settle,
-        datapath: match datapath.datapath {
+        datapath: match datapath {
             Kind::Emulated => HostDatapath::Emulated,
             Kind::Ovs => HostDatapath::OpenVswitch,
         },
+        rollback_after: (!rollback_after.is_zero()).then_some(rollback_after),
         mode: match tell {
             Tell::Push => TellMode::Push,
             Tell::Notify => TellMode::Notify,
         },
     };
-    let DatapathArgs {
-        datapath,
-        emulated_latency: latency,
-        emulated_failure_rate: failure_rate,
-    } = datapath;
     match datapath {
         Kind::Emulated => {
             let behaviour = Behaviour {
@@ -312,6 +331,8 @@ mod tests {
     fn shares_and_intervals_out_of_range_say_what_is_allowed() {
         assert!(share("1.1").unwrap_err().contains("0 to 1"));
         assert!(share("nan").is_err());
+        assert!(rollback_after("1s").unwrap_err().contains("3s to 10m"));
+        assert_eq!(rollback_after("0s"), Ok(Duration::ZERO));
         assert!(interval("1ms").unwrap_err().contains("100ms"));
     }
 }

@@ -310,6 +310,20 @@ impl<D: Datapath> Performer<D> {
             }
             HostEffect::Count(ports) => count(datapath(), ports).boxed(),
             HostEffect::ReadLive { asker, question } => live(datapath(), asker, question).boxed(),
+            HostEffect::Probe(wait) => {
+                let bus = station.line.bus.clone();
+                let heard = async move { bus.round_trip(wait).await.is_ok() };
+                heard.map(HostEvent::Probed).boxed()
+            }
+            HostEffect::Reconnect => {
+                let client = station.line.bus.client().clone();
+                tasks.spawn(async move {
+                    if let Err(error) = client.force_reconnect().await {
+                        tracing::debug!(%error, "the connection is lost anyway");
+                    }
+                });
+                return;
+            }
             HostEffect::Hello(hello) => {
                 let bus = station.line.bus.clone();
                 ask(

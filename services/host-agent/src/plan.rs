@@ -11,6 +11,7 @@ use dvs_schemas::{MirrorDestination, MirrorName, PortId, SwitchName};
 use crate::datapath::{Bridge, BridgeSettings, Mirror, Part, Step, VirtualPort, Write};
 use crate::held::{HeldSwitch, Object};
 use crate::merge::{NoRole, merge};
+use crate::uplinks::UplinkSettings;
 
 /// Parts of a switch on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,6 +130,8 @@ pub struct SwitchPlan {
 }
 
 /// Plans the parts of a switch; every part, and the plan is the whole delta.
+/// `uplinks` are those that stay in place of what is held, if a change of them
+/// was rolled back.
 #[must_use]
 pub fn plan(
     switch: &SwitchName,
@@ -136,11 +139,13 @@ pub fn plan(
     there: Option<&Bridge>,
     parts: &Parts,
     may_remove: MayRemove<'_>,
+    uplinks: Option<&UplinkSettings>,
 ) -> SwitchPlan {
     let planner = Planner {
         held,
         there,
         may_remove,
+        uplinks,
     };
     let mut stuck = BTreeMap::new();
     let (mut going, mut coming) = (Vec::new(), Vec::new());
@@ -239,15 +244,22 @@ struct Planner<'a> {
     held: &'a HeldSwitch,
     there: Option<&'a Bridge>,
     may_remove: MayRemove<'a>,
+    uplinks: Option<&'a UplinkSettings>,
 }
 
 impl Planner<'_> {
     fn set_bridge(&self) -> Option<Write> {
         let settings = &self.held.settings.as_ref()?.value;
+        let wanted = || UplinkSettings::of(settings);
+        let UplinkSettings {
+            mtu,
+            uplinks,
+            teaming,
+        } = self.uplinks.cloned().unwrap_or_else(wanted);
         let to = BridgeSettings {
-            mtu: settings.mtu,
-            uplinks: settings.uplinks.clone(),
-            teaming: settings.teaming,
+            mtu,
+            uplinks,
+            teaming,
             private_vlans: settings.private_vlans.clone(),
         };
         let from = self.there.map(|bridge| &bridge.settings);

@@ -151,6 +151,7 @@ impl Manager {
             lineage: Default::default(),
             switch: "prod".parse().unwrap(),
             revision: Revision(self.revision),
+            insist: false,
             state,
         }
     }

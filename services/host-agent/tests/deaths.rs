@@ -92,6 +92,7 @@ async fn a_panic_stops_the_service() {
                 datapath: dvs_schemas::v1::HostDatapath::Emulated,
                 heartbeat: Duration::from_secs(10),
                 quiet: Duration::from_secs(10),
+                rollback_after: None,
                 mode: dvs_schemas::TellMode::Push,
             },
             connect: server.args(),

@@ -35,6 +35,7 @@ async fn publisher(bus: Bus) {
                     lineage: Lineage::default(),
                     switch,
                     revision: Revision(9),
+                    insist: false,
                     state: FinalState::Absent,
                 })),
                 RenderRequest::Removal {

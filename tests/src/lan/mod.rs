@@ -26,7 +26,7 @@ pub use hearing::{LAST, access, heard, heard_before, in_order, is_heard, reaches
 pub use host::{Host, Outcome, id, plug, switch, unplug, uplink};
 pub use paths::{Path, Segment, VLAN_LIMITS};
 pub use ping::{QUICK, missing};
-pub use rack::RackHost;
+pub use rack::{Cable, RackHost};
 
 /// How long a frame may be on its way before it counts as lost. Only waited
 /// for where something is wrong.

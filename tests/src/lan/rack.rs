@@ -10,6 +10,62 @@ use dvs_ovsdb::testing::Ovs;
 use super::{Wire, run};
 use crate::fleet::Fleet;
 
+/// Makes a device write the checksums of what it sends (ETHTOOL_STXCSUM of
+/// linux/ethtool.h).
+const CHECKSUMS: &str = "
+import array, fcntl, socket, struct, sys
+command = array.array('I', [0x17, 0])
+request = struct.pack('16sP16x', sys.argv[1].encode(), command.buffer_info()[0])
+fcntl.ioctl(socket.socket(), 0x8946, request)
+";
+
+/// A cable between the host and where the bus is, and its network.
+#[derive(Debug)]
+pub struct Cable {
+    wire: Wire,
+    network: String,
+}
+
+impl Cable {
+    /// One whose far end has the first address of its network.
+    fn new(ovs: &Ovs, number: u32) -> Self {
+        let wire = Wire::new();
+        wire.end(0, ovs.namespace());
+        // Tests are processes that run side by side.
+        let process = std::process::id() % 0x1000 * 2 + number;
+        let network = format!("10.{}.{}", 64 + (process >> 8), process & 0xff);
+        let address = format!("{network}.1/24");
+        run("ip", &["addr", "add", &address, "dev", wire.name(1)]);
+        run("ip", &["link", "set", wire.name(1), "up"]);
+        // Open vSwitch in user space takes frames as they are on the wire, and
+        // a virtual one leaves checksums to whoever reads.
+        run("python3", &["-c", CHECKSUMS, wire.name(1)]);
+        Self { wire, network }
+    }
+
+    /// The device at the host's end.
+    #[must_use]
+    pub fn nic(&self) -> &str {
+        self.wire.name(0)
+    }
+
+    /// The host's address.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}.2", self.network)
+    }
+
+    /// True if that is reached from the far end.
+    ///
+    /// # Errors
+    /// There is no `ping`.
+    pub fn reaches(&self) -> Result<bool> {
+        let mut ping = Command::new("ping");
+        ping.args(["-c", "1", "-W", "1", &self.address()]);
+        Ok(ping.stdout(Stdio::null()).status()?.success())
+    }
+}
+
 /// The host; all of it ends with it.
 #[derive(Debug)]
 pub struct RackHost {
@@ -17,46 +73,23 @@ pub struct RackHost {
     /// Its Open vSwitch.
     pub ovs: Ovs,
     name: &'static str,
-    cable: Wire,
-    network: String,
+    /// Cables to the bus.
+    pub cables: [Cable; 2],
 }
 
 impl RackHost {
-    /// One without an agent, and without an address yet. The cable leads to
-    /// where the bus is.
+    /// One without an agent, and without addresses yet.
     ///
     /// # Errors
     /// Open vSwitch does not start.
     pub fn start(name: &'static str) -> Result<Self> {
         let ovs = Ovs::start()?;
-        let cable = Wire::new();
-        cable.end(0, ovs.namespace());
-        let outside = cable.name(1);
-        // Tests are processes that run side by side.
-        let process = std::process::id();
-        let network = format!("10.{}.{}", 64 + (process >> 8) % 128, process & 0xff);
-        let address = format!("{network}.1/24");
-        run("ip", &["addr", "add", &address, "dev", outside]);
-        run("ip", &["link", "set", outside, "up"]);
         Ok(Self {
+            cables: [0, 1].map(|number| Cable::new(&ovs, number)),
             agent: None,
             ovs,
             name,
-            cable,
-            network,
         })
-    }
-
-    /// The device at its end of the cable.
-    #[must_use]
-    pub fn nic(&self) -> &str {
-        self.cable.name(0)
-    }
-
-    /// Its address.
-    #[must_use]
-    pub fn address(&self) -> String {
-        format!("{}.2", self.network)
     }
 
     /// Runs `ip` there.
@@ -67,27 +100,11 @@ impl RackHost {
         run("ip", &[&["-n", self.ovs.namespace()], arguments].concat())
     }
 
-    /// Gives its address to a device.
-    pub fn lives_on(&self, device: &str) {
-        let address = format!("{}/24", self.address());
+    /// Gives its address in the network of a cable to a device.
+    pub fn lives_on(&self, device: &str, cable: usize) {
+        let address = format!("{}/24", self.cables[cable].address());
         self.ip(&["addr", "add", &address, "dev", device]);
         self.ip(&["link", "set", device, "up"]);
-    }
-
-    /// Takes its address from a device.
-    pub fn leaves(&self, device: &str) {
-        let address = format!("{}/24", self.address());
-        self.ip(&["addr", "del", &address, "dev", device]);
-    }
-
-    /// True if the outside reaches it.
-    ///
-    /// # Errors
-    /// There is no `ping`.
-    pub fn is_reached(&self) -> Result<bool> {
-        let mut ping = Command::new("ping");
-        ping.args(["-c", "1", "-W", "1", &self.address()]);
-        Ok(ping.stdout(Stdio::null()).status()?.success())
     }
 
     /// Starts its agent, with further arguments.
@@ -101,7 +118,7 @@ impl RackHost {
             .args(["netns", "exec", self.ovs.namespace()])
             .arg(agent.get_program())
             .args(agent.get_args())
-            .args(["--datapath", "ovs", "--ovs-datapath", "netdev"])
+            .args(["--datapath", "ovs"])
             .args(["--ovs-db", &self.ovs.endpoint().to_string()])
             .arg("--ovs-run-dir")
             .arg(self.ovs.run_dir())
@@ -111,8 +128,10 @@ impl RackHost {
                 command.env(key, value);
             }
         }
-        let bus = format!("nats://{}.1:{}", self.network, fleet.nats.port());
-        command.env("NATS_URL", bus);
+        let port = fleet.nats.port();
+        let [a, b] = &self.cables;
+        let bus = [a, b].map(|cable| format!("nats://{}.1:{port}", cable.network));
+        command.env("NATS_URL", bus.join(","));
         let log = fleet.agent_log_file(self.name);
         let log = std::fs::File::options()
             .create(true)

@@ -74,6 +74,7 @@ pub(crate) fn agent(
     host: &HostName,
     session: Uuid,
     seed: u64,
+    rollback_after: Option<Duration>,
 ) -> Result<Agent, host_agent::ledger::LoadError> {
     let settings = HostSettings {
         session,
@@ -81,6 +82,7 @@ pub(crate) fn agent(
         datapath: dvs_schemas::v1::HostDatapath::Emulated,
         heartbeat: Duration::from_secs(5),
         quiet: Duration::from_secs(2),
+        rollback_after,
         mode: dvs_schemas::TellMode::Push,
     };
     Agent::load(ledger, &BTreeSet::from([host.clone()]), &settings, seed)

@@ -103,6 +103,7 @@ record!(
         lineage: lineage(),
         switch: name(),
         revision: revision(),
+        insist: any::<bool>(),
         state: final_state(),
     }
 );

@@ -42,7 +42,7 @@ impl Publisher {
             hosts: hosts.len() as u64,
             applied: None,
         };
-        let record = Record::whole(revision, pairs);
+        let record = Record::insisting(revision, pairs);
         if record.is_empty() {
             reply.applied = wait.then(replies::nobody);
             return Ok(Some(Reply::Resynced(reply)));

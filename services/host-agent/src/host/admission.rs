@@ -42,6 +42,7 @@ impl HostCore {
         asker: Option<Arc<Asker>>,
         out: &mut Decision<Effect>,
     ) {
+        self.rollback.hears(now, false);
         let name = &message.switch;
         if let Err(refusal) = self.takes_part(name, message.store, &message.lineage) {
             return self.refuse(asker, name, &refusal, out);
@@ -79,6 +80,9 @@ impl HostCore {
         if full {
             self.greeting.arrived(name);
         }
+        let again = message.insist && self.rollback.try_again(name);
+        switch.dirty.bridge |= again;
+        self.rollback.admitted(name, &switch.held);
         self.hear(name, out);
         self.enlist(now, asker, name, Question::Clobber { full }, scope, out);
     }

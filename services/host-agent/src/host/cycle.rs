@@ -170,7 +170,12 @@ impl HostCore {
                 let strays = |name: &&SwitchName| {
                     !self.switches.contains_key(*name) && !self.there.contains_key(*name)
                 };
-                let news = picture.keys().any(|name| strays(&name));
+                // What is in force no more nobody would ask about.
+                let fails = |(name, bridge): (&SwitchName, &Bridge)| {
+                    let switch = self.switches.get(name);
+                    !bridge.is_whole(&Part::Bridge) && switch.is_some_and(|s| !s.dirty.bridge)
+                };
+                let news = picture.keys().any(|name| strays(&name)) || picture.iter().any(fails);
                 self.there = picture;
                 for (name, switch) in &mut self.switches {
                     switch.dirty = Parts::all(&switch.held, self.there.get(name));
@@ -206,7 +211,9 @@ impl HostCore {
                 .retain(|port| there.is_some_and(|bridge| bridge.ports.contains_key(port)));
             if !switch.dirty.is_empty() {
                 let dirty = std::mem::take(&mut switch.dirty);
-                let plan = plan(name, &switch.held, there, &dirty, switch.may_remove());
+                let uplinks = self.rollback.stays(name, &switch.held);
+                let may_remove = switch.may_remove();
+                let plan = plan(name, &switch.held, there, &dirty, may_remove, uplinks);
                 clean.extend(clean_ports(name, dirty, &plan.steps));
                 switch.dirty.ports.extend(plan.stuck.keys().cloned());
                 switch.stuck = plan.stuck;
@@ -215,10 +222,11 @@ impl HostCore {
                     continue;
                 }
             }
-            if switch.stuck.is_empty() {
+            if switch.stuck.is_empty() && self.rollback.stays(name, &switch.held).is_none() {
                 switch.observed = switch.planned;
             }
         }
+        self.begins(&steps);
         for (switch, port) in clean {
             self.tell(now, &switch, &port);
         }
@@ -249,7 +257,8 @@ impl HostCore {
                 waiter.writes += writes;
                 waiter.stage = Stage::Apply;
             } else if let Some(switch) = self.switches.get(&waiter.switch) {
-                waiter.judge(now, None, &switch.stuck);
+                let rolled_back = self.rollback.why(&waiter.switch, &switch.held);
+                waiter.judge(now, None, &switch.stuck, rolled_back);
             }
         }
     }
@@ -306,10 +315,15 @@ impl HostCore {
                         switch.dirty.insert(part);
                     }
                 }
-                None if switch.stuck.is_empty() => switch.observed = switch.planned,
+                None if switch.stuck.is_empty()
+                    && self.rollback.stays(&step.switch, &switch.held).is_none() =>
+                {
+                    switch.observed = switch.planned;
+                }
                 None => {}
             }
         }
+        self.tried(now, &steps, &failures, out);
         self.conclude(now, &failures);
         if std::mem::take(&mut self.cycle.disturbed) && self.cycle.disturbed() {
             self.effect(HostEffect::Read, out);
@@ -429,7 +443,9 @@ impl HostCore {
             if waiter.stage == Stage::Apply
                 && let Some(switch) = self.switches.get(&waiter.switch)
             {
-                waiter.judge(now, failures.get(&waiter.switch), &switch.stuck);
+                let rolled_back = self.rollback.why(&waiter.switch, &switch.held);
+                let failures = failures.get(&waiter.switch);
+                waiter.judge(now, failures, &switch.stuck, rolled_back);
             }
         }
     }
@@ -474,7 +490,15 @@ impl HostCore {
                 self.cycle.waiters.push(waiter);
                 continue;
             }
-            let answer = waiter.answer(&self.host, switch, verdict);
+            let answer = waiter.answer(&self.host, switch, verdict.clone());
+            if let Some(switch) = self.switches.get_mut(&waiter.switch)
+                && let Question::Clobber { .. } = waiter.question
+            {
+                switch.failed = match verdict {
+                    Verdict::Applied(_) => false,
+                    Verdict::Failed { .. } => true,
+                };
+            }
             let asker = waiter.asker;
             self.effect(HostEffect::Answer { asker, answer }, out);
         }

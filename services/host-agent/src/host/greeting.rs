@@ -114,6 +114,19 @@ impl Greeting {
         }
     }
 
+    /// What the publisher was told last is no longer so.
+    pub(super) fn again(&mut self, now: Timestamp) {
+        match self.stage {
+            Stage::Known => self.stage = Stage::Due(now),
+            // It is about to be told anyway.
+            Stage::Offline
+            | Stage::Waiting
+            | Stage::Due(_)
+            | Stage::Asked
+            | Stage::Awaiting(..) => {}
+        }
+    }
+
     /// A full state of the switch came.
     pub(super) fn arrived(&mut self, switch: &SwitchName) {
         self.arrived.insert(switch.clone());

@@ -3,6 +3,7 @@
 //! tests and the simulator drive the core without a bus.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dvs_schemas::v1::{
     ApplyReport, Changed, ClaimReply, ClaimRequest, Clobber, CountersOf, Drift, EventAck,
@@ -106,6 +107,8 @@ pub enum HostEvent {
     },
     /// The datapath tells something.
     Noticed(Notice),
+    /// Answer to [`HostEffect::Probe`]: whether the bus was heard.
+    Probed(bool),
     /// Answer to [`HostEffect::Hello`]; the error says why there is none.
     Greeted(Result<HelloReply, AskFailure>),
     /// Answer to [`HostEffect::Claim`].
@@ -175,6 +178,12 @@ pub enum HostEffect {
         /// The answer.
         answer: Answer,
     },
+    /// Ask the bus whether it is there, for so long; ends in
+    /// [`HostEvent::Probed`].
+    Probe(Duration),
+    /// Give the connection up for a new one: the old one has been silent for
+    /// long, and would be so for as long again.
+    Reconnect,
     /// Say hello to the publisher; ends in [`HostEvent::Greeted`].
     Hello(Hello),
     /// Show that the host lives.

@@ -12,12 +12,14 @@ mod conditions;
 mod counting;
 mod cycle;
 mod greeting;
+mod guarding;
 mod messages;
 mod mirroring;
 mod pacing;
 mod plug;
 mod plugging;
 mod questions;
+mod rollback;
 mod room;
 mod switch;
 mod telling;
@@ -29,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_ledger::Decision;
-use dvs_schemas::v1::{self, ConditionList, CountersOf, HostDatapath, Link, PortState, V1};
+use dvs_schemas::v1::{self, ConditionList, CountersOf, HostDatapath, Link, V1};
 use dvs_schemas::{Epoch, HostName, PortId, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
 
@@ -42,7 +44,8 @@ use cycle::Cycle;
 use greeting::Greeting;
 use plug::Plugged;
 use plugging::{Ask, Plugging};
-use switch::{Hearing, Switch};
+use rollback::Rollback;
+use switch::{Hearing, Switch, held_port, is_there};
 use telling::Telling;
 
 pub use messages::{Answer, AskFailure, Asker, HostEffect, HostEvent, LivePicture, RuntimeEvent};
@@ -63,6 +66,9 @@ pub struct HostSettings {
     pub heartbeat: Duration,
     /// How long counters must stand still to count as settled.
     pub quiet: Duration,
+    /// How long the bus may be away after a change of uplinks; none if they
+    /// stay whatever comes of it.
+    pub rollback_after: Option<Duration>,
     /// How events are told, unless a switch says that they are to be fetched.
     pub mode: TellMode,
 }
@@ -82,6 +88,7 @@ pub struct HostCore {
     plugging: Plugging,
     announcing: Announcing,
     conditions: Conditions,
+    rollback: Rollback,
 }
 
 impl HostCore {
@@ -92,6 +99,7 @@ impl HostCore {
             switches,
             counters,
             plugs,
+            changes,
         } = kept;
         Self {
             chance: fastrand::Rng::with_seed(seed),
@@ -106,6 +114,7 @@ impl HostCore {
             plugging: Plugging::new(host.clone(), plugs),
             announcing: Announcing::default(),
             conditions: Conditions::new(host.clone()),
+            rollback: Rollback::new(settings.rollback_after, changes),
             host,
             settings,
         }
@@ -153,7 +162,10 @@ impl HostCore {
     /// Decides on one event.
     pub fn handle(&mut self, now: Timestamp, event: HostEvent, out: &mut Decision<Effect>) {
         match event {
-            HostEvent::Connected => self.connected(now, out),
+            HostEvent::Connected => {
+                self.rollback.hears(now, true);
+                self.connected(now, out);
+            }
             HostEvent::Disconnected => self.greeting.disconnected(),
             HostEvent::Subscribed(switch) => self.subscribed(&switch, out),
             HostEvent::Clobber { message, asker } => self.clobber(now, &message, asker, out),
@@ -176,6 +188,7 @@ impl HostCore {
                 question,
                 outcome,
             } => self.live_read(now, asker, &question, outcome, out),
+            HostEvent::Probed(heard) => self.rollback.answered(now, heard),
             HostEvent::Noticed(notice) => self.noticed(now, notice, out),
             HostEvent::Greeted(answer) => {
                 if answer.is_ok() {
@@ -202,8 +215,10 @@ impl HostCore {
         }
         self.advance(now, out);
         self.look_at_claims(now);
+        self.recovered(now);
         self.telling.write(&mut out.writes);
         self.plugging.write(&mut out.writes);
+        self.rollback.write(&self.host, &mut out.writes);
     }
 
     /// When [`Self::wake`] is wanted next.
@@ -212,6 +227,7 @@ impl HostCore {
         let online = self.greeting.is_online();
         [
             self.cycle.due(),
+            self.rollback.due(),
             self.greeting.due(),
             self.telling.due(online),
             self.plugging.due().filter(|_| online),
@@ -228,6 +244,7 @@ impl HostCore {
         if self.cycle.wake(now) {
             self.effect(HostEffect::Read, out);
         }
+        self.guard(now, out);
         self.advance(now, out);
         let sending = self.greeting.wake(now, &mut self.chance);
         if sending.hello {
@@ -250,6 +267,7 @@ impl HostCore {
             self.speak(now, out);
         }
         self.plugging.write(&mut out.writes);
+        self.rollback.write(&self.host, &mut out.writes);
     }
 
     /// Announces what came, as far as it is here still and may speak.
@@ -505,32 +523,4 @@ impl HostCore {
             self.settings.mode
         }
     }
-}
-
-/// Whether a placement is the host's, or is still to be taken away.
-fn is_there(
-    switches: &BTreeMap<SwitchName, Switch>,
-    there: &Picture,
-    port: &PortId,
-    epoch: Epoch,
-) -> bool {
-    let held = switches.values().filter_map(|switch| {
-        let held = switch.held.ports.get(port)?;
-        Some(held.value.epoch)
-    });
-    let plugged = there.values().filter_map(|bridge| {
-        let plugged = bridge.ports.get(port)?;
-        Some(plugged.port.epoch)
-    });
-    held.chain(plugged).any(|of| of == epoch)
-}
-
-/// A port, if the host holds it.
-fn held_port<'a>(
-    switches: &'a BTreeMap<SwitchName, Switch>,
-    port: &PortId,
-) -> Option<&'a PortState> {
-    let held = switches.values();
-    let mut held = held.filter_map(|switch| switch.held.ports.get(port));
-    held.next().map(|held| &held.value)
 }

@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dvs_schemas::v1::{Clobber, FinalState, GlobalKey, MirrorState, PortRuntime};
+use dvs_schemas::v1::{Clobber, FinalState, GlobalKey, MirrorState, PortRuntime, PortState};
 use dvs_schemas::{
-    MirrorDestination, MirrorName, MirrorPort, PortGroupName, PortId, Revision, RuntimeSettings,
-    SwitchName, TellMode,
+    Epoch, MirrorDestination, MirrorName, MirrorPort, PortGroupName, PortId, Revision,
+    RuntimeSettings, SwitchName, TellMode,
 };
 
 use crate::admit::{Touch, Touched};
-use crate::datapath::{Bridge, Part};
+use crate::datapath::{Bridge, Part, Picture};
 use crate::held::{HeldSwitch, Object};
 use crate::plan::{MayRemove, Parts, Stuck};
 
@@ -39,6 +39,8 @@ pub(super) struct Switch {
     /// Ports that removals named in this run and that are not held.
     pub(super) named_out: BTreeSet<PortId>,
     pub(super) hearing: Hearing,
+    /// Whether somebody was told since that it could not be made true.
+    pub(super) failed: bool,
     /// Newest revision among the messages admitted.
     pub(super) admitted: Revision,
     /// What `admitted` was when the last plan was made.
@@ -75,6 +77,7 @@ impl Switch {
             full_seen: false,
             named_out: BTreeSet::new(),
             hearing: Hearing::No,
+            failed: false,
             planned: Revision::ZERO,
             observed: Revision::ZERO,
         }
@@ -249,6 +252,34 @@ impl Switch {
                 .collect(),
         })
     }
+}
+
+/// Whether a placement is the host's, or is still to be taken away.
+pub(super) fn is_there(
+    switches: &BTreeMap<SwitchName, Switch>,
+    there: &Picture,
+    port: &PortId,
+    epoch: Epoch,
+) -> bool {
+    let held = switches.values().filter_map(|switch| {
+        let held = switch.held.ports.get(port)?;
+        Some(held.value.epoch)
+    });
+    let plugged = there.values().filter_map(|bridge| {
+        let plugged = bridge.ports.get(port)?;
+        Some(plugged.port.epoch)
+    });
+    held.chain(plugged).any(|of| of == epoch)
+}
+
+/// A port, if the host holds it.
+pub(super) fn held_port<'a>(
+    switches: &'a BTreeMap<SwitchName, Switch>,
+    port: &PortId,
+) -> Option<&'a PortState> {
+    let held = switches.values();
+    let mut held = held.filter_map(|switch| switch.held.ports.get(port));
+    held.next().map(|held| &held.value)
 }
 
 fn touches(

@@ -79,15 +79,18 @@ impl Verdict {
         }
     }
 
-    /// How it went for a scope, by what failed and what is stuck in it.
+    /// How it went for a scope, by what failed and what is stuck in it, and why
+    /// its uplinks were rolled back, if they were.
     fn of(
         scope: &Scope,
         writes: usize,
         failures: Option<&Failures>,
         stuck: &BTreeMap<PortId, Stuck>,
+        rolled_back: Option<String>,
     ) -> Self {
         let mut ports = Vec::new();
         let mut others = Vec::new();
+        others.extend(rolled_back.filter(|_| scope.covers(&Part::Bridge)));
         let failed = failures.into_iter().flat_map(|failures| &failures.parts);
         let failed = failed.filter(|(part, _)| scope.covers(part));
         let failed =
@@ -144,8 +147,9 @@ impl Waiter {
         now: Timestamp,
         failures: Option<&Failures>,
         stuck: &BTreeMap<PortId, Stuck>,
+        rolled_back: Option<String>,
     ) {
-        let verdict = Verdict::of(&self.scope, self.writes, failures, stuck);
+        let verdict = Verdict::of(&self.scope, self.writes, failures, stuck, rolled_back);
         let may_be_freed = now < self.patience && stuck_ports(&self.scope, stuck).next().is_some();
         self.stage = if may_be_freed {
             Stage::Plan
@@ -224,7 +228,7 @@ mod tests {
         };
         let parts = BTreeMap::from([(Part::Port(port.clone()), failure)]);
         let failures = Failures { parts };
-        let verdict = Verdict::of(&Scope::Switch, 1, Some(&failures), &BTreeMap::new());
+        let verdict = Verdict::of(&Scope::Switch, 1, Some(&failures), &BTreeMap::new(), None);
         let named = |way: &str| PortFailure {
             port: port.clone(),
             field: Some(way.to_owned()),

@@ -319,6 +319,7 @@ fn an_asker_waits_a_moment_for_what_travels_in_another_message() {
         lineage: publisher.lineage.clone(),
         switch: id("prod"),
         revision: Revision(revision),
+        insist: false,
         state: FinalState::Partial {
             settings: publisher.settings.clone(),
             objects: SwitchObjects::default(),

@@ -73,7 +73,7 @@ fn whole_plan(held: &HeldSwitch, there: &Picture) -> host_agent::plan::SwitchPla
     let name: SwitchName = id("prod");
     let there = there.get(&name);
     let parts = Parts::all(held, there);
-    plan(&name, held, there, &parts, MayRemove::Anything)
+    plan(&name, held, there, &parts, MayRemove::Anything, None)
 }
 
 /// A datapath that has been played with.

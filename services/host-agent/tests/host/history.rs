@@ -274,6 +274,7 @@ impl Publisher {
             lineage: self.lineage.clone(),
             switch: self.switch.clone(),
             revision: self.revision,
+            insist: false,
             state,
         }))
     }
@@ -334,6 +335,7 @@ impl Publisher {
             lineage: self.lineage.clone(),
             switch: self.switch.clone(),
             revision: self.revision,
+            insist: false,
             state,
         }
     }

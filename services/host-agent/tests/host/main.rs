@@ -15,6 +15,7 @@ mod knowing;
 mod plugging;
 mod restarts;
 mod rig;
+mod rollback;
 mod telling;
 mod versions;
 mod yielding;

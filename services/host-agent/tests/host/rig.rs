@@ -49,6 +49,7 @@ impl StorageBackend for Disk {
 }
 
 pub(crate) const QUIET: Duration = Duration::from_secs(10);
+pub(crate) const ROLLBACK: Duration = Duration::from_secs(30);
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Rig {
@@ -68,6 +69,10 @@ pub(crate) struct Rig {
     pub(crate) lose_results: bool,
     /// True: the bus takes no subscription.
     pub(crate) hold_subscriptions: bool,
+    /// True: the bus says nothing more.
+    pub(crate) mute: bool,
+    /// Connections that were given up.
+    pub(crate) reconnects: usize,
     pub(crate) answers: Vec<(u64, Answer)>,
     pub(crate) subscribed: BTreeSet<SwitchName>,
     pub(crate) hellos: Vec<Hello>,
@@ -88,6 +93,7 @@ fn load(ledger: &Ledger, host: &HostName, run: u128) -> Agent {
         datapath: dvs_schemas::v1::HostDatapath::Emulated,
         heartbeat: HEARTBEAT,
         quiet: QUIET,
+        rollback_after: Some(ROLLBACK),
         mode: TellMode::Push,
     };
     Agent::load(ledger, &BTreeSet::from([host.clone()]), &settings, 7).unwrap()
@@ -116,6 +122,8 @@ impl Rig {
             hold_datapath: false,
             lose_results: false,
             hold_subscriptions: false,
+            mute: false,
+            reconnects: 0,
             answers: Vec::new(),
             subscribed: BTreeSet::new(),
             hellos: Vec::new(),
@@ -211,6 +219,7 @@ impl Rig {
     fn is_held(&self, effect: &HostEffect) -> bool {
         match effect {
             HostEffect::Read | HostEffect::Apply { .. } => self.hold_datapath,
+            HostEffect::Probe(_) => self.mute,
             HostEffect::Subscribe(_) => self.hold_subscriptions,
             HostEffect::Count(_)
             | HostEffect::ReadLive { .. }
@@ -222,6 +231,7 @@ impl Rig {
             | HostEffect::Release(_)
             | HostEffect::Announce(_)
             | HostEffect::Drift(_)
+            | HostEffect::Reconnect
             | HostEffect::Tell(_) => false,
         }
     }
@@ -229,6 +239,11 @@ impl Rig {
     fn carry_out(&mut self, effect: HostEffect) -> Option<HostEvent> {
         match effect {
             HostEffect::Read => Some(HostEvent::Read(self.datapath.read_now())),
+            HostEffect::Probe(_) => Some(HostEvent::Probed(true)),
+            HostEffect::Reconnect => {
+                self.reconnects += 1;
+                None
+            }
             HostEffect::Apply { number, steps } => {
                 let mut applied = self.datapath.apply_now(&steps);
                 if self.lose_results {

@@ -110,6 +110,7 @@ pub fn rendered(request: &RenderRequest, now: u64) -> RenderReply {
             lineage: Lineage::default(),
             switch: switch.clone(),
             revision: Revision(now),
+            insist: false,
             state: FinalState::Absent,
         })),
         RenderRequest::Removal { switch, port, .. } => RenderReply::Remove(Remove {

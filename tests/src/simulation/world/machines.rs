@@ -277,7 +277,8 @@ impl World {
             HostEffect::Read
             | HostEffect::Apply { .. }
             | HostEffect::Count(_)
-            | HostEffect::ReadLive { .. } => {
+            | HostEffect::ReadLive { .. }
+            | HostEffect::Probe(_) => {
                 self.later(20, Item::Datapath { host, life, effect });
             }
             HostEffect::Subscribe(switch) => {
@@ -324,7 +325,8 @@ impl World {
                 self.ask_publisher(host, request, token);
             }
             // Nobody else writes to an emulated datapath.
-            HostEffect::Drift(_) | HostEffect::Announce(_) => {}
+            // A new connection is made at once, of which nobody notices.
+            HostEffect::Reconnect | HostEffect::Drift(_) | HostEffect::Announce(_) => {}
             HostEffect::Tell(event) => {
                 let seq = event.seq();
                 let token = self.open(Waiter::Tell { host, seq }, DEADLINE);
@@ -338,6 +340,23 @@ impl World {
     fn ask_publisher(&mut self, host: usize, request: publisher::Request, token: u64) {
         if self.hosts[host].connected {
             self.send(Item::ToPublisher { request, token });
+        }
+    }
+
+    /// A host with a dead uplink is cut off at once, and hears of it later.
+    fn follow_uplinks(&mut self, host: usize) {
+        let Some(dead) = self.dead.clone() else {
+            return;
+        };
+        let machine = &mut self.hosts[host];
+        let picture = machine.datapath.picture();
+        let mut bridges = picture.values();
+        let cut_off = bridges.any(|bridge| bridge.settings.uplinks.contains(&dead));
+        if machine.connected && cut_off {
+            machine.connected = false;
+            self.later(30_000, Item::Link { host, up: false });
+        } else if !machine.connected && !cut_off {
+            self.at(0, Item::Link { host, up: true });
         }
     }
 
@@ -361,8 +380,10 @@ impl World {
                 outcome: machine.read_live(&question),
                 question,
             },
+            HostEffect::Probe(_) => HostEvent::Probed(machine.connected),
             other => panic!("{other:?} is nothing for a datapath"),
         };
+        self.follow_uplinks(host);
         if self.hosts[host].agent.life == life {
             self.turn_host(host, Some(event));
         }

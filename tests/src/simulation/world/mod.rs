@@ -19,7 +19,7 @@ use std::time::Duration;
 use config_publisher::core::Publisher;
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{EntrySelection, SelectionReply};
-use dvs_schemas::{Problem, Revision, Timestamp};
+use dvs_schemas::{Problem, Revision, Timestamp, UplinkName};
 use host_agent::datapath::Behaviour;
 use host_agent::host::HostEvent;
 use retry::{Action, Retry};
@@ -95,6 +95,10 @@ pub struct World {
     pub traffic: Frames,
     /// What laws need to know of the past.
     pub witness: Witness,
+    /// An uplink that leads nowhere: a host that has it is cut off.
+    pub dead: Option<UplinkName>,
+    /// After how long hosts roll back what cut them off.
+    pub rollback_after: Option<Duration>,
     /// The host that something happened to in the last step.
     turned: Option<usize>,
     random: fastrand::Rng,
@@ -128,6 +132,8 @@ impl World {
             cuts: 0,
             traffic: Frames::default(),
             witness: Witness::default(),
+            dead: None,
+            rollback_after: None,
             turned: None,
             random,
             queue: BTreeMap::new(),
@@ -338,6 +344,9 @@ impl World {
                     ..datapath.behaviour()
                 });
                 self.witness.caused();
+            }
+            // What it was to be told is over.
+            Item::Link { host, up: false } if self.dead.is_some() && self.hosts[host].connected => {
             }
             Item::Link { host, up } => {
                 self.hosts[host].connected = up;

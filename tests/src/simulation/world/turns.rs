@@ -114,9 +114,10 @@ impl World {
                 };
                 machine.session = Uuid::from_u64_pair(seed, 0);
                 let (name, session) = (&machine.name, machine.session);
+                let rollback_after = self.rollback_after;
                 machine
                     .agent
-                    .start(|ledger| start::agent(ledger, name, session, seed));
+                    .start(|ledger| start::agent(ledger, name, session, seed, rollback_after));
                 let known = machine.resume();
                 self.traffic.died(&counted, &known);
                 self.turn_host(n, None);

@@ -7,6 +7,7 @@ mod commit;
 mod conditions;
 mod database;
 mod drift;
+mod force;
 mod judgement;
 mod machines;
 mod picture;
@@ -29,6 +30,7 @@ use uuid::Uuid;
 use self::bridges::{Bridges, Hold};
 use self::commit::Sent;
 use self::drift::Reported;
+use self::force::Standstill;
 use self::judgement::KeptMtus;
 use self::machines::Machines;
 use self::rules::Reviews;
@@ -168,6 +170,8 @@ pub(super) struct Task {
     reported: Reported,
     /// What keeps a part of the database from being as it is to be.
     failures: BTreeMap<Place, StepFailure>,
+    /// Why no frame passes, though all is written.
+    standstill: Option<Standstill>,
     /// Of switches whose MTU is not taken everywhere.
     kept: BTreeMap<SwitchName, KeptMtus>,
     /// What was written into the database and may not have taken hold yet.
@@ -218,6 +222,7 @@ impl Task {
             unsettled: false,
             reported: Reported::default(),
             failures: BTreeMap::new(),
+            standstill: None,
             kept: BTreeMap::new(),
             written: None,
             sent: None,
@@ -335,7 +340,7 @@ impl Task {
         self.catch_up_with_sent().await.map_err(error)?;
         self.settle().await.map_err(error)?;
         self.forward_all().await;
-        match self.bridges.away() {
+        match self.away() {
             Some(why) => Err(error(why)),
             None => Ok(self.picture()),
         }
@@ -477,6 +482,7 @@ impl Task {
     fn failure(&self, switch: &SwitchName, part: &Part) -> Option<StepFailure> {
         let of_rows = |part: &Part| self.failures.get(&(switch.clone(), part.clone())).cloned();
         of_rows(part)
+            .or_else(|| self.no_bridge(switch))
             .or_else(|| self.bridges.failure(switch))
             .or_else(|| {
                 let of_bridge = of_rows(&Part::Bridge);

@@ -37,7 +37,16 @@ pub(super) const POLICING_PACKETS: &str = "ingress_policing_kpkts_rate";
 /// What is monitored.
 pub(super) fn wanted() -> Wanted {
     Wanted::new()
-        .table(ROOT, ["bridges", "next_cfg", "cur_cfg", "ovs_version"])
+        .table(
+            ROOT,
+            [
+                "bridges",
+                "next_cfg",
+                "cur_cfg",
+                "ovs_version",
+                "other_config",
+            ],
+        )
         .table(
             BRIDGE,
             [
@@ -53,6 +62,7 @@ pub(super) fn wanted() -> Wanted {
                 "mcast_snooping_enable",
                 "flood_vlans",
                 "other_config",
+                "datapath_id",
                 "external_ids",
             ],
         )

@@ -8,6 +8,7 @@ use dvs_ovsdb::{Atom, Datum, Row};
 use dvs_schemas::SwitchName;
 use uuid::Uuid;
 
+use super::mirrors::copies;
 use super::takeover::Standing;
 use super::uplinks::{carries_all, no_spanning_tree};
 use super::{Draft, Place, Want, Wants, is, is_map, ours};

@@ -52,7 +52,7 @@ pub(super) enum Hold {
 #[derive(Debug, Clone, thiserror::Error)]
 enum Unruled {
     /// Its switch can't be reached; it is tried again.
-    #[error("the bridge can't be given its rules: {0}")]
+    #[error("the bridge can't be given its rules; is ovs-vswitchd running? {0}")]
     Away(String),
     /// Its switch doesn't take its rules; others may do.
     #[error("{0}")]
@@ -196,14 +196,13 @@ impl Bridges {
         Some(self.run_dir.join(socket))
     }
 
-    /// Why some bridge can't be reached, if one can't.
-    pub(super) fn away(&self) -> Option<String> {
-        self.unruled
-            .iter()
-            .find_map(|(switch, unruled)| match unruled {
-                Unruled::Away(_) => Some(format!("switch {switch}: {unruled}")),
-                Unruled::Refused(_) => None,
-            })
+    /// A switch whose bridge can't be reached, if there is one.
+    pub(super) fn away(&self) -> Option<&SwitchName> {
+        let mut away = self.unruled.iter().filter(|(_, unruled)| match unruled {
+            Unruled::Away(_) => true,
+            Unruled::Refused(_) => false,
+        });
+        away.next().map(|(switch, _)| switch)
     }
 
     /// What keeps a switch from forwarding as it is to.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The database's side: what is written there, and what others write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_ovsdb::{Cache, RowChange, Session, SessionError};
 use dvs_schemas::v1::Link;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Task;
+use super::force::Standstill;
 use crate::datapath::ovs::config::OvsConfig;
 use crate::datapath::ovs::intent::{Intent, Wish};
 use crate::datapath::ovs::rows::{Place, add};
@@ -65,6 +66,17 @@ impl Task {
         }
         for (place, failure) in self.without_device() {
             add(&mut self.failures, place, failure);
+        }
+        let standstill = Standstill::of(&view);
+        if let Some(standstill) = &standstill {
+            for switch in self.intent.keys() {
+                let place = (switch.clone(), Part::Bridge);
+                standstill.comes_first(&mut self.failures, place);
+            }
+        }
+        if self.standstill != standstill {
+            self.standstill = standstill;
+            self.notices.tell(Notice::Disturbed);
         }
         if self.kept != kept {
             self.kept = kept;

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Changes of uplinks on trial: what the host does so that none cuts it off
+//! from the bus for good; and that it says so when it is in force again.
+
+use std::collections::BTreeMap;
+
+use dvs_ledger::Decision;
+use dvs_schemas::{Revision, SwitchName, Timestamp};
+
+use super::messages::HostEffect;
+use super::rollback::Due;
+use super::waiter::Failures;
+use super::{Effect, HostCore};
+use crate::datapath::{Part, Step, Write};
+
+impl HostCore {
+    /// Asks the bus about changes on trial, and rolls back what is over its
+    /// bound.
+    pub(super) fn guard(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
+        let Due { ask, roll_back } = self.rollback.wake(now);
+        if let Some(wait) = ask {
+            self.effect(HostEffect::Probe(wait), out);
+        }
+        for (name, revision) in roll_back {
+            let Some(switch) = self.switches.get_mut(&name) else {
+                continue;
+            };
+            if let Some(why) = self.rollback.why(&name, &switch.held) {
+                tracing::error!(host = %self.host, switch = %name, "uplinks are {why}");
+            }
+            switch.observed = switch.observed.min(Revision(revision.0.saturating_sub(1)));
+            switch.dirty.bridge = true;
+            self.cycle.wants_plan(now, None);
+        }
+    }
+
+    /// Steps are about to be carried out.
+    pub(super) fn begins(&mut self, steps: &[Step]) {
+        let online = self.greeting.is_online();
+        for (name, of) in &self.switches {
+            let changes =
+                |step: &Step| step.switch == *name && matches!(step.write, Write::SetBridge { .. });
+            if !of.dirty.bridge && !steps.iter().any(changes) {
+                self.rollback.in_force(name);
+            }
+        }
+        for Step { switch, write } in steps {
+            if let Write::SetBridge { from, .. } = write
+                && let Some(of) = self.switches.get(switch)
+            {
+                self.rollback
+                    .begins(online, switch, &of.held, from.as_deref());
+            }
+        }
+    }
+
+    /// Steps were carried out, but for those that failed.
+    pub(super) fn tried(
+        &mut self,
+        now: Timestamp,
+        steps: &[Step],
+        failures: &BTreeMap<SwitchName, Failures>,
+        out: &mut Decision<Effect>,
+    ) {
+        let mut reconnects = false;
+        for Step { switch, write } in steps {
+            if let Write::SetBridge { .. } = write {
+                let failures = failures.get(switch);
+                let failed = failures.is_some_and(|of| of.parts.contains_key(&Part::Bridge));
+                reconnects |= self.rollback.carried_out(now, switch, !failed);
+            }
+        }
+        if reconnects {
+            self.effect(HostEffect::Reconnect, out);
+        }
+    }
+
+    /// What somebody was told to have failed may have come true without
+    /// anybody asking again: the publisher hears of it by another hello.
+    pub(super) fn recovered(&mut self, now: Timestamp) {
+        if !self.cycle.is_idle() {
+            return;
+        }
+        let mut recovered = false;
+        for (name, switch) in &mut self.switches {
+            let whole = switch.dirty.is_empty()
+                && switch.stuck.is_empty()
+                && self.rollback.stays(name, &switch.held).is_none();
+            recovered |= whole && std::mem::take(&mut switch.failed);
+        }
+        if recovered {
+            self.greeting.again(now);
+        }
+    }
+}
