@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use dvs_ovsdb::testing::{Ovs, skipped};
 use dvs_tests::fleet::{Fleet, Settings};
-use dvs_tests::lan::{AgentHost, Mac, RackHost, Vm, Wire, is_heard, until};
+use dvs_tests::lan::{AgentHost, Mac, RackHost, Vm, is_heard};
 use serde_json::{Value, json};
 
 async fn fleet() -> Result<Fleet> {
@@ -148,75 +148,6 @@ async fn a_bridge_that_was_taken_is_given_back_as_it_was() -> Result<()> {
     assert!(is_heard(&mut a, &mut b, patience));
     assert_eq!(columns.map(|column| get(&rack.ovs, "br0", column)), before);
     Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_a_change_of_uplinks_cuts_off_comes_back_by_itself() -> Result<()> {
-    if skipped("a_host_that_a_change_of_uplinks_cuts_off_comes_back_by_itself") {
-        return Ok(());
-    }
-    let fleet = fleet().await?;
-    let mut rack = RackHost::start("rack")?;
-    let [first, second] = [0, 1].map(|number| rack.cables[number].nic().to_owned());
-    // Until it lives behind the switch, it has another way to the bus.
-    rack.lives_on(&second, 1);
-    let dead = Wire::new();
-    let [up, down] = [
-        format!("prod/up={first}"),
-        format!("prod/down={}", dead.end(0, rack.ovs.namespace())),
-    ];
-    let netdev = ["--ovs-datapath", "netdev", "--rollback-after", "6s"];
-    let arguments = [&netdev[..], &["--uplink", &up, "--uplink", &down]].concat();
-    rack.start_agent(&fleet, &arguments)?;
-    let documents = json!([
-        switch(&["up"]),
-        {"kind": "PortGroup", "name": "hosts", "switch": "prod"},
-        {"kind": "Port", "name": "rack-mgmt", "switch": "prod", "group": "hosts"},
-    ]);
-    fleet.operator().apply(&documents).await?;
-    fleet.in_sync().await?;
-    let add = [
-        "add-port",
-        "dvs-prod",
-        "mgmt0",
-        "--",
-        "set",
-        "Interface",
-        "mgmt0",
-    ];
-    let plug = ["type=internal", "external_ids:iface-id=rack-mgmt"];
-    rack.ovs.vsctl(&[&add[..], &plug].concat())?;
-    rack.lives_on("mgmt0", 0);
-    until("the host lives behind the switch", async || {
-        rack.cables[0].reaches().unwrap()
-    })
-    .await;
-    rack.kill_agent()?;
-    rack.ip(&["link", "set", &second, "down"]);
-    rack.start_agent(&fleet, &arguments)?;
-    fleet.in_sync().await?;
-
-    fleet.operator().apply(&json!([switch(&["down"])])).await?;
-    let reason = |from: &str| {
-        format!("the bus was not reached for 6s after uplinks changed from {from} to [down]")
-    };
-    out_of_sync(&fleet, &reason("[up]")).await?;
-    assert!(rack.cables[0].reaches()?);
-
-    // An agent that dies on the way comes back to a host that is cut off.
-    let mut again = switch(&["down"]);
-    again["mtu"] = json!(1400);
-    fleet.operator().apply(&json!([again])).await?;
-    until("the host is cut off", async || {
-        !rack.cables[0].reaches().unwrap()
-    })
-    .await;
-    rack.kill_agent()?;
-    rack.start_agent(&fleet, &arguments)?;
-    out_of_sync(&fleet, &reason("[up]")).await?;
-    assert!(rack.cables[0].reaches()?);
-    fleet.operator().apply(&json!([switch(&["up"])])).await?;
-    fleet.in_sync().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
