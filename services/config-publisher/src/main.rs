@@ -107,14 +107,9 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
     let bus = connect(&args, Identity::service("publisher")).await?;
     daemon.watch_bus(&bus);
     let me = Instance::new("config-publisher", store);
-    match daemon
-        .stop_token()
-        .run_until_cancelled(me.alone(&bus))
-        .await
-    {
-        Some(alone) => alone?,
-        None => return Ok(()),
-    }
+    let Some(claim) = me.alone(&daemon, &bus).await? else {
+        return Ok(());
+    };
     let instance = format!("publisher-{}", uuid::Uuid::new_v4().simple());
     let (transport, invoking) = Transport::start(bus.clone(), &instance).await?;
     let invoking = invoking.watch(daemon.stop_token());
@@ -159,6 +154,7 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
     });
 
     let (service, requests) = api::start(&bus, me.metadata()).await?;
+    drop(claim);
     let stays = me.stays(bus.clone(), daemon.stop_token());
     daemon.spawn("others", async move { Ok(stays.await?) });
     daemon.spawn("requests", async move {

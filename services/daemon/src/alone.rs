@@ -10,12 +10,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use async_nats::StatusCode;
 use async_nats::service::PingResponse;
 use bytes::Bytes;
+use dvs_transport::endpoint::{Description, Endpoint, Service};
 use dvs_transport::{Bus, BusError, Outbound};
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::STOP_LIMIT;
+use crate::health::Health;
+use crate::{Daemon, STOP_LIMIT};
 
 /// How long others have to answer who they are. They do at once; nobody is
 /// waited for where nobody listens.
@@ -24,6 +26,10 @@ const ASK: Duration = Duration::from_secs(1);
 /// How long a new instance waits for the one before it to stop, when a
 /// supervisor starts the one before the other has ended.
 const OVERLAP: Duration = STOP_LIMIT.saturating_mul(2);
+
+/// The first moment whose year has five digits, in ms since 1970: it can't be
+/// written as a date.
+const YEAR_10000: u64 = 253_402_300_800_000;
 
 /// How often a serving instance looks for others. Two that served on both
 /// sides of a partition find each other within it.
@@ -39,11 +45,29 @@ pub struct Instance {
 /// What an instance says of itself. The one that is less serves.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Card {
+    stage: Stage,
     /// When it started, in ms since 1970.
     since: u64,
     id: String,
     node: String,
     store: String,
+}
+
+/// How far an instance is. One that serves precedes all that start, whatever
+/// the clocks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// It takes requests.
+    Serving,
+    /// It is discoverable, and takes no requests yet.
+    Starting,
+}
+
+/// Keeps an instance discoverable that is about to serve, until it is dropped:
+/// that is when the service itself is on the bus.
+#[derive(Debug)]
+pub struct Claim {
+    _listed: Service,
 }
 
 /// Another instance serves.
@@ -62,11 +86,46 @@ pub struct Taken {
 impl Card {
     fn read(metadata: &HashMap<String, String>) -> Option<Self> {
         Some(Self {
+            stage: match metadata.get("stage")?.as_str() {
+                "serving" => Stage::Serving,
+                "starting" => Stage::Starting,
+                _ => return None,
+            },
             since: metadata.get("since")?.parse().ok()?,
             id: metadata.get("instance")?.clone(),
             node: metadata.get("node")?.clone(),
             store: metadata.get("store")?.clone(),
         })
+    }
+
+    fn serving(&self) -> Self {
+        Self {
+            stage: Stage::Serving,
+            ..self.clone()
+        }
+    }
+
+    fn metadata(&self) -> HashMap<String, String> {
+        let Self {
+            stage,
+            since,
+            id,
+            node,
+            store,
+        } = self.clone();
+        let stage = match stage {
+            Stage::Serving => "serving",
+            Stage::Starting => "starting",
+        };
+        let pairs = [
+            ("stage", stage.to_owned()),
+            ("since", since.to_string()),
+            ("instance", id),
+            ("node", node),
+            ("store", store),
+        ];
+        let pairs = pairs.into_iter();
+        pairs.map(|(key, value)| (key.to_owned(), value)).collect()
     }
 }
 
@@ -79,6 +138,7 @@ impl Instance {
         Self {
             service,
             card: Card {
+                stage: Stage::Starting,
                 since: since.map_or(0, |since| {
                     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
                 }),
@@ -89,53 +149,119 @@ impl Instance {
         }
     }
 
-    /// What the service says of itself to whoever asks.
+    /// What the service says of itself to whoever asks, once it serves.
     #[must_use]
     pub fn metadata(&self) -> HashMap<String, String> {
-        let Card {
-            since,
-            id,
-            node,
-            store,
-        } = self.card.clone();
-        let pairs = [
-            ("since", since.to_string()),
-            ("instance", id),
-            ("node", node),
-            ("store", store),
-        ];
-        let pairs = pairs.into_iter();
-        pairs.map(|(key, value)| (key.to_owned(), value)).collect()
+        self.card.serving().metadata()
     }
 
-    /// Waits for the bus, and until no other instance serves on it.
+    /// Waits for the bus, and until this instance may serve on it: it becomes
+    /// discoverable, so that of two that start at once each finds the other or
+    /// is found, and asks who else is. None if the daemon's stop comes first.
     ///
     /// # Errors
-    /// One does, and doesn't stop within twice [`STOP_LIMIT`].
-    pub async fn alone(&self, bus: &Bus) -> Result<(), Taken> {
+    /// Another one serves or is about to, and doesn't stop within twice
+    /// [`STOP_LIMIT`].
+    pub async fn alone(&self, daemon: &Daemon, bus: &Bus) -> Result<Option<Claim>, Taken> {
+        let stop = daemon.stop_token();
+        stop.run_until_cancelled(self.contend(daemon.health(), bus))
+            .await
+            .transpose()
+    }
+
+    async fn contend(&self, health: &Health, bus: &Bus) -> Result<Claim, Taken> {
         let mut found: Option<Instant> = None;
+        let mut claim = None;
+        health.starting(&format!(
+            "asking on the bus whether another {} serves",
+            self.service
+        ));
         loop {
             // Of a bus that is away nobody can be asked.
             let _ = bus.connected().wait_for(|connected| *connected).await;
-            match self.others(bus).await {
-                Ok(others) => {
-                    let Some(other) = others.into_iter().min() else {
-                        return Ok(());
-                    };
-                    let taken = self.taken(other);
-                    let since = *found.get_or_insert_with(|| {
-                        let bound = OVERLAP;
-                        tracing::warn!(%taken, ?bound, "waiting for the other to stop");
-                        Instant::now()
-                    });
-                    if since.elapsed() > OVERLAP {
-                        return Err(taken);
-                    }
+            let (verdict, listed) = match self.try_claim(bus, claim.take()).await {
+                Ok(asked) => asked,
+                Err(error) => {
+                    tracing::debug!(%error, "others can't be asked");
+                    tokio::time::sleep(ASK).await;
+                    continue;
                 }
-                Err(error) => tracing::debug!(%error, "others can't be asked"),
+            };
+            let other = match verdict {
+                Verdict::Alone => return Ok(listed),
+                Verdict::Unheard => {
+                    claim = Some(listed);
+                    tokio::time::sleep(ASK).await;
+                    continue;
+                }
+                Verdict::Precedes(other) => {
+                    claim = Some(listed);
+                    other
+                }
+                Verdict::Yields(other) => {
+                    drop(listed);
+                    other
+                }
+            };
+            let taken = self.taken(other);
+            health.starting(&format!("waiting for another instance to stop: {taken}"));
+            let since = *found.get_or_insert_with(|| {
+                let bound = OVERLAP;
+                tracing::warn!(%taken, ?bound, "waiting for the other to stop");
+                Instant::now()
+            });
+            if since.elapsed() > OVERLAP {
+                return Err(taken);
             }
-            tokio::time::sleep(ASK).await;
+            if claim.is_none() {
+                self.until_gone(bus).await;
+            }
         }
+    }
+
+    /// Asks who else is there, being discoverable.
+    async fn try_claim(
+        &self,
+        bus: &Bus,
+        claim: Option<Claim>,
+    ) -> Result<(Verdict, Claim), BusError> {
+        let claim = match claim {
+            Some(claim) => claim,
+            None => self.list(bus).await?,
+        };
+        let answers = self.ask(bus).await?;
+        Ok((verdict(&self.card, answers), claim))
+    }
+
+    /// Waits, without being discoverable, until nobody is there any more, for at
+    /// most [`OVERLAP`].
+    async fn until_gone(&self, bus: &Bus) {
+        let gone = async {
+            loop {
+                tokio::time::sleep(ASK).await;
+                let _ = bus.connected().wait_for(|connected| *connected).await;
+                match self.ask(bus).await {
+                    Ok(answers) if answers.is_empty() => return,
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%error, "others can't be asked"),
+                }
+            }
+        };
+        // Whoever is there then is found once more, and named.
+        let _ = tokio::time::timeout(OVERLAP, gone).await;
+    }
+
+    /// Makes this instance discoverable as one that takes no requests yet.
+    async fn list(&self, bus: &Bus) -> Result<Claim, BusError> {
+        let description = Description {
+            name: self.service.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            description: "starts; takes no requests yet".to_owned(),
+            metadata: self.card.metadata(),
+        };
+        let nothing_to_ask = Vec::<Endpoint<()>>::new();
+        let (listed, _none) = Service::start(bus, description, nothing_to_ask).await?;
+        Ok(Claim { _listed: listed })
     }
 
     /// Looks for others whenever the bus is there anew, and now and then, until
@@ -146,10 +272,16 @@ impl Instance {
     pub async fn stays(self, bus: Bus, stop: CancellationToken) -> Result<(), Taken> {
         let mut connected = bus.connected();
         let mut named = None;
+        let me = self.card.serving();
         loop {
-            let found = self.others(&bus).await.unwrap_or_default();
-            match found.into_iter().min() {
-                Some(other) if other < self.card => return Err(self.taken(other)),
+            let found = self.ask(&bus).await.unwrap_or_default();
+            // One that only starts gives way to this one by itself.
+            let others = found.into_iter().filter(|card| match card.stage {
+                Stage::Serving => card.id != self.card.id,
+                Stage::Starting => false,
+            });
+            match others.min() {
+                Some(other) if other < me => return Err(self.taken(other)),
                 Some(other) if named.as_ref() != Some(&other.id) => {
                     named = Some(other.id.clone());
                     let taken = self.taken(other);
@@ -172,12 +304,14 @@ impl Instance {
 
     fn taken(&self, other: Card) -> Taken {
         let Card {
+            stage: _,
             since,
             id: _,
             node,
             store,
         } = other;
-        let since = UNIX_EPOCH.checked_add(Duration::from_millis(since));
+        let since = Some(since).filter(|since| *since < YEAR_10000);
+        let since = since.and_then(|since| UNIX_EPOCH.checked_add(Duration::from_millis(since)));
         let since = since.map(|since| humantime::format_rfc3339_seconds(since).to_string());
         Taken {
             service: self.service,
@@ -187,26 +321,93 @@ impl Instance {
         }
     }
 
-    /// Other instances that serve on the bus.
-    async fn others(&self, bus: &Bus) -> Result<Vec<Card>, BusError> {
+    /// What the instances on the bus say of themselves, this one among them if
+    /// it is discoverable.
+    async fn ask(&self, bus: &Bus) -> Result<Vec<Card>, BusError> {
         let inbox = bus.client().new_inbox();
         let mut answers = bus.subscribe(inbox.clone(), ASK).await?;
         let mut question = Outbound::new(format!("$SRV.PING.{}", self.service), Bytes::new());
         question.reply = Some(inbox.into());
         bus.send(question).await?;
-        let mut others = Vec::new();
+        let mut cards = Vec::new();
         let listening = async {
             while let Some(answer) = answers.next().await {
                 if answer.status == Some(StatusCode::NO_RESPONDERS) {
                     return;
                 }
                 let card = serde_json::from_slice::<PingResponse>(&answer.payload);
-                let card = card.ok().and_then(|answer| Card::read(&answer.metadata));
-                others.extend(card.filter(|card| card.id != self.card.id));
+                cards.extend(card.ok().and_then(|answer| Card::read(&answer.metadata)));
             }
         };
         // Who has not answered by then is not there.
         let _ = tokio::time::timeout(ASK, listening).await;
-        Ok(others)
+        Ok(cards)
+    }
+}
+
+/// Whether an instance that is discoverable may serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    /// Nobody else is there.
+    Alone,
+    /// It doesn't hear itself, so nobody else was asked: the bus went away.
+    Unheard,
+    /// This one starts as well and is later. It may have asked before this
+    /// instance could be found, and serve; else it gives way.
+    Precedes(Card),
+    /// This one serves, or started earlier.
+    Yields(Card),
+}
+
+fn verdict(me: &Card, answers: Vec<Card>) -> Verdict {
+    let (mine, others): (Vec<Card>, Vec<Card>) =
+        answers.into_iter().partition(|card| card.id == me.id);
+    match others.into_iter().min() {
+        Some(other) if other < *me => Verdict::Yields(other),
+        Some(other) => Verdict::Precedes(other),
+        None if mine.is_empty() => Verdict::Unheard,
+        None => Verdict::Alone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(stage: Stage, since: u64, id: &str) -> Card {
+        Card {
+            stage,
+            since,
+            id: id.to_owned(),
+            node: String::new(),
+            store: String::new(),
+        }
+    }
+
+    #[test]
+    fn an_instance_serves_once_it_hears_itself_and_nobody_else() {
+        let me = card(Stage::Starting, 5, "me");
+        let later = card(Stage::Starting, 6, "later");
+        let earlier = card(Stage::Starting, 4, "earlier");
+        let serving = card(Stage::Serving, 9, "serving");
+        let cases = [
+            (vec![], Verdict::Unheard),
+            (vec![me.clone()], Verdict::Alone),
+            (
+                vec![later.clone(), me.clone()],
+                Verdict::Precedes(later.clone()),
+            ),
+            (
+                vec![me.clone(), later.clone(), earlier.clone()],
+                Verdict::Yields(earlier.clone()),
+            ),
+            (
+                vec![earlier, serving.clone(), me.clone()],
+                Verdict::Yields(serving),
+            ),
+        ];
+        for (answers, expected) in cases {
+            assert_eq!(verdict(&me, answers.clone()), expected, "{answers:?}");
+        }
     }
 }

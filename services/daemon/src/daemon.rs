@@ -207,7 +207,7 @@ impl Daemon {
         settings: Settings,
     ) -> anyhow::Result<Self> {
         let health = Health::default();
-        health.starting();
+        health.starting("its ledger is not loaded yet");
         let metrics = Metrics::new(name, version);
         let listening = http::serve(settings.listen, health.clone(), metrics.clone()).await?;
         tracing::info!(service = name, version, listen = %listening, data = %settings.data.display(), "starting");

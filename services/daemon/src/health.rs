@@ -20,9 +20,10 @@ struct State {
 
 /// Where the service is in its life; it can do its work in the middle of it
 /// only.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum Life {
-    Starting,
+    /// And what it is at, in words for the operator.
+    Starting(String),
     #[default]
     Serving,
     Stopping,
@@ -51,17 +52,23 @@ impl Health {
     }
 
     /// Until it serves the service is not ready, whatever the conditions say.
-    pub(crate) fn starting(&self) {
-        self.state().life = Life::Starting;
+    /// `at`: what it does or waits for meanwhile. Of a stop that has begun it
+    /// changes nothing.
+    pub(crate) fn starting(&self, at: &str) {
+        let mut state = self.state();
+        match state.life {
+            Life::Starting(_) | Life::Serving => state.life = Life::Starting(at.to_owned()),
+            Life::Stopping => {}
+        }
     }
 
     /// The start is over, unless the stop has begun.
     pub(crate) fn serving(&self) {
         let mut state = self.state();
-        state.life = match state.life {
-            Life::Starting | Life::Serving => Life::Serving,
-            Life::Stopping => Life::Stopping,
-        };
+        match state.life {
+            Life::Starting(_) | Life::Serving => state.life = Life::Serving,
+            Life::Stopping => {}
+        }
     }
 
     /// From now on the service is not ready, whatever the conditions say.
@@ -75,8 +82,9 @@ impl Health {
         let state = self.state();
         let mut text = String::new();
         let mut ready = false;
-        match state.life {
-            Life::Starting => text.push_str("no service: starting; its ledger is not loaded yet\n"),
+        match &state.life {
+            // Writing to a String can't fail.
+            Life::Starting(at) => drop(writeln!(text, "no service: starting; {at}")),
             Life::Serving => ready = true,
             Life::Stopping => text.push_str("no service: stopping\n"),
         }
@@ -156,8 +164,11 @@ mod tests {
     fn a_service_that_starts_is_not_ready_whatever_holds() {
         let health = Health::default();
         health.condition("bus", "").ok();
-        health.starting();
+        health.starting("its ledger is not loaded yet");
         let text = "no service: starting; its ledger is not loaded yet\nok bus\n";
+        assert_eq!(health.readiness(), readiness(false, text));
+        health.starting("waiting for another");
+        let text = "no service: starting; waiting for another\nok bus\n";
         assert_eq!(health.readiness(), readiness(false, text));
         health.serving();
         assert_eq!(health.readiness(), readiness(true, "ok bus\n"));

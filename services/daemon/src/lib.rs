@@ -13,7 +13,7 @@ mod metrics;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use alone::{Instance, Taken};
+pub use alone::{Claim, Instance, Taken};
 pub use args::{Args, Command, LogFormat, Settings, positive};
 pub use daemon::{Daemon, STOP_LIMIT, run};
 pub use health::{Condition, Health, Readiness};

@@ -79,6 +79,20 @@ impl Service {
         }
     }
 
+    /// The messages of the log that have come since the last look.
+    #[must_use]
+    pub fn said(&self) -> Vec<String> {
+        let entries = self.log.try_iter();
+        let messages = entries.filter_map(|entry| entry["message"].as_str().map(str::to_owned));
+        messages.collect()
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().unwrap()
+    }
+
     /// What it serves under a path, with the headers.
     pub async fn http(&self, path: &str) -> String {
         let listening = self.listening.as_deref().unwrap();

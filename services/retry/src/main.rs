@@ -84,14 +84,9 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
     let bus = connect(&args, Identity::service("retry")).await?;
     daemon.watch_bus(&bus);
     let me = Instance::new("retry", ledger.id());
-    match daemon
-        .stop_token()
-        .run_until_cancelled(me.alone(&bus))
-        .await
-    {
-        Some(alone) => alone?,
-        None => return Ok(()),
-    }
+    let Some(claim) = me.alone(&daemon, &bus).await? else {
+        return Ok(());
+    };
     let instance = format!("retry-{}", uuid::Uuid::new_v4().simple());
     let (transport, invoking) = Transport::start(bus.clone(), &instance).await?;
     let invoking = invoking.watch(daemon.stop_token());
@@ -126,6 +121,7 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
         Ok(())
     });
     let (service, requests) = api::start(&bus, me.metadata()).await?;
+    drop(claim);
     let stays = me.stays(bus.clone(), daemon.stop_token());
     daemon.spawn("others", async move { Ok(stays.await?) });
     daemon.spawn("requests", async move {

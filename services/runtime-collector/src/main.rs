@@ -68,14 +68,9 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
     let bus = connect(&args, Identity::service("collector")).await?;
     daemon.watch_bus(&bus);
     let me = Instance::new("runtime-collector", ledger.id());
-    match daemon
-        .stop_token()
-        .run_until_cancelled(me.alone(&bus))
-        .await
-    {
-        Some(alone) => alone?,
-        None => return Ok(()),
-    }
+    let Some(claim) = me.alone(&daemon, &bus).await? else {
+        return Ok(());
+    };
     let instance = format!("collector-{}", uuid::Uuid::new_v4().simple());
     let (transport, invoking) = Transport::start(bus.clone(), &instance).await?;
     let invoking = invoking.watch(daemon.stop_token());
@@ -120,6 +115,7 @@ async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow:
         Ok(())
     });
     let (service, requests) = api::start(&bus, me.metadata()).await?;
+    drop(claim);
     let stays = me.stays(bus.clone(), daemon.stop_token());
     daemon.spawn("others", async move { Ok(stays.await?) });
     daemon.spawn("requests", async move {

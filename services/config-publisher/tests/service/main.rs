@@ -6,6 +6,7 @@
 mod asking;
 mod peers;
 mod plugging;
+mod twins;
 
 use asking::{ask, headers};
 use dvs_daemon::testing::{PATIENCE, Service, bus};

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Two publishers with a ledger each that start on one bus at the same time.
+
+use dvs_daemon::testing::{Service, bus};
+use dvs_schemas::subjects;
+use dvs_transport::testing::NatsServer;
+
+use crate::PUBLISHER;
+use crate::asking::ask;
+
+/// Changes after it is known who serves: enough for two that took turns to be
+/// found out.
+const MORE: u64 = 10;
+
+#[tokio::test]
+async fn of_two_that_start_at_once_one_alone_acknowledges_changes() {
+    let server = NatsServer::start().unwrap();
+    let bus = bus(&server, "test").await;
+    let data = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut twins = data
+        .each_ref()
+        .map(|data| Service::spawn(PUBLISHER, &server.url(), data.path(), &[]));
+    let mut said = [Vec::new(), Vec::new()];
+    let (mut revision, mut more) = (0, 0);
+    while more < MORE {
+        revision += 1;
+        let switch = format!(r#"{{"kind":"Switch","name":"s{revision}"}}"#);
+        let reply = ask(&bus, subjects::CONFIG_APPLY, &switch).await;
+        // The ledger of another would number it anew.
+        assert_eq!(reply["revision"], revision);
+        for (twin, said) in twins.iter_mut().zip(&mut said) {
+            assert_eq!(twin.ended(), None);
+            said.extend(twin.said());
+        }
+        let waits = |said: &Vec<String>| said.iter().any(|word| word.starts_with("waiting for"));
+        more += u64::from(said.iter().any(waits));
+    }
+    let started = |said: &&Vec<String>| said.iter().any(|word| word == "started");
+    assert_eq!(said.iter().filter(started).count(), 1, "{said:?}");
+}
