@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_ovsdb::testing::skipped;
-use dvs_schemas::v1::{CountersOf, Link};
-use dvs_schemas::{Epoch, SwitchName};
-use dvs_tests::lan::{Frame, Host, Mac, Vm, access, id, reaches, run, switch, until};
+use dvs_schemas::v1::{ConditionKind, CountersOf, Link};
+use dvs_schemas::{Epoch, PortId, SwitchName};
+use dvs_tests::lan::{Frame, Host, Mac, Vm, access, id, plug, reaches, run, switch, unplug, until};
 use host_agent::datapath::{Datapath, DriftPolicy, Notice, Part, Step, VirtualPort, Write};
 
 /// Waits until the switch has counted a first frame of a machine.
@@ -284,6 +284,88 @@ async fn an_interface_is_a_port_by_its_name() {
     assert!(reaches(&mut a, &mut b, 1) && reaches(&mut b, &mut a, 2));
     host.ovs.vsctl(&["del-port", "tap100i0"]).unwrap();
     host.linked("vm-100-0", Link::Down).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interface_on_another_switchs_bridge_takes_no_port_from_a_machine_that_has_it() {
+    if skipped("an_interface_on_another_switchs_bridge_takes_no_port_from_a_machine_that_has_it") {
+        return;
+    }
+    let other: SwitchName = "other".parse().unwrap();
+    let bridge = format!("o{}", std::process::id());
+    let host = Host::with(|_, config, _| {
+        config
+            .bridges
+            .insert(other.clone(), bridge.parse().unwrap());
+    })
+    .await;
+    let step = Step {
+        switch: other.clone(),
+        write: Write::SetBridge {
+            from: None,
+            to: Arc::new(host.settings()),
+        },
+    };
+    let applied = host.datapath.apply(Arc::new([step])).await;
+    assert!(applied.steps.unwrap().iter().all(Result::is_ok));
+    let mut a = host.vm(1, "a", access(10)).await;
+    let mut b = host.vm(2, "b", access(10)).await;
+    let second = Vm::start(Mac::numbered(3));
+    plug(&host.ovs, &bridge, &second, "a", None);
+    let mut told = Vec::new();
+    told_until(&host, &mut told, |notice| {
+        matches!(notice, Notice::Conditions { kind: ConditionKind::InterfaceUnusable, now }
+            if now.keys().any(|on| on.interface.as_deref() == Some(second.interface())))
+    })
+    .await;
+    unplug(&host.ovs, &bridge, &second);
+    told_until(&host, &mut told, |notice| {
+        matches!(notice, Notice::Conditions { kind: ConditionKind::InterfaceUnusable, now }
+            if now.is_empty())
+    })
+    .await;
+    assert_eq!(told, [(switch(), id("a")), (switch(), id("b"))]);
+    assert!(reaches(&mut a, &mut b, 1) && reaches(&mut b, &mut a, 2));
+
+    // It has its turn once the other one is gone; the port is not given back
+    // in between.
+    plug(&host.ovs, &bridge, &second, "a", None);
+    told_until(&host, &mut told, |notice| {
+        matches!(notice, Notice::Conditions { kind: ConditionKind::InterfaceUnusable, now }
+            if !now.is_empty())
+    })
+    .await;
+    told.clear();
+    host.unplug(&a);
+    told_until(&host, &mut told, |notice| {
+        matches!(notice, Notice::Conditions { kind: ConditionKind::InterfaceUnusable, now }
+            if now.is_empty())
+    })
+    .await;
+    assert_eq!(told, [(other, id("a"))]);
+}
+
+/// Reads notices until one is as that; adds whose interfaces came or went.
+async fn told_until(
+    host: &Host,
+    told: &mut Vec<(SwitchName, PortId)>,
+    is_last: impl Fn(&Notice) -> bool,
+) {
+    let read = async {
+        loop {
+            let notice = host.datapath.next_notice().await;
+            if let Notice::Plugged { switch, port, .. } | Notice::Unplugged { switch, port } =
+                &notice
+            {
+                told.push((switch.clone(), port.clone()));
+            }
+            if is_last(&notice) {
+                return;
+            }
+        }
+    };
+    let read = tokio::time::timeout(Duration::from_secs(30), read).await;
+    read.expect("a condition that comes or goes");
 }
 
 /// A device of the switch itself is made anew whenever that starts: its link is

@@ -286,7 +286,8 @@ pub enum Notice {
         /// The port.
         port: PortId,
     },
-    /// An interface that says whose it is is there.
+    /// An interface that says whose it is is there. A port has one on all
+    /// bridges of the host: what was told of it before is over.
     Plugged {
         /// The switch of its bridge.
         switch: SwitchName,

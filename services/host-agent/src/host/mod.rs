@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use dvs_ledger::Decision;
 use dvs_schemas::v1::{self, ConditionList, CountersOf, HostDatapath, Link, V1};
-use dvs_schemas::{Epoch, HostName, PortId, SwitchName, TellMode, Timestamp};
+use dvs_schemas::{HostName, PortId, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
 
 use crate::datapath::{Drift, Notice, Part, Picture};
@@ -401,7 +401,8 @@ impl HostCore {
                     self.tell_conditions(now);
                 }
             }
-            Notice::Unplugged { switch, port } => self.unplugged(now, switch, port, out),
+            // It may have been on the bridge of another switch than the port's.
+            Notice::Unplugged { switch: _, port } => self.unplugged(now, port, out),
             Notice::Drift(drift) => self.drifted(now, drift, out),
             Notice::Disturbed => {
                 if self.cycle.disturbed() {
@@ -411,17 +412,16 @@ impl HostCore {
         }
     }
 
-    /// An interface went.
-    fn unplugged(
-        &mut self,
-        now: Timestamp,
-        switch: SwitchName,
-        port: PortId,
-        out: &mut Decision<Effect>,
-    ) {
-        let epoch = self.held_epoch(&switch, &port);
+    /// The interface of a port went.
+    fn unplugged(&mut self, now: Timestamp, port: PortId, out: &mut Decision<Effect>) {
+        let mut switches = self.switches.iter();
+        let holder = switches.find_map(|(name, switch)| {
+            let held = switch.held.ports.get(&port)?;
+            Some((name.clone(), held.value.epoch))
+        });
+        let epoch = holder.as_ref().map(|(_, epoch)| *epoch);
         self.plugging.unplugged(now, port.clone(), epoch);
-        if epoch.is_some() {
+        if let Some((switch, _)) = holder {
             // Nothing waits for what it came to.
             self.telling.busy(now, switch.clone(), port.clone());
             self.effect(HostEffect::Count(vec![(switch, port)]), out);
@@ -431,13 +431,7 @@ impl HostCore {
     /// Interfaces went while the agent was not there.
     fn find_missing(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
         for port in self.plugging.missing(now) {
-            let holds =
-                |(_, switch): &(&SwitchName, &Switch)| switch.held.ports.contains_key(&port);
-            let switch = self.switches.iter().find(holds);
-            match switch.map(|(name, _)| name.clone()) {
-                Some(switch) => self.unplugged(now, switch, port, out),
-                None => self.plugging.unplugged(now, port, None),
-            }
+            self.unplugged(now, port, out);
         }
     }
 
@@ -487,11 +481,6 @@ impl HostCore {
             repaired,
         };
         self.effect(HostEffect::Drift(drift), out);
-    }
-
-    fn held_epoch(&self, switch: &SwitchName, port: &PortId) -> Option<Epoch> {
-        let held = self.switches.get(switch)?.held.ports.get(port)?;
-        Some(held.value.epoch)
     }
 
     /// Tells what placements of a port, or of all, came to that are over.

@@ -70,7 +70,7 @@ impl Plug {
     }
 }
 
-/// The interfaces that are there, by switch and port.
+/// The interfaces that are there, by switch and port. One per port.
 pub(super) type Plugs = BTreeMap<SwitchName, BTreeMap<PortId, Plug>>;
 
 /// What is plugged in.
@@ -113,7 +113,52 @@ pub(super) fn find(intent: &Intent, config: &OvsConfig, view: &View<'_>, before:
         let plugs = search.choose();
         found.plugs.insert(switch.clone(), plugs);
     }
+    one_bridge_each(&mut found, intent, before);
     found
+}
+
+/// Leaves each port an interface on one bridge of the host, as `choose` does on
+/// a bridge: a port is of one switch. Of bridges whose switches want the port,
+/// and else of all, the one keeps it that had it.
+fn one_bridge_each(found: &mut Found, intent: &Intent, before: &Plugs) {
+    if found.plugs.len() < 2 {
+        return;
+    }
+    let mut claims: BTreeMap<&PortId, Vec<(&SwitchName, &Plug)>> = BTreeMap::new();
+    for (switch, plugs) in &found.plugs {
+        for (port, plug) in plugs {
+            claims.entry(port).or_default().push((switch, plug));
+        }
+    }
+    let mut surplus = Vec::new();
+    for (port, mut bridges) in claims {
+        bridges.sort_by_key(|(switch, _)| {
+            let wants = intent.get(*switch);
+            let wants = wants.is_some_and(|wish| wish.ports.contains_key(port));
+            let had = before.get(*switch);
+            let had = had.is_some_and(|plugs| plugs.contains_key(port));
+            (!wants, !had)
+        });
+        let mut bridges = bridges.into_iter();
+        let Some((_, first)) = bridges.next() else {
+            continue;
+        };
+        for (switch, other) in bridges {
+            let why = WhyUnusable::Duplicate {
+                port: port.clone(),
+                wired: first.name.clone(),
+            };
+            surplus.push((switch.clone(), port.clone(), other.name.clone(), why));
+        }
+    }
+    for (switch, port, interface, why) in surplus {
+        if let Some(plugs) = found.plugs.get_mut(&switch) {
+            plugs.remove(&port);
+        }
+        let port = Some(port);
+        let unusable = Unusable { switch, port, why };
+        found.unusable.insert(interface, unusable);
+    }
 }
 
 /// The search on one bridge.

@@ -69,7 +69,14 @@ impl Task {
         for key in gone {
             self.shown.remove(&key);
             let (switch, port) = key;
-            self.notices.tell(Notice::Unplugged { switch, port });
+            // Another bridge has the port's interface now, and that was told.
+            let is_elsewhere = |other: &SwitchName| {
+                let other = (other.clone(), port.clone());
+                self.shown.contains_key(&other)
+            };
+            if !self.plugs.keys().any(is_elsewhere) {
+                self.notices.tell(Notice::Unplugged { switch, port });
+            }
         }
     }
 
