@@ -58,10 +58,23 @@ pub struct Kept {
     pub switches: HeldSwitches,
     /// What its placements have come to.
     pub counters: Vec<(SwitchName, CountersOf)>,
-    /// Ports that were plugged in, and the vNICs that this was said of.
-    pub plugs: Vec<(PortId, Option<VnicId>)>,
+    /// What was plugged in.
+    pub plugs: Vec<KeptPlug>,
     /// Changes of uplinks that are on trial, or were rolled back.
     pub changes: Vec<(SwitchName, Change)>,
+}
+
+/// What is kept of an interface that is plugged in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPlug {
+    /// The port that it is.
+    pub port: PortId,
+    /// The vNIC that it said it is.
+    pub vnic: Option<VnicId>,
+    /// Whether the port was given to another host, where the machine runs, and
+    /// the machine was not heard of here since.
+    #[serde(default)]
+    pub is_elsewhere: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -155,7 +168,7 @@ pub fn load(
             kept.counters.push(counted);
         }
     }
-    for (key, plug) in ledger.load::<(PortId, Option<VnicId>)>(PLUGS)? {
+    for (key, plug) in ledger.load::<KeptPlug>(PLUGS)? {
         if let Some(host) = hosts.get(host_of(PLUGS, &key)?) {
             let kept = all.entry(host.clone()).or_default();
             kept.plugs.push(plug);
@@ -286,12 +299,11 @@ pub(crate) fn write_counters(
 pub(crate) fn write_plug(
     host: &HostName,
     port: &PortId,
-    plugged: Option<Option<&VnicId>>,
+    plugged: Option<&KeptPlug>,
     writes: &mut Writes,
 ) {
     let key = format!("{host}{SEPARATOR}{port}");
-    let plug = plugged.map(|vnic| (port, vnic));
-    put(writes, PLUGS, key, plug.as_ref());
+    put(writes, PLUGS, key, plugged);
 }
 
 /// Writes what became of a change of a switch's uplinks; none if it is known to

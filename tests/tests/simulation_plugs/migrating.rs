@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Machines that migrate while they run: their destination is plugged in before
-//! they stop at the source, and the source's plug stays for a while. The port is
-//! where the machine runs, soon after it does, with the collector away; and what
-//! is stopped takes it from nowhere.
+//! they stop at the source, and the source's plug stays for a while, though its
+//! agent starts anew. The port is where the machine runs, soon after it does,
+//! with the collector away; and what is stopped takes it from nowhere.
 
 use std::time::Duration;
 
@@ -145,6 +145,17 @@ fn migrate(seed: u64) {
     }
     it.run(LONG);
     it.is_on(destination, "what stays at the source is stopped");
+    if it.life.random.bool() {
+        // Its agent starts anew, and the row and the link are as ever.
+        it.life.world.cut(Place::Host(source));
+        it.run(LONG);
+        it.is_on(destination, "the agent of the source has started anew");
+        it.behaves(destination, Activity::Stopped);
+        it.moment();
+        it.behaves(destination, Activity::Unknown);
+        it.run(SOON);
+        it.is_on(destination, "its link has flapped after that");
+    }
     if it.life.random.bool() {
         it.life.world.cut(Place::Publisher);
         it.run(LONG);

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{Activity, Machine, PortState};
-use dvs_schemas::{Epoch, HostName, MacAddr, Timestamp, VnicId};
+use dvs_schemas::{Epoch, HostName, MacAddr, PortId, Timestamp, VnicId};
 
 use super::yielding::Sought;
+use crate::ledger::KeptPlug;
 
 /// How long after a claim was made it may still arrive and bring the port, if
 /// nobody knows its end: longer than anybody waits for an answer. A host that
@@ -181,6 +182,20 @@ impl Plug {
             Wish::Have(plugged) => plugged.vnic.as_ref(),
             Wish::Yield { plugged, .. } => plugged.as_ref()?.vnic.as_ref(),
             Wish::GiveBack(_) | Wish::TakeBackOnceMore => self.was.as_ref(),
+        }
+    }
+
+    /// What is kept of it.
+    pub(super) fn kept(&self, port: &PortId) -> KeptPlug {
+        let yields = match &self.wish {
+            // The publisher may have heard that, and its answer come to nobody.
+            Wish::Yield { .. } => true,
+            Wish::Have(_) | Wish::GiveBack(_) | Wish::TakeBackOnceMore => false,
+        };
+        KeptPlug {
+            port: port.clone(),
+            vnic: self.vnic().cloned(),
+            is_elsewhere: self.is_elsewhere || yields,
         }
     }
 

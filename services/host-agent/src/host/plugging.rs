@@ -18,7 +18,7 @@ use super::plug::{LATE, Plug, Plugged, Stage, Trouble, Wish};
 use super::yielding::{Sought, is_empty_for_long};
 use crate::backoff::Backoff;
 use crate::datapath::{ConditionsNow, VirtualPort};
-use crate::ledger;
+use crate::ledger::{self, KeptPlug};
 
 /// Between two claims, or releases, that were not answered, or were refused: a
 /// port may be made after its VM was started, and nobody tells this host then.
@@ -47,6 +47,9 @@ pub(super) struct Plugging {
     plugs: BTreeMap<PortId, Plug>,
     /// The machines behind what is plugged in, as far as the datapath told.
     machines: BTreeMap<PortId, Machine>,
+    /// When all that is plugged in was told since the agent started; none until
+    /// the datapath was read.
+    told_by: Option<Timestamp>,
     /// Ports of which the ledger doesn't know yet that they are plugged in, or
     /// are no more.
     unwritten: BTreeSet<PortId>,
@@ -60,22 +63,33 @@ pub(super) enum Ask {
 }
 
 impl Plugging {
-    /// `plugged`: the ports that were plugged in when the ledger was written.
-    pub(super) fn new(host: HostName, plugged: Vec<(PortId, Option<VnicId>)>) -> Self {
-        let recalled = |(port, vnic)| {
+    /// `plugged`: what was plugged in when the ledger was written.
+    pub(super) fn new(host: HostName, plugged: Vec<KeptPlug>) -> Self {
+        let recalled = |kept| {
+            let KeptPlug {
+                port,
+                vnic,
+                is_elsewhere,
+            } = kept;
             let plugged = Plugged { vnic, mac: None };
-            (port, Plug::there(plugged, Stage::Recalled(None)))
+            let plug = Plug {
+                is_elsewhere,
+                ..Plug::there(plugged, Stage::Recalled(None))
+            };
+            (port, plug)
         };
         Self {
             host,
             plugs: plugged.into_iter().map(recalled).collect(),
             machines: BTreeMap::new(),
+            told_by: None,
             unwritten: BTreeSet::new(),
         }
     }
 
     /// The datapath was read: it tells of what is plugged in.
     pub(super) fn read(&mut self, now: Timestamp) {
+        self.told_by.get_or_insert(now.after(RECALLING));
         for plug in self.plugs.values_mut() {
             if plug.stage == Stage::Recalled(None) {
                 plug.stage = Stage::Recalled(Some(now.after(RECALLING)));
@@ -103,8 +117,8 @@ impl Plugging {
     /// until its port was given back.
     pub(super) fn write(&mut self, writes: &mut Writes) {
         for port in std::mem::take(&mut self.unwritten) {
-            let plugged = self.plugs.get(&port).map(Plug::vnic);
-            ledger::write_plug(&self.host, &port, plugged, writes);
+            let kept = self.plugs.get(&port).map(|plug| plug.kept(&port));
+            ledger::write_plug(&self.host, &port, kept.as_ref(), writes);
         }
     }
 
@@ -140,6 +154,12 @@ impl Plugging {
             },
             Some(_) | None => Plug {
                 late: before.and_then(|before| before.may_come_until(now)),
+                // The start of an agent is no word of the machine.
+                is_elsewhere: is_known
+                    && machine.activity != Activity::Running
+                    && before.is_some_and(|before| {
+                        before.is_elsewhere && before.vnic() == plugged.vnic.as_ref()
+                    }),
                 ..Plug::there(
                     plugged,
                     if wired {
@@ -173,8 +193,9 @@ impl Plugging {
         let Some(plug) = self.plugs.get_mut(port) else {
             return;
         };
-        if machine.activity == Activity::Running {
+        if machine.activity == Activity::Running && plug.is_elsewhere {
             plug.is_elsewhere = false;
+            self.unwritten.insert(port.clone());
         }
         // Who waits elsewhere may get the port by that, or this host its turn.
         if let (Wish::Have(_), Stage::Due(_)) = (&plug.wish, plug.stage)
@@ -193,9 +214,11 @@ impl Plugging {
         let Some(held) = held.filter(|held| held.epoch == request.epoch) else {
             return;
         };
+        let is_told = self.told_by.is_some_and(|by| by <= now);
         match self.plugs.get_mut(&request.port) {
             Some(plug) => plug.sought = Some(Sought::new(now, request)),
-            None if is_empty_for_long(request) => {
+            // The word is repeated, should the datapath have told too little yet.
+            None if is_told && is_empty_for_long(request) => {
                 let (port, to) = (request.port.clone(), request.to.clone());
                 let host = &self.host;
                 tracing::info!(%host, %port, %to, "nothing is plugged in; given to the host that waits");
@@ -240,6 +263,7 @@ impl Plugging {
         };
         plug.attempt = 0;
         plug.stage = Stage::Due(now);
+        self.unwritten.insert(port.clone());
     }
 
     /// The interface is there no more; `epoch` is that of the port, if the host
@@ -370,6 +394,7 @@ impl Plugging {
                 // Not heard, and the machine is back.
                 plug.wish = Wish::Have(plugged.clone());
                 plug.stage = Stage::Answered;
+                unwritten.insert(port.clone());
                 continue;
             }
             let held = held(port).filter(|held| plug.ended != Some(held.epoch));
@@ -505,6 +530,7 @@ impl Plugging {
             Wish::Yield { plugged, .. } => match plugged.clone() {
                 Some(plugged) => {
                     *plug = Plug::there(plugged, Stage::Answered);
+                    self.unwritten.insert(port.clone());
                 }
                 None => drop(self.plugs.remove(port)),
             },
@@ -553,7 +579,9 @@ impl Plugging {
                 Stage::Due(_) | Stage::Asked => {
                     plug.waits = false;
                     plug.trouble = None;
-                    plug.is_elsewhere = false;
+                    if std::mem::take(&mut plug.is_elsewhere) {
+                        self.unwritten.insert(port.clone());
+                    }
                     plug.stage = Stage::Answered;
                     plug.attempt = 0;
                 }
@@ -614,6 +642,7 @@ impl Plugging {
                     is_elsewhere,
                     ..Plug::there(plugged, next)
                 };
+                self.unwritten.insert(port.clone());
             }
             Ok(reply) => {
                 if let Some(next) = plug.next.take() {

@@ -152,6 +152,69 @@ fn what_was_given_away_is_in_line_as_stopped_until_its_machine_is_heard_of_again
     assert_eq!(rig.claims, [waiting(Stopped), waiting(Running)]);
 }
 
+/// The agent starts again, and finds the machine plugged in.
+fn restart(rig: &mut Rig, machine: Machine) {
+    rig.restart();
+    rig.claims.clear();
+    rig.event(HostEvent::Connected);
+    rig.event(HostEvent::Noticed(Notice::Plugged {
+        switch: id("prod"),
+        port: id("p1"),
+        vnic: None,
+        mac: None,
+        machine,
+    }));
+    rig.pass(SOON);
+}
+
+#[test]
+fn what_was_given_away_is_in_line_as_stopped_after_a_start_of_the_agent_too() {
+    let (mut rig, mut publisher) = with_publisher();
+    plug(&mut rig, "p1", None);
+    let epoch = rig.held("prod").unwrap().ports[&id::<dvs_schemas::PortId>("p1")]
+        .value
+        .epoch;
+    behaves(&mut rig, "p1", machine("a", Unknown));
+    now(&mut rig, "p1", epoch, machine("a", Running));
+    moved(&mut rig, &mut publisher);
+    let waiting = |activity| ClaimRequest {
+        machine: machine("a", activity),
+        ..claim("p1", None)
+    };
+    for _ in 0..2 {
+        restart(&mut rig, machine("a", Unknown));
+        assert_eq!(rig.claims, [waiting(Stopped)]);
+    }
+    // Heard of again, it is as any other.
+    behaves(&mut rig, "p1", machine("a", Running));
+    restart(&mut rig, machine("a", Unknown));
+    assert_eq!(rig.claims, [waiting(Unknown)]);
+}
+
+#[test]
+fn what_was_being_given_away_when_the_agent_died_is_in_line_as_stopped() {
+    let (mut rig, mut publisher) = with_publisher();
+    plug(&mut rig, "p1", None);
+    let epoch = rig.held("prod").unwrap().ports[&id::<dvs_schemas::PortId>("p1")]
+        .value
+        .epoch;
+    behaves(&mut rig, "p1", machine("a", Unknown));
+    now(&mut rig, "p1", epoch, machine("a", Running));
+    assert_eq!(rig.releases, [given("p1", epoch)]);
+    // The publisher has heard it, and its answer and the removal come to nobody.
+    restart(&mut rig, machine("a", Unknown));
+    let Some(Message::Remove(remove)) = publisher.commit(&Commit::NoPort(id("p1"))).pop() else {
+        panic!("no removal");
+    };
+    rig.send_remove(&remove);
+    rig.pass(SOON * 2);
+    let expected = ClaimRequest {
+        machine: machine("a", Stopped),
+        ..claim("p1", None)
+    };
+    assert_eq!(rig.claims, [expected]);
+}
+
 #[test]
 fn what_waits_says_at_once_that_its_machine_runs() {
     let mut rig = connected();
@@ -211,8 +274,33 @@ fn answered_given(rig: &mut Rig, epoch: Epoch) {
 }
 
 #[test]
+fn nothing_counts_as_empty_before_the_datapath_has_told_what_is_plugged_in() {
+    let long = Duration::from_secs(60);
+    let mut rig = connected();
+    let port = rig.held("prod").unwrap().ports[&id::<dvs_schemas::PortId>("p1")].clone();
+    let epoch = port.value.epoch;
+    // The machine came while the agent was not there.
+    rig.hold_datapath = true;
+    rig.restart();
+    rig.event(HostEvent::Connected);
+    sought(&mut rig, "p1", epoch, machine("b", Unknown), long);
+    rig.pass(SOON);
+    assert_eq!(rig.releases, [], "the datapath was not read");
+    rig.hold_datapath = false;
+    rig.settle();
+    sought(&mut rig, "p1", epoch, machine("b", Unknown), long);
+    rig.pass(SOON);
+    assert_eq!(rig.releases, [], "it is telling what is plugged in");
+    rig.pass(SOON * 2);
+    sought(&mut rig, "p1", epoch, machine("b", Unknown), long);
+    assert_eq!(rig.releases, [given("p1", epoch)]);
+}
+
+#[test]
 fn what_is_placed_where_nothing_is_plugged_in_goes_to_who_has_waited_for_long() {
     let mut rig = connected();
+    // By then the datapath has told what is plugged in.
+    rig.pass(SOON * 2);
     let epoch = rig.held("prod").unwrap().ports[&id::<dvs_schemas::PortId>("p1")]
         .value
         .epoch;
