@@ -157,32 +157,40 @@ impl AsOf<'_> {
     }
 }
 
+/// The first millisecond since 1970 that an identity can't say: a UUID of
+/// version 7 has 48 bits for it.
+const NO_LATER: u64 = 1 << 48;
+
 /// The identity of a store that is made at `now`, in milliseconds since 1970,
 /// or later, so that it is later than all `others`, whatever the clocks were
-/// by which those were made.
+/// by which those were made. None if no identity can be later.
 #[must_use]
 pub fn later_than(
     others: impl IntoIterator<Item = StoreId>,
     now: u64,
     random: &[u8; 10],
-) -> StoreId {
+) -> Option<StoreId> {
     let newest = others.into_iter().map(StoreId::made).max();
-    // 48 bits of it are written.
     let made = newest.map_or(now, |newest| now.max(newest + 1));
-    StoreId(Builder::from_unix_timestamp_millis(made, random).into_uuid())
+    (made < NO_LATER)
+        .then(|| StoreId(Builder::from_unix_timestamp_millis(made, random).into_uuid()))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn a_new_store_is_later_than_one_of_a_clock_that_ran_ahead() {
         let now = 1_764_000_000_000;
-        let ahead = later_than([], 4_070_908_800_000, &[0xff; 10]);
-        let next = later_than([ahead], now, &[0; 10]);
+        let later = |others: &[StoreId], now, random| {
+            later_than(others.iter().copied(), now, &[random; 10]).unwrap()
+        };
+        let ahead = later(&[], 4_070_908_800_000, 0xff);
+        let next = later(&[ahead], now, 0);
         assert!(next > ahead, "{next} and {ahead}");
-        assert!(later_than([next], now, &[0; 10]) > next);
-        assert_eq!(later_than([], now, &[0; 10]).made(), now);
+        assert!(later(&[next], now, 0) > next);
+        assert_eq!(later(&[], now, 0).made(), now);
     }
 }

@@ -28,6 +28,10 @@ const GATHER: Duration = Duration::from_secs(15);
 /// has them all.
 const NAMED: usize = 20;
 
+/// Highest revision that is counted on from: readers of JSON keep numbers up to
+/// it exactly, and no ledger makes as many commits as are left above it.
+const HIGHEST: u64 = 1 << 53;
+
 impl Publisher {
     /// Hosts were found to follow another history: they are named a little
     /// later, all at once.
@@ -93,10 +97,18 @@ impl Publisher {
             self.waits.room()?;
         }
         let known = elsewhere.iter().map(|position| position.revision);
-        let revision = known.fold(self.config.revision(), Revision::max).next();
+        let newest = known.fold(self.config.revision(), Revision::max);
+        let revision = (newest.0 < HIGHEST).then(|| newest.next());
+        let revision = revision.ok_or_else(|| nothing_later(&format!("revision {newest}")))?;
         let mine = self.history.store();
         let others = elsewhere.iter().map(|position| position.store);
         let others: BTreeSet<StoreId> = others.filter(|store| *store != mine).collect();
+        let mut random = [0; 10];
+        self.rng.fill(&mut random);
+        let replaced = others.iter().copied().chain([mine]);
+        let store = later_than(replaced, now.0, &random);
+        let newest = others.iter().copied().fold(mine, StoreId::max);
+        let store = store.ok_or_else(|| nothing_later(&format!("store {newest}")))?;
         let pairs = self.everything();
         let hosts: BTreeSet<&HostName> = pairs.iter().map(|(_, host)| host).collect();
         let examples = self.fleet.diverged().take(NAMED);
@@ -119,9 +131,6 @@ impl Publisher {
         if *dry_run {
             return Ok(Some(Reply::Continued(reply)));
         }
-        let mut random = [0; 10];
-        self.rng.fill(&mut random);
-        let store = later_than(reply.continues.iter().copied(), now.0, &random);
         reply.store = Some(store);
         tracing::warn!(
             %store, revision = revision.0, diverged = reply.diverged, replaced = %mine,
@@ -207,4 +216,16 @@ impl Publisher {
         self.claims.settle(now, &changes);
         self.write(&changes, revision, &mut out.writes);
     }
+}
+
+/// What a host reports leaves no number above it.
+fn nothing_later(reported: &str) -> Problem {
+    Problem::new(
+        ProblemCode::Conflict,
+        format!("no store can be later than what a host reports: {reported}"),
+    )
+    .allow(
+        "dvsctl get hosts names the host; stop its agent, dvsctl forget it, and give the agent an \
+         empty data folder before it starts again",
+    )
 }

@@ -227,3 +227,36 @@ fn hosts_that_follow_another_history_become_entries_and_are_named_once() {
     assert_eq!(entries.len(), 1, "{entries:?}");
     assert_eq!(entries[0].key.host, name("h2"));
 }
+
+/// What a host reports is believed, however far off it is, but not counted on
+/// from where nothing can be later.
+#[test]
+fn a_store_that_nothing_can_be_later_than_is_not_continued() {
+    let last = StoreId(Uuid::from_u128(u128::MAX));
+    let cases = [
+        (last, 1, last.to_string()),
+        (
+            StoreId(Uuid::from_u128(0x7000)),
+            u64::MAX,
+            u64::MAX.to_string(),
+        ),
+    ];
+    for (store, revision, named) in cases {
+        let mut desk = fallen_back();
+        let mine = desk.publisher.store();
+        beats(&mut desk, "h2", at(store, 9, revision));
+        for dry_run in [true, false] {
+            let request = ContinueRequest {
+                dry_run,
+                ..ContinueRequest::default()
+            };
+            let problem = desk.ask(Request::Continue(request)).unwrap_err();
+            assert_eq!(problem.code, ProblemCode::Conflict);
+            assert!(problem.message.contains(&named), "{problem:?}");
+        }
+        assert_eq!(
+            (desk.publisher.store(), desk.revision()),
+            (mine, Revision(1))
+        );
+    }
+}
