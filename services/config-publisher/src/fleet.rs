@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dvs_schemas::v1::{Diverged, Heartbeat, Hello, HostDatapath, HostVerdict, Observed, Presence};
+use dvs_schemas::v1::{
+    Diverged, Heartbeat, Hello, HostDatapath, HostVerdict, Observed, Position, Presence,
+};
 use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -66,7 +68,9 @@ pub struct Host {
 /// What a host has applied of a switch, as far as it told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Told {
-    revision: Revision,
+    /// None if it may be of another store than the publisher's: then it is no
+    /// number of this ledger.
+    revision: Option<Revision>,
     by: By,
 }
 
@@ -237,7 +241,7 @@ impl Fleet {
             Sign::Heard { interval, .. } => interval.max(FIRST_INTERVAL),
         };
         host.sign = Sign::Heard { at: now, interval };
-        host.observed = told(&hello.observed);
+        host.observed = told(&hello.observed, ledger.numbers(&hello.positions));
         match greeted {
             Greeted::New => self.roster = None,
             Greeted::Changed | Greeted::Known => {
@@ -272,7 +276,10 @@ impl Fleet {
         if let Some(host) = self.hosts.get_mut(&heartbeat.host) {
             let interval = Duration::from_millis(heartbeat.interval_ms).min(LONGEST_INTERVAL);
             host.sign = Sign::Heard { at: now, interval };
-            let before = std::mem::replace(&mut host.observed, told(&heartbeat.observed));
+            let before = std::mem::replace(
+                &mut host.observed,
+                told(&heartbeat.observed, ledger.numbers(&heartbeat.positions)),
+            );
             // The heartbeat may have left before the answer. The next one has
             // left after it, and says the last word.
             let answered = before.into_iter().filter(|(_, told)| told.by == By::Answer);
@@ -293,8 +300,11 @@ impl Fleet {
         now: Timestamp,
         host: &HostName,
         switch: &SwitchName,
-        revision: Revision,
+        report: (Revision, Option<Position>),
+        ledger: AsOf<'_>,
     ) {
+        let (revision, position) = report;
+        let revision = ledger.numbers(position.as_slice()).then_some(revision);
         let Some(host) = self.hosts.get_mut(host) else {
             return;
         };
@@ -353,7 +363,7 @@ impl Host {
         if !self.diverged.is_empty() {
             return None;
         }
-        self.observed.get(switch).map(|told| told.revision)
+        self.observed.get(switch)?.revision
     }
 
     /// The switches that the host told of.
@@ -423,11 +433,12 @@ impl Host {
     }
 }
 
-fn told(list: &[Observed]) -> BTreeMap<SwitchName, Told> {
+/// What a host tells; `ours` if the revisions are of the publisher's store.
+fn told(list: &[Observed], ours: bool) -> BTreeMap<SwitchName, Told> {
     let pairs = list.iter().map(|observed| {
         let Observed { switch, revision } = observed;
         let told = Told {
-            revision: *revision,
+            revision: ours.then_some(*revision),
             by: By::Itself,
         };
         (switch.clone(), told)

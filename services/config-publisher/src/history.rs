@@ -137,6 +137,14 @@ pub struct AsOf<'a> {
 }
 
 impl AsOf<'_> {
+    /// Whether the revisions that come with these positions are numbers of the
+    /// ledger: none of them is of another store, a replaced one included.
+    #[must_use]
+    pub fn numbers(&self, positions: &[Position]) -> bool {
+        let store = self.history.store;
+        positions.iter().all(|position| position.store == store)
+    }
+
     /// How a host's positions show that it follows another history; empty if
     /// it does not.
     #[must_use]

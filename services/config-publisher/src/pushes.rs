@@ -386,7 +386,8 @@ impl Push {
         if let Answer::Applied(report) = &answer
             && report.switch == flight.switch
         {
-            fleet.applied(now, &host, &flight.switch, report.observed);
+            let told = (report.observed, report.position);
+            fleet.applied(now, &host, &flight.switch, told, ledger);
         }
         let switch = &flight.switch;
         let diverged = fleet.answers(&host, position(&answer), ledger);

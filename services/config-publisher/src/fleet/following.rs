@@ -56,8 +56,13 @@ impl Fleet {
         host.diverged = diverged;
     }
 
-    /// Judges anew who follows the ledger.
+    /// Judges anew who follows the ledger, which goes on as another store: no
+    /// revision that a host told of is one of it.
     pub fn review(&mut self, ledger: AsOf<'_>) {
+        let told = self.hosts.values_mut();
+        for told in told.flat_map(|host| host.observed.values_mut()) {
+            told.revision = None;
+        }
         for name in std::mem::take(&mut self.diverged) {
             let host = self.hosts.get(&name).into_iter();
             let positions = host.flat_map(|host| &host.diverged);

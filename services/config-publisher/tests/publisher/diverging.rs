@@ -260,3 +260,22 @@ fn a_store_that_nothing_can_be_later_than_is_not_continued() {
         );
     }
 }
+
+/// The host fell back after it had taken the full state, and had got further in
+/// the replaced store than anybody who was heard.
+#[test]
+fn a_revision_of_a_replaced_store_is_not_shown_as_one_of_this_ledger() {
+    let mut desk = fallen_back();
+    let replaced = desk.publisher.store();
+    beats(&mut desk, "h1", at(replaced, 0, 6));
+    go_on(&mut desk, false);
+    let wanted = status(&mut desk, "h2").switches[0].wanted;
+    // The first may have left before the answer to the full state.
+    beats(&mut desk, "h2", at(replaced, 0, 900));
+    beats(&mut desk, "h2", at(replaced, 0, 900));
+    let of = status(&mut desk, "h2");
+    assert_eq!((of.diverged, of.switches[0].observed), (None, None));
+    let own = desk.publisher.store();
+    beats(&mut desk, "h2", at(own, 2, wanted.0));
+    assert_eq!(status(&mut desk, "h2").switches[0].observed, Some(wanted));
+}
