@@ -241,7 +241,7 @@ impl Fleet {
             Sign::Heard { interval, .. } => interval.max(FIRST_INTERVAL),
         };
         host.sign = Sign::Heard { at: now, interval };
-        host.observed = told(&hello.observed, ledger.numbers(&hello.positions));
+        host.observed = told(&hello.observed, &hello.positions, ledger);
         match greeted {
             Greeted::New => self.roster = None,
             Greeted::Changed | Greeted::Known => {
@@ -278,7 +278,7 @@ impl Fleet {
             host.sign = Sign::Heard { at: now, interval };
             let before = std::mem::replace(
                 &mut host.observed,
-                told(&heartbeat.observed, ledger.numbers(&heartbeat.positions)),
+                told(&heartbeat.observed, &heartbeat.positions, ledger),
             );
             // The heartbeat may have left before the answer. The next one has
             // left after it, and says the last word.
@@ -304,7 +304,9 @@ impl Fleet {
         ledger: AsOf<'_>,
     ) {
         let (revision, position) = report;
-        let revision = ledger.numbers(position.as_slice()).then_some(revision);
+        let revision = ledger
+            .numbers(position.as_slice(), revision)
+            .then_some(revision);
         let Some(host) = self.hosts.get_mut(host) else {
             return;
         };
@@ -433,12 +435,12 @@ impl Host {
     }
 }
 
-/// What a host tells; `ours` if the revisions are of the publisher's store.
-fn told(list: &[Observed], ours: bool) -> BTreeMap<SwitchName, Told> {
+/// What a host tells, with where it is.
+fn told(list: &[Observed], positions: &[Position], ledger: AsOf<'_>) -> BTreeMap<SwitchName, Told> {
     let pairs = list.iter().map(|observed| {
         let Observed { switch, revision } = observed;
         let told = Told {
-            revision: ours.then_some(*revision),
+            revision: ledger.numbers(positions, *revision).then_some(*revision),
             by: By::Itself,
         };
         (switch.clone(), told)

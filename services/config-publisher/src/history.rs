@@ -137,12 +137,15 @@ pub struct AsOf<'a> {
 }
 
 impl AsOf<'_> {
-    /// Whether the revisions that come with these positions are numbers of the
-    /// ledger: none of them is of another store, a replaced one included.
+    /// Whether a revision that comes with these positions is a number of the
+    /// ledger: one of them is of its store, and as far at least. A host that
+    /// goes over from a replaced store, or keeps a switch of it that is no more
+    /// wanted there, has positions of both.
     #[must_use]
-    pub fn numbers(&self, positions: &[Position]) -> bool {
+    pub fn numbers(&self, positions: &[Position], revision: Revision) -> bool {
         let store = self.history.store;
-        positions.iter().all(|position| position.store == store)
+        let mut ours = positions.iter().filter(|position| position.store == store);
+        positions.is_empty() || ours.any(|position| position.revision >= revision)
     }
 
     /// How a host's positions show that it follows another history; empty if

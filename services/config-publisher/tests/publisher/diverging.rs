@@ -276,6 +276,18 @@ fn a_revision_of_a_replaced_store_is_not_shown_as_one_of_this_ledger() {
     let of = status(&mut desk, "h2");
     assert_eq!((of.diverged, of.switches[0].observed), (None, None));
     let own = desk.publisher.store();
-    beats(&mut desk, "h2", at(own, 2, wanted.0));
+    // A switch of the replaced store that is wanted there no more stays.
+    desk.hear(Event::Heartbeat(Heartbeat {
+        v: V1,
+        host: name("h2"),
+        session: Uuid::from_u128(1),
+        seq: 0,
+        interval_ms: 10_000,
+        observed: vec![Observed {
+            switch: name("prod"),
+            revision: wanted,
+        }],
+        positions: vec![at(replaced, 0, 900), at(own, 2, wanted.0)],
+    }));
     assert_eq!(status(&mut desk, "h2").switches[0].observed, Some(wanted));
 }
