@@ -99,7 +99,11 @@ fn from_json(bytes: &[u8]) -> Result<Value, Problem> {
     serde_path_to_error::deserialize(&mut reader)
         .map_err(|e| {
             let path = e.path().to_string();
-            place(path, unreadable(Format::Json, e.into_inner()).message)
+            match e.into_inner() {
+                what if what.is_data() => place(path, unreadable(Format::Json, what).message),
+                // Where a text stops being JSON says nothing of a field.
+                what => unreadable(Format::Json, what),
+            }
         })
         .and_then(|Tree(value)| {
             let ended = reader.end().map_err(|e| unreadable(Format::Json, e));
