@@ -147,6 +147,19 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// True if whoever was asked said nothing.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Self::TimedOut | Self::NoResponder => true,
+            Self::Live(_)
+            | Self::Fetched(_)
+            | Self::Put(_)
+            | Self::Placements(_)
+            | Self::Refused(_)
+            | Self::NotSent(_) => false,
+        }
+    }
+
     /// Why it is not the answer that was waited for.
     pub(crate) fn why(self) -> String {
         match self {

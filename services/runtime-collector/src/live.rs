@@ -17,6 +17,15 @@ pub(crate) fn unknown(port: &PortId) -> Problem {
     .allow("a port of dvs.v1.runtime.list; to ask a host all the same, name it as host")
 }
 
+/// A host that nobody has heard of, and that didn't answer either: one that has
+/// just come answers before it is heard.
+pub(crate) fn never_heard(host: &HostName) -> Problem {
+    let message = format!("no host {host} was ever heard here, and nobody answers by that name");
+    Problem::new(ProblemCode::NotFound, message)
+        .at("host")
+        .allow("a host of dvs.v1.host.list")
+}
+
 /// What somebody else is told of a host's answer.
 pub(crate) fn passed_through(
     host: &HostName,

@@ -86,9 +86,9 @@ fn a_live_read_that_cannot_be_says_why() {
                 host: Some(host("nohost")),
                 ..LiveRequest::default()
             },
-            Answer::TimedOut,
+            Answer::NoResponder,
             ProblemCode::NotFound,
-            "no host nohost was ever heard here",
+            "no host nohost was ever heard here, and nobody answers by that name",
         ),
         (
             of("web-1"),

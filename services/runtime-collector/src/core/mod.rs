@@ -19,7 +19,7 @@ use dvs_schemas::v1::{
     ConditionList, Live, LiveRequest, RuntimeGetRequest, RuntimeHistoryReply,
     RuntimeHistoryRequest, RuntimeRecord, V1,
 };
-use dvs_schemas::{Epoch, HostName, PortId, Problem, ProblemCode, Timestamp};
+use dvs_schemas::{Epoch, HostName, PortId, Problem, Timestamp};
 use uuid::Uuid;
 
 use crate::conditions::Conditions;
@@ -27,7 +27,7 @@ use crate::events::{Answer, AskId, Effect, Event, Question, ReplyBody, ReplyToke
 use crate::history::History;
 use crate::hosts::{Host, Known, Place, Wanted};
 use crate::ledger::HOSTS;
-use crate::live::{passed_through, unknown};
+use crate::live::{never_heard, passed_through, unknown};
 use crate::repeats::Repeats;
 use crate::stale::{Stale, Suspect};
 use crate::store::Store;
@@ -216,7 +216,7 @@ impl Collector {
                 .allow("after without port"));
         }
         let host = match (host, &port) {
-            (Some(host), _) => self.heard_of(host)?,
+            (Some(host), _) => host,
             (None, Some(port)) => self.store.show(port).ok_or_else(|| unknown(port))?.host,
             (None, None) => {
                 return Err(
@@ -233,18 +233,6 @@ impl Collector {
         let request = Question::Live(Live { v: V1, port, after });
         self.ask(host, request, asked, out);
         Ok(())
-    }
-
-    /// A host, if it was ever heard: of another one nobody has to wait for an
-    /// answer.
-    fn heard_of(&self, host: HostName) -> Result<HostName, Problem> {
-        if self.hosts.contains_key(&host) {
-            return Ok(host);
-        }
-        let message = format!("no host {host} was ever heard here");
-        Err(Problem::new(ProblemCode::NotFound, message)
-            .at("host")
-            .allow("a host of dvs.v1.host.list; one that has just come is heard at its first heartbeat"))
     }
 
     fn answered(&mut self, now: Timestamp, ask: AskId, answer: Answer, out: &mut Decision<Effect>) {
@@ -285,8 +273,12 @@ impl Collector {
                 | Answer::NotSent(_) => self.stale.again(now, host, port, suspect),
             },
             Some(Asked::PassThrough { host, port, reply }) => {
-                let mut result =
-                    passed_through(&host, port.as_ref(), answer, self.settings.live_timeout);
+                let answer = Some(answer)
+                    .filter(|answer| !answer.is_silence() || self.hosts.contains_key(&host));
+                let answer = answer.ok_or_else(|| never_heard(&host));
+                let mut result = answer.and_then(|answer| {
+                    passed_through(&host, port.as_ref(), answer, self.settings.live_timeout)
+                });
                 if let Ok(live) = &mut result {
                     let read = live.counters.iter();
                     live.totals = read.map(|of| self.store.total_with(of)).collect();

@@ -310,7 +310,6 @@ impl World {
         );
     }
 
-    /// A heartbeat, and the question that it led to.
     /// Takes a conditions event in, and wants it acknowledged.
     pub fn conditions(&mut self, event: HostConditions) {
         let seq = event.seq;
@@ -331,6 +330,7 @@ impl World {
         }
     }
 
+    /// A heartbeat, and the question that it led to.
     pub fn heartbeat(&mut self, from: &str, run: u128, seq: u64) -> Option<AskId> {
         let before: Vec<AskId> = self.asked.keys().copied().collect();
         assert_eq!(self.turn([heartbeat(from, run, seq)]), []);
