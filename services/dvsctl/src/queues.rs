@@ -174,7 +174,14 @@ async fn behind(session: &Session, request: RetryListRequest) -> String {
         rip: Vec::new(),
     };
     let joined = hosts::join(hosts, &none);
-    let lags = |host: &&HostInSync| host.sync.iter().any(|sync| *sync != Sync::InSync);
+    if joined.is_empty() {
+        return format!("{nothing}, and no such host is there");
+    }
+    let lags = |host: &&HostInSync| {
+        let behind = host.sync.iter().any(|sync| *sync != Sync::InSync);
+        // One that follows another ledger is sent nothing, switches or not.
+        behind || host.status.diverged.is_some()
+    };
     let behind = match joined.iter().filter(lags).count() {
         0 => return "every host is in sync".to_owned(),
         1 => "1 host is".to_owned(),

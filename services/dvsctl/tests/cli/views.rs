@@ -326,6 +326,12 @@ async fn queues_show_age_attempts_and_next_try() {
          which, `dvsctl resync` pushes to them now\n",
         "an entry was cancelled"
     );
+    let fake = hosts_and(Vec::new()).start().await;
+    let ended = fake.ends(0, &["out-of-sync", "--host", "typo"]).await;
+    assert_eq!(
+        ended.stderr,
+        "nothing is to be pushed again, and no such host is there\n"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
