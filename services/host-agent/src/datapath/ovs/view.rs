@@ -60,7 +60,6 @@ pub(super) fn wanted() -> Wanted {
                 "stp_enable",
                 "rstp_enable",
                 "mcast_snooping_enable",
-                "flood_vlans",
                 "other_config",
                 "datapath_id",
                 "external_ids",

@@ -348,9 +348,11 @@ fn reports_no_more(rule: &Rule) -> Option<Learn> {
 
 /// The port whose frames a rule is for.
 fn in_port(rule: &Rule) -> Option<OfPort> {
-    rule.when.iter().find_map(|when| match when {
-        When::InPort(port) => Some(*port),
-        _ => None,
+    rule.when.iter().find_map(|when| {
+        let When::InPort(port) = when else {
+            return None;
+        };
+        Some(*port)
     })
 }
 
