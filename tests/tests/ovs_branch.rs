@@ -150,6 +150,30 @@ async fn a_bridge_that_was_taken_is_given_back_as_it_was() -> Result<()> {
     Ok(())
 }
 
+/// Machines stay plugged in while their switch is deleted and made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_returns_has_the_bridge_that_was_made_for_it() -> Result<()> {
+    if skipped("a_switch_that_returns_has_the_bridge_that_was_made_for_it") {
+        return Ok(());
+    }
+    let fleet = fleet().await?;
+    let host = AgentHost::start(&fleet, "rack", None)?;
+    let operator = fleet.operator();
+    operator.apply(&json!([switch(&[])])).await?;
+    fleet.in_sync().await?;
+    let words = "add-port dvs-prod machine -- set Interface machine type=internal";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    host.ovs.vsctl(&words)?;
+    let delete = json!({"kind": "Switch", "name": "prod", "wait": "applied", "timeout": "20s"});
+    let reply = operator.ask(dvs_schemas::subjects::CONFIG_DELETE, &delete);
+    assert_eq!(reply.await?.ok()?["applied"]["applied"], 1);
+    assert_eq!(get(&host.ovs, "dvs-prod", "external_ids"), "{dvs-made-for=prod}");
+    let reply = operator.apply_and_wait(json!([switch(&[])]), "20s").await?;
+    assert_eq!(reply["applied"]["applied"], 1, "{reply}");
+    assert!(host.ovs.vsctl(&["list-ports", "dvs-prod"])?.contains("machine"));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_that_waits_is_not_in_sync_until_it_forwards() -> Result<()> {
     if skipped("a_switch_that_waits_is_not_in_sync_until_it_forwards") {

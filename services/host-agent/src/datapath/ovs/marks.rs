@@ -37,6 +37,7 @@ const REPLACED: &str = "dvs-replaced";
 const COUNTED: &str = "dvs-counted";
 const DEVICE: &str = "dvs-device";
 const TAKEN: &str = "dvs-taken";
+const MADE_FOR: &str = "dvs-made-for";
 
 /// The `external_ids` of a row, or those of them that are ours.
 pub(super) type Ids = BTreeMap<String, String>;
@@ -190,6 +191,17 @@ pub(super) fn of_copies(vlan: VlanId) -> Ids {
 pub(super) fn copies_of(ids: &Ids) -> Option<VlanId> {
     let number: u16 = ids.get(COPIES)?.parse().ok()?;
     number.try_into().ok()
+}
+
+/// What a bridge says that was made for a switch and stays without it, as
+/// others have ports there.
+pub(super) fn of_left_bridge(switch: &SwitchName) -> Ids {
+    Ids::from([(MADE_FOR.to_owned(), switch.to_string())])
+}
+
+/// The switch that a bridge was made for, and is without.
+pub(super) fn made_for(ids: &Ids) -> Option<SwitchName> {
+    ids.get(MADE_FOR)?.parse().ok()
 }
 
 /// The switch of a bridge.

@@ -281,7 +281,12 @@ impl Draft<'_, '_> {
         if let Some(port) = patch.and_then(|patch| self.view.port(&patch)) {
             self.detach(place, (BRIDGE, bridge, "ports"), (PORT, port));
         }
-        let mut wants = vec![("external_ids", Want::Ours(marks::Ids::new()))];
+        // One that was made for the switch is its own again when it returns.
+        let ids = match before {
+            Some(_) => marks::Ids::new(),
+            None => marks::of_left_bridge(&place.0),
+        };
+        let mut wants = vec![("external_ids", Want::Ours(ids))];
         // With the mode Open vSwitch drops our rules, and forwards as it did.
         wants.extend(before.map(|mode| ("fail_mode", Want::Is(mode.column()))));
         self.set(place, BRIDGE, bridge, wants);

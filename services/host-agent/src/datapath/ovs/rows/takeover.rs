@@ -91,6 +91,12 @@ impl Draft<'_, '_> {
             (Some(of), Origin::Given | Origin::Ours) => Err(format!(
                 "bridge {name} belongs to switch {of}; name another with --bridge {switch}=NAME"
             )),
+            // It was made for it, and stayed when the switch went.
+            (None, Origin::Ours)
+                if marks::made_for(&ours(row, "external_ids")).as_ref() == Some(switch) =>
+            {
+                Ok(Standing::Ours(uuid))
+            }
             (None, Origin::Ours) => Err(format!(
                 "bridge {name} was made by somebody else; if it is to be the switch's, say so \
                  with --bridge {switch}={name}"
