@@ -390,7 +390,8 @@ async fn an_uplink_that_another_bridge_has_takes_none_of_the_others_away() {
     let mut settings = left.settings();
     settings.uplinks.push(uplink("taken"));
     let failure = left.change(settings).await.unwrap_err();
-    let message = "interface taken is on bridge other already";
+    let message = "interface taken is on bridge other already; take it off first, with \
+                   ovs-vsctl del-port other taken";
     assert_eq!(failure, StepFailure::new(Some("uplinks"), message));
     assert!(speak(&mut a, &mut b));
 }

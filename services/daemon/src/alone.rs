@@ -31,10 +31,6 @@ const OVERLAP: Duration = STOP_LIMIT.saturating_mul(2);
 /// written as a date.
 const YEAR_10000: u64 = 253_402_300_800_000;
 
-/// How often a serving instance looks for others. Two that served on both
-/// sides of a partition find each other within it.
-const LOOK: Duration = Duration::from_secs(60);
-
 /// This instance of a service.
 #[derive(Debug, Clone)]
 pub struct Instance {
@@ -264,8 +260,8 @@ impl Instance {
         Ok(Claim { _listed: listed })
     }
 
-    /// Looks for others whenever the bus is there anew, and now and then, until
-    /// `stop`.
+    /// Looks for others whenever the bus is there anew, until `stop`: nothing is
+    /// polled, and who comes later looks by itself.
     ///
     /// # Errors
     /// Another one has served for longer; this one is to stop.
@@ -290,11 +286,8 @@ impl Instance {
                 Some(_) | None => {}
             }
             let next_look = async {
-                let lost = connected.wait_for(|connected| !*connected);
-                // In time, or when the bus is there anew.
-                if tokio::time::timeout(LOOK, lost).await.is_ok() {
-                    let _ = connected.wait_for(|connected| *connected).await;
-                }
+                let _ = connected.wait_for(|connected| !*connected).await;
+                let _ = connected.wait_for(|connected| *connected).await;
             };
             if stop.run_until_cancelled(next_look).await.is_none() {
                 return Ok(());
