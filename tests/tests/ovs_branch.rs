@@ -167,10 +167,17 @@ async fn a_switch_that_returns_has_the_bridge_that_was_made_for_it() -> Result<(
     let delete = json!({"kind": "Switch", "name": "prod", "wait": "applied", "timeout": "20s"});
     let reply = operator.ask(dvs_schemas::subjects::CONFIG_DELETE, &delete);
     assert_eq!(reply.await?.ok()?["applied"]["applied"], 1);
-    assert_eq!(get(&host.ovs, "dvs-prod", "external_ids"), "{dvs-made-for=prod}");
+    assert_eq!(
+        get(&host.ovs, "dvs-prod", "external_ids"),
+        "{dvs-made-for=prod}"
+    );
     let reply = operator.apply_and_wait(json!([switch(&[])]), "20s").await?;
     assert_eq!(reply["applied"]["applied"], 1, "{reply}");
-    assert!(host.ovs.vsctl(&["list-ports", "dvs-prod"])?.contains("machine"));
+    assert!(
+        host.ovs
+            .vsctl(&["list-ports", "dvs-prod"])?
+            .contains("machine")
+    );
     Ok(())
 }
 
