@@ -159,8 +159,8 @@ async fn a_switch_that_returns_has_the_bridge_that_was_made_for_it() -> Result<(
     let fleet = fleet().await?;
     let host = AgentHost::start(&fleet, "rack", None)?;
     let operator = fleet.operator();
-    operator.apply(&json!([switch(&[])])).await?;
-    fleet.in_sync().await?;
+    let reply = operator.apply_and_wait(json!([switch(&[])]), "20s").await?;
+    assert_eq!(reply["applied"]["applied"], 1, "{reply}");
     let words = "add-port dvs-prod machine -- set Interface machine type=internal";
     let words: Vec<&str> = words.split_whitespace().collect();
     host.ovs.vsctl(&words)?;

@@ -169,7 +169,11 @@ async fn bad_input_gets_its_reason_and_ends_nothing() {
             r#"{"port":"web-1"}"#,
             "no host has told",
         ),
-        (subjects::RUNTIME_LIVE, r#"{"host":"h9"}"#, "nobody listens"),
+        (
+            subjects::RUNTIME_LIVE,
+            r#"{"host":"h9"}"#,
+            "nobody answers by that name",
+        ),
     ];
     for (subject, text, reason) in cases {
         let reply = ask(&bus, subject, text).await;

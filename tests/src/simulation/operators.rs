@@ -27,6 +27,9 @@ pub struct Operators {
     waiting: Option<(u64, Wish)>,
     /// The store as which the publisher went on last.
     continued: Option<StoreId>,
+    /// The store that the publisher served last: an answer may be heard when it
+    /// is down.
+    served: Option<StoreId>,
     /// What was last deleted with its switch.
     buried: Vec<Value>,
 }
@@ -67,6 +70,9 @@ impl Operators {
     /// # Panics
     /// The answer contradicts what was asked.
     pub fn listen(&mut self, world: &mut World) -> bool {
+        if let Some(publisher) = world.publisher.core() {
+            self.served = Some(publisher.store());
+        }
         let Some((token, wish)) = self.waiting.take() else {
             return true;
         };
@@ -78,7 +84,8 @@ impl Operators {
                 (wish @ Wish::Restore(_), Err(_)) => self.ask(world, wish),
                 (wish, Ok(reply)) => {
                     let go_on = matches!(wish, Wish::Restore(_));
-                    self.carried_out(world.store(), wish, reply);
+                    let store = self.served.unwrap_or_else(|| world.store());
+                    self.carried_out(store, wish, reply);
                     if go_on {
                         self.ask(world, Wish::Continue);
                     }
@@ -113,6 +120,7 @@ impl Operators {
     pub fn restore(&mut self, world: &mut World) {
         self.acknowledged = 0;
         self.waiting = None;
+        self.served = None;
         let documents = self.model.documents();
         let documents: Vec<Value> = documents.map(|(_, document)| document.clone()).collect();
         if !documents.is_empty() {
@@ -125,6 +133,7 @@ impl Operators {
     pub fn fell_back(&mut self, model: Model) {
         self.acknowledged = 0;
         self.waiting = None;
+        self.served = None;
         self.model = model;
     }
 
@@ -162,6 +171,7 @@ impl Operators {
             (Wish::Resync(_), Reply::Resynced(reply)) => reply.revision,
             (Wish::Continue, Reply::Continued(reply)) => {
                 self.continued = reply.store;
+                self.served = reply.store;
                 reply.revision
             }
             (wish, reply) => panic!("{wish:?} was answered by {reply:?}"),

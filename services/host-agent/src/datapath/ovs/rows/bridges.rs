@@ -282,9 +282,11 @@ impl Draft<'_, '_> {
             self.detach(place, (BRIDGE, bridge, "ports"), (PORT, port));
         }
         // One that was made for the switch is its own again when it returns.
-        let ids = match before {
-            Some(_) => marks::Ids::new(),
-            None => marks::of_left_bridge(&place.0),
+        let says = row.map(|row| ours(row, "external_ids")).unwrap_or_default();
+        let made = marks::switch_of(&says).or_else(|| marks::made_for(&says));
+        let ids = match made.filter(|_| before.is_none()) {
+            Some(switch) => marks::of_left_bridge(&switch),
+            None => marks::Ids::new(),
         };
         let mut wants = vec![("external_ids", Want::Ours(ids))];
         // With the mode Open vSwitch drops our rules, and forwards as it did.
