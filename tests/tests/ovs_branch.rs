@@ -159,25 +159,25 @@ async fn a_switch_that_returns_has_the_bridge_that_was_made_for_it() -> Result<(
     let fleet = fleet().await?;
     let host = AgentHost::start(&fleet, "rack", None)?;
     let operator = fleet.operator();
-    let reply = operator.apply_and_wait(json!([switch(&[])]), "20s").await?;
-    assert_eq!(reply["applied"]["applied"], 1, "{reply}");
-    let words = "add-port dvs-prod machine -- set Interface machine type=internal";
+    operator.apply(&json!([switch(&[])])).await?;
+    let bridges = async |_: &dvs_tests::operator::Operator| Ok(host.ovs.vsctl(&["list-br"])?);
+    let has = |bridges: &String| !bridges.is_empty();
+    let bridges = fleet.until("the switch's bridge", bridges, has).await?;
+    let bridge = bridges.lines().next().unwrap();
+    fleet.in_sync().await?;
+    let words = format!("add-port {bridge} machine -- set Interface machine type=internal");
     let words: Vec<&str> = words.split_whitespace().collect();
     host.ovs.vsctl(&words)?;
     let delete = json!({"kind": "Switch", "name": "prod", "wait": "applied", "timeout": "20s"});
     let reply = operator.ask(dvs_schemas::subjects::CONFIG_DELETE, &delete);
     assert_eq!(reply.await?.ok()?["applied"]["applied"], 1);
     assert_eq!(
-        get(&host.ovs, "dvs-prod", "external_ids"),
+        get(&host.ovs, bridge, "external_ids"),
         "{dvs-made-for=prod}"
     );
     let reply = operator.apply_and_wait(json!([switch(&[])]), "20s").await?;
     assert_eq!(reply["applied"]["applied"], 1, "{reply}");
-    assert!(
-        host.ovs
-            .vsctl(&["list-ports", "dvs-prod"])?
-            .contains("machine")
-    );
+    assert!(host.ovs.vsctl(&["list-ports", bridge])?.contains("machine"));
     Ok(())
 }
 
