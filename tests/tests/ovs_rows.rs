@@ -74,12 +74,13 @@ async fn what_others_wrote_stays() {
     );
     let qos = host.ovs.vsctl(&["--columns=type", "list", "QoS"]).unwrap();
     assert!(qos.contains("linux-noop"), "{qos}");
-    // The switch goes; the bridge stays for whoever is plugged in there.
+    // The switch goes; the bridge stays for whoever is plugged in there, and
+    // says that it was made for the switch.
     let from = Arc::new(host.settings());
     host.write(Write::RemoveBridge { from }).await.unwrap();
     assert_eq!(
         column(&host, "Bridge", &bridge, "external_ids"),
-        "{owner=libvirt}"
+        "{dvs-made-for=prod, owner=libvirt}"
     );
     assert_eq!(host.counts.drifts(), 0);
 }
