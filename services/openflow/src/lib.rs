@@ -7,6 +7,7 @@
 //! two sets of flows is the change that is needed.
 
 mod action;
+mod failure;
 mod field;
 mod flow;
 mod matching;
@@ -20,6 +21,7 @@ mod subfield;
 mod wire;
 
 pub use action::{Action, Learn, Learnt, Part, VlanType};
+pub use failure::{ApplyError, OpenError, SessionError};
 pub use field::{Field, FieldValue, Reg};
 pub use flow::{Cookies, Flow, FlowChange, FlowKey, FlowMod, FlowStats, FlowUpdate, Selection};
 pub use matching::{Masked, Match, Vlan, Word};
@@ -28,6 +30,6 @@ pub use meter::{HeldMeter, Meter, MeterFeatures, MeterId, MeterMod, NoMeter};
 pub use packet::{PacketIn, PacketOut};
 pub use port::{NoPort, Port, PortStats};
 pub use refusal::{Fault, Refusal};
-pub use session::{ApplyError, OpenError, Session, SessionError, Told};
+pub use session::{Session, Told};
 pub use subfield::{Constant, Subfield, Transfer};
 pub use wire::Malformed;

@@ -2,8 +2,7 @@
 //! One connection to one switch.
 
 use std::collections::VecDeque;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,13 +11,13 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::failure::{ApplyError, OpenError, SessionError};
 use crate::flow::{Cookies, FlowMod, FlowStats, FlowUpdate, Selection};
 use crate::message::{Answer, Body, BundleStep, Message, Question};
 use crate::meter::{HeldMeter, MeterFeatures, MeterMod};
 use crate::packet::{PacketIn, PacketOut};
 use crate::port::{Port, PortStats};
 use crate::refusal::Refusal;
-use crate::wire::Malformed;
 
 /// After so much silence a switch is asked whether it lives; after as much
 /// again it is given up. What Open vSwitch itself takes.
@@ -26,69 +25,6 @@ const PROBE: Duration = Duration::from_secs(5);
 
 /// Bytes of the longest message: so much is read at once.
 const LONGEST: usize = 65_535;
-
-/// Why there is no session.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Nobody is there.
-    #[error("{} can't be connected to", socket.display())]
-    Connect {
-        /// The bridge's socket.
-        socket: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// The switch doesn't speak OpenFlow 1.5.
-    #[error("the switch refuses OpenFlow 1.5: {0}; set the bridge's protocols to hold OpenFlow15")]
-    Refused(Refusal),
-    /// The connection ended.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-}
-
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The switch closed the connection.
-    #[error("the switch closed the connection")]
-    Closed,
-    /// The connection failed.
-    #[error("the switch can't be spoken with")]
-    Io(#[from] io::Error),
-    /// What comes can't be read.
-    #[error("the switch can't be understood")]
-    Malformed(#[from] Malformed),
-    /// Nothing came for too long.
-    #[error("the switch has been silent for {} s", .0.as_secs())]
-    Silent(Duration),
-    /// An answer took too long. Whether the request was carried out is not
-    /// known.
-    #[error("the switch has not answered within {} s", .0.as_secs())]
-    Late(Duration),
-    /// A question was refused.
-    #[error("the switch doesn't answer: {0}")]
-    Refused(Refusal),
-}
-
-/// Why a change was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The switch refuses a part of it, and so all; the session goes on.
-    #[error("{change}: {refusal}")]
-    Refused {
-        /// What is refused.
-        change: String,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// A part of it is longer than a message; nothing was sent.
-    #[error("{0} is too long for a message")]
-    TooLong(String),
-    /// The session is over. Whether the change was made is not known.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-}
 
 /// What a switch tells by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,7 +148,7 @@ impl Session {
             (None, None) => return Ok(()),
             (Some(first), _) | (None, Some(first)) => first,
         };
-        Err(refused(changes, first, refusal))
+        Err(ApplyError::of(changes, first, refusal))
     }
 
     /// Changes meters, one after the other.
@@ -228,7 +164,7 @@ impl Session {
         }
         match self.settle(first).await? {
             None => Ok(()),
-            Some(refusal) => Err(refused(changes, first, refusal)),
+            Some(refusal) => Err(ApplyError::of(changes, first, refusal)),
         }
     }
 
@@ -548,16 +484,5 @@ impl Session {
             }
         }
         Ok(None)
-    }
-}
-
-/// The change that the message was whose number is this; those of the changes
-/// follow the number `first`.
-fn refused<T: ToString>(changes: &[T], first: u32, (xid, refusal): (u32, Refusal)) -> ApplyError {
-    let place = xid.wrapping_sub(first).checked_sub(1);
-    let change = place.and_then(|place| changes.get(usize::try_from(place).ok()?));
-    ApplyError::Refused {
-        change: change.map_or_else(|| "the change as a whole".to_owned(), T::to_string),
-        refusal,
     }
 }
