@@ -258,6 +258,9 @@ pub struct RemoveReport {
     pub host: HostName,
     /// The switch concerned.
     pub switch: SwitchName,
+    /// The newest revision that it has applied of the switch.
+    #[serde(default)]
+    pub observed: Revision,
     /// The newest commit that it knows of, if it knows the switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,

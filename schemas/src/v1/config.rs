@@ -321,6 +321,9 @@ pub struct ApplyReply {
     /// How the push went, if the request waited for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<PushSummary>,
+    /// What holds all the same, and who carried the request out should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// One object that a commit changed.
@@ -411,6 +414,9 @@ pub struct DryRunReply {
     /// Plans that did not fit into the reply.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
+    /// What holds all the same, and who carried the request out should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]

@@ -137,6 +137,9 @@ pub struct ForgetReply {
     pub revision: Revision,
     /// Ports that were on it, and are on no host now.
     pub ports: u64,
+    /// What holds all the same, and who carried the request out should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What is known of a host.

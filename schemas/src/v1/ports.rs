@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Deadline, V1, Wait};
+use super::{Deadline, Position, V1, Wait};
 use crate::address::MacAddr;
 use crate::ids::{Epoch, HostName, MachineId, PortGroupName, PortId, Revision, SwitchName, VnicId};
 
@@ -54,6 +54,10 @@ pub struct MoveRequest {
     /// Refuse if the port is not on this host any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<HostName>,
+    /// Place it there although nothing can be sent to that host now, as it is
+    /// absent or follows another history: refused without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// When to reply; default: as soon as the change is durable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Wait>,
@@ -130,6 +134,10 @@ pub struct ClaimRequest {
     /// The machine behind the vNIC.
     #[serde(default)]
     pub machine: Machine,
+    /// The newest commits that the host knows of, as in its heartbeats. One
+    /// that follows another history than the publisher's ledger is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positions: Vec<Position>,
 }
 
 /// Reply to a claim that is not refused.
@@ -211,6 +219,10 @@ pub struct ReleaseRequest {
     /// on no host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<HostName>,
+    /// The newest commits that the host knows of, as in its heartbeats. A host
+    /// that follows another history than the publisher's ledger ends nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positions: Vec<Position>,
 }
 
 /// Reply to a release.

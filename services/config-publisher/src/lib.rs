@@ -32,3 +32,4 @@ pub mod record;
 pub mod render;
 pub mod replies;
 mod tries;
+pub mod warnings;

@@ -389,6 +389,14 @@ impl Push {
             let told = (report.observed, report.position);
             fleet.applied(now, &host, &flight.switch, told, ledger);
         }
+        // One that knows nothing of the switch has nothing to tell of it.
+        if let Answer::Removed(report) = &answer
+            && report.switch == flight.switch
+            && report.observed > Revision::ZERO
+        {
+            let told = (report.observed, report.position);
+            fleet.applied(now, &host, &flight.switch, told, ledger);
+        }
         let switch = &flight.switch;
         let diverged = fleet.answers(&host, position(&answer), ledger);
         let verdict = match diverged {

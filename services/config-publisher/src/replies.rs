@@ -156,6 +156,7 @@ pub fn applied(revision: Revision, changes: &ChangeSet, room: usize) -> ApplyRep
         changed,
         left_out,
         applied: None,
+        warnings: Vec::new(),
     }
 }
 

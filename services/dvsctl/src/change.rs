@@ -214,6 +214,7 @@ pub async fn send<Q: Serialize>(
                 count(total, "object"),
                 reply.revision
             ));
+            warn(&reply.warnings);
         }
         return Ok(Verdict::Yes);
     }
@@ -225,6 +226,7 @@ pub async fn send<Q: Serialize>(
             say(&format!("and {} more", count(reply.left_out, "object")));
         }
         say(&summary(&reply, total));
+        warn(&reply.warnings);
     }
     Ok(pushed(reply.applied.as_ref()))
 }
@@ -297,6 +299,13 @@ fn summary(reply: &ApplyReply, total: u64) -> String {
             reply.revision,
             count(changed, "object")
         ),
+    }
+}
+
+/// Says what holds all the same.
+pub(crate) fn warn(warnings: &[String]) {
+    for warning in warnings {
+        say(&format!("warning: {warning}"));
     }
 }
 

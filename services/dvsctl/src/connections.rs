@@ -47,12 +47,14 @@ pub async fn relocate(connector: Connector<'_>, args: MoveArgs) -> Result<Verdic
         port,
         host,
         from,
+        force,
         placing,
     } = args;
     let request = MoveRequest {
         port,
         host,
         from,
+        force,
         wait: placing.wait.map(|_| Wait::Applied),
         timeout: placing.wait,
     };

@@ -13,6 +13,7 @@ use dvs_schemas::{HostName, SwitchName, Timestamp, subjects};
 use serde::Serialize;
 
 use crate::args::{ForgetArgs, of_host};
+use crate::change::warn;
 use crate::failure::{Failure, Verdict, chain};
 use crate::output::{
     ListFormat, OutputFormat, count, json, or_dash, print, say, say_if_empty, table, yaml,
@@ -62,12 +63,14 @@ async fn forget_one(session: &Session, host: HostName) -> Result<(), Failure> {
         host,
         revision,
         ports,
+        warnings,
     } = reply;
     let are = if ports == 1 { "is" } else { "are" };
     let ports = count(ports, "port");
     say(&format!(
         "host {host} is forgotten; {ports} {are} on no host now (revision {revision})"
     ));
+    warn(&warnings);
     Ok(())
 }
 
@@ -176,10 +179,7 @@ impl std::fmt::Display for Sync {
             Self::InSync => f.write_str("in sync"),
             Self::Pending => f.write_str("pending"),
             Self::Diverged { follows } => {
-                write!(
-                    f,
-                    "never in sync: {follows}; see dvsctl store continue --help"
-                )
+                write!(f, "diverged: {follows}; see dvsctl store continue --help")
             }
             Self::OutOfSync { reason } => write!(f, "out of sync: {reason}"),
             Self::Removing { ports } => write!(f, "removing {}", count(*ports, "port")),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use dvs_schemas::v1::{
-    ConditionsOfHost, HostListRequest, HostStatus, Item, Presence, Queue, RepushEntry,
+    ConditionsOfHost, Diverged, HostListRequest, HostStatus, Item, Presence, Queue, RepushEntry,
     RetryListRequest, RipEntry, RuntimeConditionsRequest, RuntimeGetRequest, RuntimeListReply,
     RuntimeListRequest, RuntimeRecord, SwitchOnHost,
 };
@@ -70,6 +70,9 @@ pub struct OnHost {
     pub presence: Presence,
     /// When it was last heard of.
     pub heard: Option<Timestamp>,
+    /// What it follows instead of the publisher's ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<Diverged>,
     /// The port's switch there: wanted and observed revision.
     pub switch: Option<SwitchOnHost>,
 }
@@ -91,6 +94,12 @@ pub enum PortSync {
         /// Why.
         reason: String,
     },
+    /// The host follows another history than the publisher's ledger: it is sent
+    /// nothing, and wires what that history says.
+    Diverged {
+        /// Which.
+        follows: String,
+    },
 }
 
 impl std::fmt::Display for PortSync {
@@ -101,6 +110,11 @@ impl std::fmt::Display for PortSync {
             Self::Applied => f.write_str("applied"),
             Self::Pending => f.write_str("pending"),
             Self::OutOfSync { reason } => write!(f, "out of sync: {reason}"),
+            Self::Diverged { follows } => write!(
+                f,
+                "diverged: {follows}; until dvsctl store continue, or a move, the port stays as \
+                 that says"
+            ),
         }
     }
 }
@@ -122,6 +136,11 @@ impl Whereabouts {
             self.state = PortSync::Nowhere;
             return self;
         };
+        if let Some(diverged) = &on.diverged {
+            let follows = diverged.to_string();
+            self.state = PortSync::Diverged { follows };
+            return self;
+        }
         let on_switch = on.switch.as_ref();
         let whole = on_switch.is_some_and(|on| on.observed.is_some_and(|seen| seen >= on.wanted));
         let has_port = self
@@ -277,6 +296,7 @@ impl Known {
             host: name.clone(),
             presence: status.map_or(Presence::Never, |status| status.presence),
             heard: status.and_then(|status| status.heard),
+            diverged: status.and_then(|status| status.diverged.clone()),
             switch: switches.find(|on| on.switch == document.switch).cloned(),
         }
     }

@@ -86,6 +86,7 @@ async fn host(bus: &Bus, name: &str) {
         v: V1,
         host: host.clone(),
         switch: remove.switch,
+        observed: Revision(1),
         position: None,
         outcome: RemoveOutcome::Removed,
     };

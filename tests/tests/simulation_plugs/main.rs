@@ -208,6 +208,7 @@ impl Life {
                 port: id,
                 host,
                 from: None,
+                force: true,
                 wait: None,
                 timeout: None,
             }),

@@ -168,6 +168,7 @@ record!(
         v: v1(),
         host: name(),
         switch: name(),
+        observed: revision(),
         position: option::of(position()),
         outcome: remove_outcome(),
     }

@@ -85,6 +85,7 @@ record!(
         changed: few(changed_object()),
         left_out: 0..3_u64,
         applied: option::of(push_summary()),
+        warnings: few(words()),
     }
 );
 record!(
@@ -107,6 +108,7 @@ record!(
         unchanged: any::<u64>(),
         plans: few(host_plan()),
         left_out: 0..3_u64,
+        warnings: few(words()),
     }
 );
 record!(

@@ -57,6 +57,7 @@ record!(
         host: name(),
         revision: revision(),
         ports: any::<u64>(),
+        warnings: few(words()),
     }
 );
 record!(

@@ -5,7 +5,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::v1;
+use super::store::position;
+use super::{few, v1};
 use crate::arbitrary::{deadline, epoch, mac, machine_id, name, record, revision, vnic};
 use crate::v1::{
     Activity, ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, Machine, MoveRequest,
@@ -36,6 +37,7 @@ record!(
         port: name(),
         host: name(),
         from: option::of(name()),
+        force: any::<bool>(),
         wait: option::of(wait()),
         timeout: option::of(deadline()),
     }
@@ -77,6 +79,7 @@ record!(
         mac: option::of(mac()),
         epoch: option::of(epoch()),
         machine: machine(),
+        positions: few(position()),
     }
 );
 
@@ -106,6 +109,7 @@ record!(
         port: name(),
         epoch: option::of(epoch()),
         to: option::of(name()),
+        positions: few(position()),
     }
 );
 

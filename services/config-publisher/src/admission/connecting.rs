@@ -5,12 +5,13 @@
 
 use dvs_schemas::documents::Binding;
 use dvs_schemas::v1::{ConnectRequest, DisconnectRequest, MoveRequest};
-use dvs_schemas::{Document, ObjectKey, Policy, PortDoc, Problem, ProblemCode, VnicId};
+use dvs_schemas::{Document, ObjectKey, Policy, PortDoc, Problem, ProblemCode, Timestamp, VnicId};
 
 use super::{absent, apply, deletion};
 use crate::changes::{Change, ChangeSet, Object};
 use crate::config::Config;
 use crate::fleet::Fleet;
+use crate::warnings::unreachable;
 
 /// What connecting a vNIC changes.
 ///
@@ -75,17 +76,19 @@ fn made(config: &Config, request: &ConnectRequest) -> Result<PortDoc, Problem> {
 /// What placing a port on another host changes.
 ///
 /// # Errors
-/// There is no such port, it is not where it was thought to be, or it can't be
-/// on that host.
+/// There is no such port, it is not where it was thought to be, it can't be on
+/// that host, or the host can't be told now.
 pub fn relocate(
     config: &Config,
     fleet: &Fleet,
     request: &MoveRequest,
+    now: Timestamp,
 ) -> Result<ChangeSet, Problem> {
     let MoveRequest {
         port,
         host,
         from,
+        force,
         wait: _,
         timeout: _,
     } = request;
@@ -109,7 +112,24 @@ pub fn relocate(
             )));
     }
     document.host = Some(host.clone());
-    apply(config, fleet, &[Document::Port(document)], None)
+    let changes = apply(config, fleet, &[Document::Port(document)], None)?;
+    // It would take the port from where its machine runs, for nothing.
+    if !force
+        && !changes.is_empty()
+        && let Some(why) = unreachable(fleet, host, now)
+    {
+        let message = format!(
+            "host {host} is told nothing for now ({why}): the port would pass no frames there"
+        );
+        return Err(Problem::new(ProblemCode::Conflict, message)
+            .of(&of)
+            .at("host")
+            .allow(
+                "a host that is present and follows this ledger, as dvsctl get hosts shows; or \
+                 force (dvsctl move --force)",
+            ));
+    }
+    Ok(changes)
 }
 
 /// What ending a connection changes, and the vNIC that was connected. A port of

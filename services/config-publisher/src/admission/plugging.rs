@@ -69,6 +69,7 @@ pub fn release(
         port,
         epoch,
         to: _,
+        positions: _,
     } = request;
     let held = config.port(port).filter(|entry| {
         let Placed {
@@ -105,6 +106,7 @@ fn granted(
         mac,
         epoch: _,
         machine: _,
+        positions: _,
     } = request;
     let before = &port.document;
     let document = PortDoc {

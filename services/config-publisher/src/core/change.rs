@@ -17,7 +17,7 @@ use crate::ledger::{self, DELETED, REVISION, WANTED, within};
 use crate::record::Record;
 use crate::render::View;
 use crate::replies::{self, Held};
-use crate::{admission, dryrun};
+use crate::{admission, dryrun, warnings};
 
 impl Publisher {
     /// Does what an admitted request asks for; none if its reply is held.
@@ -37,8 +37,10 @@ impl Publisher {
         if options.dry_run {
             return self.dry_run(now, to, changes, options, out);
         }
+        let warnings = warnings::of(changes, &self.claims, &self.fleet, now);
         let record = self.make(now, changes, out)?;
         let mut reply = replies::applied(self.config.revision(), changes, self.room() / 2);
+        reply.warnings = warnings;
         if record.is_empty() {
             reply.applied = wait.then(replies::nobody);
             return Ok(Some(Reply::Applied(reply)));
@@ -169,6 +171,7 @@ impl Publisher {
             unchanged: 0,
             plans: Vec::new(),
             left_out,
+            warnings: warnings::of(changes, &self.claims, &self.fleet, now),
         };
         let revision = self.config.revision().next();
         self.try_out(changes, revision)?;

@@ -7,9 +7,9 @@ use dvs_schemas::{HostName, Problem, Revision, SwitchName, Timestamp};
 
 use super::sending::Asker;
 use super::{Out, Publisher};
-use crate::admission;
 use crate::events::Reply;
 use crate::ledger::{HOSTS, WANTED, within};
+use crate::{admission, warnings};
 
 impl Publisher {
     pub(super) fn forget_host(
@@ -20,6 +20,7 @@ impl Publisher {
     ) -> Result<Option<Reply>, Problem> {
         let changes = admission::forget(&self.config, &self.fleet, request, now)?;
         let ForgetRequest { host } = request;
+        let warnings = warnings::of(&changes, &self.claims, &self.fleet, now);
         let mut record = self.make(now, &changes, out)?;
         if changes.is_empty() {
             // A commit all the same: what is owed to the host before and after
@@ -36,6 +37,7 @@ impl Publisher {
             host: host.clone(),
             revision,
             ports: changes.0.len() as u64,
+            warnings,
         })))
     }
 

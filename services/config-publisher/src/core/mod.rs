@@ -211,7 +211,7 @@ impl Publisher {
             }
             Request::Move(request) => {
                 let options = options(request.wait, request.timeout);
-                admission::relocate(&self.config, &self.fleet, &request)
+                admission::relocate(&self.config, &self.fleet, &request, now)
                     .and_then(|changes| self.change(now, to, &changes, &options, out))
             }
             Request::Disconnect(request) => self.disconnect(now, &request, out),

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    Activity, ClaimOutcome, ClaimReply, ClaimRequest, Presence, ReleaseOutcome, ReleaseReply,
-    ReleaseRequest, V1, Yield,
+    Activity, ClaimOutcome, ClaimReply, ClaimRequest, Position, Presence, ReleaseOutcome,
+    ReleaseReply, ReleaseRequest, V1, Yield,
 };
-use dvs_schemas::{Epoch, HostName, PortId, Problem, Revision, Timestamp};
+use dvs_schemas::{Epoch, HostName, PortId, Problem, ProblemCode, Revision, Timestamp};
 
 use super::sending::Asker;
 use super::{Out, Publisher};
@@ -28,6 +28,10 @@ impl Publisher {
         out: &mut Out,
     ) -> Result<Option<Reply>, Problem> {
         let (host, port) = (request.host.clone(), request.port.clone());
+        if let Err(problem) = self.heed(&host, &request.positions) {
+            self.claims.withdraw(&port, &host);
+            return Err(problem);
+        }
         self.claims.heard_again(&port, &host);
         let outcome = match admission::claim(&self.config, &self.fleet, &request) {
             Err(problem) => {
@@ -75,7 +79,11 @@ impl Publisher {
             port,
             epoch,
             to,
+            positions,
         } = request;
+        if epoch.is_some() {
+            self.heed(host, positions)?;
+        }
         let outcome = match epoch {
             Some(_) if to.as_ref().is_some_and(|to| !self.is_next(port, to)) => {
                 ReleaseOutcome::Kept
@@ -95,10 +103,29 @@ impl Publisher {
         })))
     }
 
+    /// Whether a host's word of its ports counts. One that follows another
+    /// history wires what that says, whatever is committed here: a port that it
+    /// gives back may be wired there again at once.
+    fn heed(&mut self, host: &HostName, positions: &[Position]) -> Result<(), Problem> {
+        let ledger = self.history.as_of(self.config.revision());
+        let Some(diverged) = self.fleet.says(host, positions, ledger) else {
+            return Ok(());
+        };
+        let message = format!("{diverged}, so its word changes no placement");
+        Err(Problem::new(ProblemCode::Conflict, message)
+            .at("host")
+            .allow(
+                "a host that follows this publisher's ledger; dvsctl store continue --dry-run \
+                 shows what making it hold there means",
+            ))
+    }
+
     /// Whether the host would get the port, were it released.
     fn is_next(&self, port: &PortId, host: &HostName) -> bool {
         let next = self.claims.waiting(port);
-        next.is_some_and(|next| next.claim.host == *host)
+        next.is_some_and(|next| {
+            next.claim.host == *host && self.fleet.follows_instead(host).is_none()
+        })
     }
 
     /// Ends a placement; false if it is over already.
@@ -134,7 +161,7 @@ impl Publisher {
 
     /// Takes the claim whose turn it is. That of an absent host is over: nobody
     /// knows whether anything is still plugged in there, and it claims anew when
-    /// it is back.
+    /// it is back. So is that of a host that follows another history.
     fn next(&mut self, now: Timestamp, port: &PortId) -> Option<ClaimRequest> {
         // Whoever claims right now is there.
         let is_new = self.claims.waiting(port)?.heard == now;
@@ -144,6 +171,10 @@ impl Publisher {
 
     fn is_away(&self, now: Timestamp, claim: &ClaimRequest) -> bool {
         let ClaimRequest { host, port, .. } = claim;
+        if let Some(diverged) = self.fleet.follows_instead(host) {
+            tracing::warn!(%port, %host, %diverged, "the claim that waited is over");
+            return true;
+        }
         match self.fleet.presence(host, now) {
             Presence::Present | Presence::Unknown | Presence::Never => false,
             Presence::Absent => {
@@ -174,7 +205,10 @@ impl Publisher {
                     }
                 }
                 Standing::Held { placement, dead } => {
-                    ask_to_yield(now, waiting, placement, out);
+                    // Whatever it would give back, it stays there.
+                    if self.fleet.follows_instead(&placement.host).is_none() {
+                        ask_to_yield(now, waiting, placement, out);
+                    }
                     // Whatever comes later, a sign of life, a placement or a
                     // connection, lets its holder live for as long from then.
                     let latest = now.after(self.settings.take_over.max(INSTANT));
@@ -248,11 +282,15 @@ impl Publisher {
             port: port.clone(),
             epoch: Some(epoch),
             to: None,
+            positions: Vec::new(),
         };
         // A machine that is stopped needs no port: the one that does may live
         // on a host that only the bus has lost.
         let is_wanted = waiting.claim.machine.activity != Activity::Stopped;
-        let dead = silent.filter(|_| is_wanted).map(|silent| {
+        // A host that follows another history would have the port again as soon
+        // as it is back, and is told nothing.
+        let may_end = self.fleet.follows_instead(&placement.host).is_none();
+        let dead = silent.filter(|_| is_wanted && may_end).map(|silent| {
             let since = silent.max(waiting.passed_over.unwrap_or_default());
             since.after(self.settings.take_over)
         });
@@ -294,6 +332,7 @@ fn ask_to_yield(now: Timestamp, waiting: Waiting, placement: ReleaseRequest, out
         port,
         epoch,
         to: _,
+        positions: _,
     } = placement;
     let since = waiting.since.max(waiting.passed_over.unwrap_or_default());
     let waited_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);

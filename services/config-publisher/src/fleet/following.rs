@@ -42,6 +42,26 @@ impl Fleet {
         first
     }
 
+    /// Takes in where a host is by what it says of itself. Returns what it
+    /// follows instead of the ledger, if that is so.
+    pub fn says(
+        &mut self,
+        host: &HostName,
+        positions: &[Position],
+        ledger: AsOf<'_>,
+    ) -> Option<Diverged> {
+        let diverged = diverged(ledger, positions);
+        let first = diverged.first().cloned();
+        self.follows(host, diverged);
+        first
+    }
+
+    /// What a host follows instead of the ledger, if that is so.
+    #[must_use]
+    pub fn follows_instead(&self, host: &HostName) -> Option<&Diverged> {
+        self.hosts.get(host)?.diverged()
+    }
+
     /// Notes what a host follows.
     pub(super) fn follows(&mut self, name: &HostName, diverged: Vec<Diverged>) {
         let Some(host) = self.hosts.get_mut(name) else {

@@ -50,6 +50,7 @@ fn elsewhere(port: &str, host: &str, from: Option<&str>) -> MoveRequest {
     MoveRequest {
         port: name(port),
         host: name(host),
+        force: false,
         from: from.map(name),
         wait: None,
         timeout: None,

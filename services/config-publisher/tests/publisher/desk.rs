@@ -246,6 +246,12 @@ impl Desk {
                 v: V1,
                 host: host.clone(),
                 switch: remove.switch.clone(),
+                observed: remove
+                    .ports
+                    .iter()
+                    .map(|port| port.revision)
+                    .max()
+                    .unwrap_or_default(),
                 position: None,
                 outcome: RemoveOutcome::Removed,
             }),
@@ -406,6 +412,7 @@ fn failed(host: &HostName, call: &Call) -> Answer {
             v: V1,
             host: host.clone(),
             switch: remove.switch.clone(),
+            observed: Revision::ZERO,
             position: None,
             outcome: RemoveOutcome::Failed { ports: Vec::new() },
         }),

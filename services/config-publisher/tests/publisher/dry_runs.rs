@@ -49,6 +49,7 @@ fn hosts_are_asked_and_nothing_is_written() {
             plan("h3", "the host would refuse it: the datapath is broken"),
         ],
         left_out: 0,
+        warnings: Vec::new(),
     };
     assert_eq!(result, expected);
     assert_eq!(result.changed[0].fields, ["policy.vlan"]);

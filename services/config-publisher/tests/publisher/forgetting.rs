@@ -79,6 +79,11 @@ fn the_ports_of_a_forgotten_host_are_free_and_nothing_is_owed_to_it() {
             host: name("h1"),
             revision: Revision(3),
             ports: 1,
+            warnings: vec![
+                "web-1: host h1 is told nothing for now (the host is absent), so it may still \
+                 have wired there what is taken from it"
+                    .to_owned(),
+            ],
         }
     );
     let placed = &desk.publisher.config().port(&name("web-1")).unwrap().value;

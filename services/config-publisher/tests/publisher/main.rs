@@ -6,6 +6,7 @@
 mod connecting;
 mod desk;
 mod diverging;
+mod diverging_placements;
 mod dry_runs;
 mod forgetting;
 mod handovers;

@@ -38,6 +38,7 @@ pub(crate) fn claim(host: &str, port: &str) -> ClaimRequest {
         mac: None,
         epoch: None,
         machine: Machine::default(),
+        positions: Vec::new(),
     }
 }
 
@@ -48,6 +49,7 @@ pub(crate) fn release(host: &str, port: &str, epoch: Option<u64>) -> ReleaseRequ
         port: name(port),
         epoch: epoch.map(Epoch),
         to: None,
+        positions: Vec::new(),
     }
 }
 

@@ -312,6 +312,7 @@ impl History {
                     mac: None,
                     epoch,
                     machine: Machine::default(),
+                    positions: Vec::new(),
                 };
                 self.claim(desk, request);
             }
@@ -326,6 +327,7 @@ impl History {
                     port,
                     epoch,
                     to: None,
+                    positions: Vec::new(),
                 };
                 self.release(desk, request);
             }
@@ -344,6 +346,7 @@ impl History {
                         port,
                         epoch,
                         to: None,
+                        positions: Vec::new(),
                     };
                     self.release(desk, request);
                 }
@@ -366,6 +369,8 @@ impl History {
                     port: port(at),
                     host: host(to),
                     from: None,
+                    // Also to one that is absent.
+                    force: true,
                     wait: None,
                     timeout: None,
                 };

@@ -305,6 +305,7 @@ fn a_port_is_where_its_newest_placement_is_and_of_others_nothing_is_said() {
         port: name("lab-1"),
         epoch: Some(placed),
         to: None,
+        positions: Vec::new(),
     };
     desk.ask(Request::Release(release)).unwrap();
     let released = desk.epoch();

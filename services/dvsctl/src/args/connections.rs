@@ -50,6 +50,10 @@ pub struct MoveArgs {
     /// Refuse if the port is not on this host any more.
     #[arg(long)]
     pub from: Option<HostName>,
+    /// Move it although the host is absent, or follows another history: the port
+    /// passes no frames until that host can be told.
+    #[arg(long)]
+    pub force: bool,
     /// When to end, and what to print.
     #[command(flatten)]
     pub placing: PlacingArgs,

@@ -39,6 +39,7 @@ fn applied(changed: Vec<ChangedObject>, applied: Option<PushSummary>) -> ApplyRe
         changed,
         left_out: 0,
         applied,
+        warnings: Vec::new(),
     }
 }
 
@@ -272,6 +273,7 @@ fn dry_run(changed: Vec<ChangedObject>) -> DryRunReply {
         },
         changed,
         left_out: 0,
+        warnings: Vec::new(),
     }
 }
 

@@ -543,6 +543,7 @@ async fn a_connect_and_a_move_are_one_request_each() {
             }],
             left_out: 0,
             applied: None,
+            warnings: vec!["web-1: look".to_owned()],
         })
     };
     let script = Script::default()
@@ -565,6 +566,7 @@ async fn a_connect_and_a_move_are_one_request_each() {
                 port: "web-1".parse().unwrap(),
                 host: "h2".parse().unwrap(),
                 from: Some("h1".parse().unwrap()),
+                force: true,
                 wait: Some(Wait::Applied),
                 timeout: Some("5s".parse().unwrap()),
             };
@@ -576,9 +578,18 @@ async fn a_connect_and_a_move_are_one_request_each() {
     let args = ["connect", "web-1", "vm-7/eth0", "--host", "h1"];
     let ended = fake.ends(0, &[args.as_slice(), &mac].concat()).await;
     assert_eq!(ended.stdout, "port/web-1 updated: vnic\n");
-    let args = ["move", "web-1", "h2", "--from", "h1", "--wait=5s"];
+    let args = [
+        "move",
+        "web-1",
+        "h2",
+        "--from",
+        "h1",
+        "--force",
+        "--wait=5s",
+    ];
     let ended = fake.ends(0, &args).await;
     assert_eq!(ended.stdout, "port/web-1 updated: host\n");
+    assert_eq!(ended.stderr, "revision 8: 1 object\nwarning: web-1: look\n");
     // A group without its switch names nothing.
     fake.ends(2, &["connect", "web-1", "vm-7/eth0", "--group", "g"])
         .await;
@@ -614,13 +625,15 @@ async fn a_forgotten_host_leaves_its_ports_nowhere() {
             host: request.host,
             revision: Revision(8),
             ports: 30,
+            warnings: vec!["p1: host h2 may still have it".to_owned()],
         })
     });
     let fake = script.start().await;
     let ended = fake.ends(0, &["forget", "h2"]).await;
     assert_eq!(
         ended.stderr,
-        "host h2 is forgotten; 30 ports are on no host now (revision 8)\n"
+        "host h2 is forgotten; 30 ports are on no host now (revision 8)\n\
+         warning: p1: host h2 may still have it\n"
     );
     let ended = fake.ends(3, &["forget", "h1"]).await;
     assert!(

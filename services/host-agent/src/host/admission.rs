@@ -218,6 +218,11 @@ impl HostCore {
             v: V1,
             host: self.host.clone(),
             switch: message.switch.clone(),
+            observed: self
+                .switches
+                .get(&message.switch)
+                .map(|switch| switch.observed)
+                .unwrap_or_default(),
             position: self.position(&message.switch),
             outcome: RemoveOutcome::Failed {
                 ports: message.ports.iter().map(failure).collect(),

@@ -31,7 +31,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_ledger::Decision;
-use dvs_schemas::v1::{self, ConditionList, CountersOf, HostDatapath, Link, V1};
+use dvs_schemas::v1::{
+    self, ClaimRequest, ConditionList, CountersOf, HostDatapath, Link, ReleaseRequest, V1,
+};
 use dvs_schemas::{HostName, PortId, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
 
@@ -296,9 +298,13 @@ impl HostCore {
         }
         let switches = &self.switches;
         for ask in self.plugging.wake(now, |port| held_port(switches, port)) {
+            let positions = self.positions();
             let effect = match ask {
-                Ask::Claim(claim) => HostEffect::Claim(claim),
-                Ask::Release(release) => HostEffect::Release(release),
+                Ask::Claim(claim) => HostEffect::Claim(ClaimRequest { positions, ..claim }),
+                Ask::Release(release) => HostEffect::Release(ReleaseRequest {
+                    positions,
+                    ..release
+                }),
             };
             self.effect(effect, out);
         }

@@ -55,7 +55,8 @@ pub(super) struct Plugging {
     unwritten: BTreeSet<PortId>,
 }
 
-/// A question for the publisher.
+/// A question for the publisher; where the host is in its history is added when
+/// it leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ask {
     Claim(ClaimRequest),
@@ -427,6 +428,7 @@ impl Plugging {
                         vnic,
                         mac,
                         machine,
+                        positions: Vec::new(),
                     })
                 }
                 Wish::Yield { epoch, to, .. } => Ask::Release(ReleaseRequest {
@@ -435,6 +437,7 @@ impl Plugging {
                     port,
                     epoch: Some(epoch),
                     to: Some(to),
+                    positions: Vec::new(),
                 }),
                 Wish::GiveBack(epoch) => Ask::Release(ReleaseRequest {
                     v: V1,
@@ -442,6 +445,7 @@ impl Plugging {
                     port,
                     epoch,
                     to: None,
+                    positions: Vec::new(),
                 }),
                 Wish::TakeBackOnceMore => Ask::Release(ReleaseRequest {
                     v: V1,
@@ -449,6 +453,7 @@ impl Plugging {
                     port,
                     epoch: None,
                     to: None,
+                    positions: Vec::new(),
                 }),
             });
         }

@@ -182,6 +182,7 @@ impl Waiter {
                 v: V1,
                 host: host.clone(),
                 switch: self.switch.clone(),
+                observed: switch.map(|switch| switch.observed).unwrap_or_default(),
                 position,
                 outcome: match verdict {
                     Verdict::Applied(_) => RemoveOutcome::Removed,

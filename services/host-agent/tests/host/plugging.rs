@@ -50,6 +50,7 @@ pub(crate) fn claim(port: &str, mac: Option<MacAddr>) -> ClaimRequest {
         mac,
         epoch: None,
         machine: Machine::default(),
+        positions: Vec::new(),
     }
 }
 
@@ -60,6 +61,7 @@ pub(crate) fn release(port: &str, epoch: Option<Epoch>) -> ReleaseRequest {
         port: id(port),
         epoch,
         to: None,
+        positions: Vec::new(),
     }
 }
 

@@ -80,8 +80,11 @@ pub(crate) struct Rig {
     pub(crate) told: Vec<Arc<RuntimeEvent>>,
     pub(crate) drifts: Vec<Drift>,
     pub(crate) announced: Vec<PortId>,
+    /// Claims and releases, without where the host said to be.
     pub(crate) claims: Vec<ClaimRequest>,
     pub(crate) releases: Vec<ReleaseRequest>,
+    /// Where it said to be with each of them.
+    pub(crate) positions: Vec<Vec<Position>>,
     /// Entries written by each commit.
     pub(crate) commits: Vec<usize>,
 }
@@ -133,6 +136,7 @@ impl Rig {
             announced: Vec::new(),
             claims: Vec::new(),
             releases: Vec::new(),
+            positions: Vec::new(),
             commits: Vec::new(),
         };
         rig.wake();
@@ -281,11 +285,19 @@ impl Rig {
                 None
             }
             HostEffect::Claim(claim) => {
-                self.claims.push(claim);
+                self.positions.push(claim.positions);
+                self.claims.push(ClaimRequest {
+                    positions: Vec::new(),
+                    ..claim
+                });
                 None
             }
             HostEffect::Release(release) => {
-                self.releases.push(release);
+                self.positions.push(release.positions);
+                self.releases.push(ReleaseRequest {
+                    positions: Vec::new(),
+                    ..release
+                });
                 None
             }
             HostEffect::Announce(ports) => {

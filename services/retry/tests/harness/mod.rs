@@ -141,6 +141,7 @@ pub fn done(key: &AnyKey, call: &HostCall) -> Answer {
             v: V1,
             host: key.host.clone(),
             switch: key.switch.clone(),
+            observed: Revision(1),
             position: None,
             outcome: RemoveOutcome::Removed,
         }),
