@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dvs_ledger::Writes;
 use dvs_schemas::v1::{GlobalKey, SwitchState, Versioned};
-use dvs_schemas::{HostName, PortId, Revision, SwitchDoc, SwitchName};
+use dvs_schemas::{HostName, ObjectKey, PortId, Revision, SwitchDoc, SwitchName};
 use serde::{Deserialize, Serialize};
 
 use crate::changes::{Change, ChangeSet, Object, Placed};
@@ -189,6 +189,36 @@ impl Record {
             switches,
             forgotten: BTreeMap::new(),
         }
+    }
+
+    /// A record that owes the objects, as they are, to every host that they
+    /// concern. A host that has them already says so, and writes nothing.
+    #[must_use]
+    pub fn asking(config: &Config, objects: &BTreeSet<ObjectKey>) -> Self {
+        let mut record = Self {
+            revision: config.revision(),
+            ..Self::default()
+        };
+        let found = objects.iter().filter_map(|key| config.object(key));
+        for (_, object) in found {
+            let owed = record.switches.entry(object.switch().clone()).or_default();
+            match object {
+                Object::Switch(_) => owed.settings = true,
+                Object::PortGroup(doc) => {
+                    owed.globals.insert(GlobalKey::Group(doc.name));
+                }
+                Object::MirrorSession(doc) => {
+                    owed.globals.insert(GlobalKey::Mirror(doc.name));
+                }
+                Object::Port(Placed { document, .. }) => {
+                    if let Some(host) = document.host {
+                        owed.ports.entry(host).or_default().insert(document.name);
+                    }
+                }
+            }
+        }
+        record.switches.retain(|_, owed| !owed.is_empty());
+        record
     }
 
     /// Enters the commit as wanted by whom it concerns.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use dvs_ledger::Writes;
 use dvs_schemas::v1::{DisconnectReply, DisconnectRequest, DryRunReply, Options, V1, Wait};
-use dvs_schemas::{Problem, Revision, SwitchName, Timestamp};
+use dvs_schemas::{ObjectKey, Problem, Revision, SwitchName, Timestamp};
 
 use super::sending::Asker;
 use super::{Out, Publisher};
@@ -20,12 +20,15 @@ use crate::replies::{self, Held};
 use crate::{admission, dryrun, warnings};
 
 impl Publisher {
-    /// Does what an admitted request asks for; none if its reply is held.
+    /// Does what an admitted request asks for; none if its reply is held. Where
+    /// it waits for hosts it hears of all that the named objects concern: those
+    /// that have them changed or not, as they say now.
     pub(super) fn change(
         &mut self,
         now: Timestamp,
         to: ReplyToken,
         changes: &ChangeSet,
+        named: BTreeSet<ObjectKey>,
         options: &Options,
         out: &mut Out,
     ) -> Result<Option<Reply>, Problem> {
@@ -38,7 +41,10 @@ impl Publisher {
             return self.dry_run(now, to, changes, options, out);
         }
         let warnings = warnings::of(changes, &self.claims, &self.fleet, now);
-        let record = self.make(now, changes, out)?;
+        let mut record = self.make(now, changes, out)?;
+        if wait {
+            record.join(Record::asking(&self.config, &named));
+        }
         let mut reply = replies::applied(self.config.revision(), changes, self.room() / 2);
         reply.warnings = warnings;
         if record.is_empty() {

@@ -9,13 +9,13 @@ mod plugging;
 mod sending;
 mod whole;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dvs_ledger::{Core, Decision, Ledger};
 use dvs_schemas::codec::REQUEST_MAX;
 use dvs_schemas::v1::{Deadline, Options, Wait};
-use dvs_schemas::{Problem, StoreId, Timestamp};
+use dvs_schemas::{Document, ObjectKey, Problem, StoreId, Timestamp};
 use fastrand::Rng;
 use uuid::Uuid;
 
@@ -196,23 +196,28 @@ impl Publisher {
                     &request.documents,
                     options.if_revision,
                 );
-                admitted.and_then(|changes| self.change(now, to, &changes, &options, out))
+                let named = request.documents.iter().map(Document::key).collect();
+                admitted.and_then(|changes| self.change(now, to, &changes, named, &options, out))
             }
             Request::Delete(request) => {
                 let options = request.options;
                 let admitted =
                     admission::delete(&self.config, &request.objects, options.if_revision);
-                admitted.and_then(|changes| self.change(now, to, &changes, &options, out))
+                // Nothing of it is left to ask hosts for.
+                let named = BTreeSet::new();
+                admitted.and_then(|changes| self.change(now, to, &changes, named, &options, out))
             }
             Request::Connect(request) => {
                 let options = options(request.wait, request.timeout);
+                let named = BTreeSet::from([ObjectKey::Port(request.port.clone())]);
                 admission::connect(&self.config, &self.fleet, &request)
-                    .and_then(|changes| self.change(now, to, &changes, &options, out))
+                    .and_then(|changes| self.change(now, to, &changes, named, &options, out))
             }
             Request::Move(request) => {
                 let options = options(request.wait, request.timeout);
+                let named = BTreeSet::from([ObjectKey::Port(request.port.clone())]);
                 admission::relocate(&self.config, &self.fleet, &request, now)
-                    .and_then(|changes| self.change(now, to, &changes, &options, out))
+                    .and_then(|changes| self.change(now, to, &changes, named, &options, out))
             }
             Request::Disconnect(request) => self.disconnect(now, &request, out),
             Request::Claim(request) => {

@@ -8,7 +8,7 @@ use config_publisher::core::Settings;
 use config_publisher::events::{Call, Event, Outcome, Reply, Request};
 use dvs_schemas::v1::{
     ApplyReply, ApplyRequest, ChangedObject, Clobber, FinalState, GlobalKey, HostOutcome,
-    HostVerdict, ObjectRef, Operation, PushSummary, Removed, ResyncRequest, Wait,
+    HostVerdict, MoveRequest, ObjectRef, Operation, PushSummary, Removed, ResyncRequest, Wait,
 };
 use dvs_schemas::{Epoch, HostName, Kind, PortId, Revision};
 
@@ -383,6 +383,84 @@ fn a_waiting_request_hears_of_each_host_and_those_that_lag_first() {
         ],
     };
     assert_eq!(reply.applied, Some(expected));
+}
+
+/// Hosts, those that have it, and who lags, as a reply tells them.
+fn told(reply: &ApplyReply) -> (u64, u64, Vec<String>) {
+    let summary = reply.applied.as_ref().unwrap();
+    let outcomes = summary.outcomes.iter();
+    let lags = outcomes.filter(|outcome| outcome.outcome != HostVerdict::Applied);
+    let lags = lags.map(|outcome| outcome.host.to_string());
+    (summary.hosts, summary.applied, lags.collect())
+}
+
+/// Whatever of it is so already: a host that has missed a change lags still
+/// when the same is asked for again.
+#[test]
+fn who_waits_for_what_changes_nothing_hears_of_all_hosts_that_it_concerns() {
+    let placed = r#"{"kind": "Port", "name": "web-1", "switch": "prod", "group": "web"}"#;
+    let cases = [
+        (web(200), 3),
+        (r#"{"kind": "Switch", "name": "prod"}"#.to_owned(), 3),
+        (placed.to_owned(), 1),
+        (SITE.replace("100", "200"), 3),
+    ];
+    for (documents, concerned) in cases {
+        let mut desk = Desk::of(3);
+        desk.apply(SITE);
+        for (host, manner) in [("h1", Manner::Silent), ("h3", Manner::Fails)] {
+            desk.manner(host, manner);
+        }
+        desk.apply(&web(200));
+        desk.calls.clear();
+        let reply = applied(desk.ask(waiting(&documents)));
+        assert_eq!((reply.revision, reply.changed.len()), (Revision(2), 0));
+        let lags: &[&str] = if concerned == 1 {
+            &["h1"]
+        } else {
+            &["h3", "h1"]
+        };
+        let lags: Vec<String> = lags.iter().map(ToString::to_string).collect();
+        let applied_on = concerned - lags.len() as u64;
+        assert_eq!(told(&reply), (concerned, applied_on, lags), "{documents}");
+        for host in ["h1", "h3"] {
+            desk.manner(host, Manner::Applies);
+        }
+        let reply = applied(desk.ask(waiting(&documents)));
+        assert_eq!(told(&reply), (concerned, concerned, Vec::new()));
+        // Who doesn't wait asks no host for what is so already.
+        desk.calls.clear();
+        desk.apply(&documents);
+        assert_eq!(desk.calls, []);
+    }
+}
+
+/// Nothing of the change is pushed: hosts don't see what ports may override.
+#[test]
+fn who_waits_for_what_hosts_do_not_see_hears_whether_they_have_the_rest() {
+    let mut desk = Desk::of(3);
+    desk.apply(SITE);
+    desk.manner("h3", Manner::Gone);
+    let reply = applied(desk.ask(waiting(&web(100).replace("blocked", "vlan"))));
+    assert_eq!(reply.revision, Revision(2));
+    assert_eq!(told(&reply), (3, 2, vec!["h3".to_owned()]));
+}
+
+#[test]
+fn a_move_to_where_the_port_is_waits_for_its_host() {
+    let mut desk = Desk::of(3);
+    desk.apply(SITE);
+    desk.manner("h1", Manner::Silent);
+    let again = Request::Move(MoveRequest {
+        port: name("web-1"),
+        host: name("h1"),
+        from: None,
+        force: false,
+        wait: Some(Wait::Applied),
+        timeout: None,
+    });
+    let reply = applied(desk.ask(again));
+    assert_eq!(told(&reply), (1, 0, vec!["h1".to_owned()]));
 }
 
 #[test]
