@@ -101,7 +101,8 @@ fn chain(error: &LoopError) -> String {
 async fn serve(daemon: Daemon, args: ConnectArgs, settings: Settings) -> anyhow::Result<()> {
     let (ledger, core) = open(&daemon, settings)?;
     let pushes = Pushes::new(daemon.metrics());
-    let store = core.store();
+    // As it was made: what it goes on as may change while it serves.
+    let store = ledger.id();
     let core = Shown::new(core, daemon.metrics(), &pushes);
 
     let bus = connect(&args, Identity::service("publisher")).await?;

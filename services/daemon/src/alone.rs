@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One instance of a service per bus. Two with ledgers of their own would take
 //! turns at the same requests, so the later one doesn't serve, and says who
-//! does. Instances find each other by the discovery of NATS micro services
+//! does. One with another ledger never does: what the first has acknowledged
+//! is in none but its own. Instances find each other by the discovery of NATS micro services
 //! (`nats service info`), in whose metadata each says who it is.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use async_nats::StatusCode;
 use async_nats::service::PingResponse;
+use async_nats::{HeaderMap, Message, StatusCode};
 use bytes::Bytes;
 use dvs_transport::endpoint::{Description, Endpoint, Service};
 use dvs_transport::{Bus, BusError, Outbound};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -26,6 +27,21 @@ const ASK: Duration = Duration::from_secs(1);
 /// How long a new instance waits for the one before it to stop, when a
 /// supervisor starts the one before the other has ended.
 const OVERLAP: Duration = STOP_LIMIT.saturating_mul(2);
+
+/// Header of a look that others are to follow: who looks. What follows has
+/// none, or two would look for ever.
+const LOOKER: &str = "Dvs-Looker";
+
+/// Why an instance looks for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It is about to serve.
+    Start,
+    /// Its bus is there anew.
+    Anew,
+    /// Another one looks.
+    Asked,
+}
 
 /// The first moment whose year has five digits, in ms since 1970: it can't be
 /// written as a date.
@@ -69,14 +85,15 @@ pub struct Claim {
 /// Another instance serves.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "another {service} serves on this bus: on node {node}, since {since}, with store {store}; \
-     stop it, or connect this one to a bus of its own"
+    "another {service} serves on this bus: on node {node}, since {since}, with store {store}, \
+     while this one has store {mine}; stop it, or connect this one to a bus of its own"
 )]
 pub struct Taken {
     service: &'static str,
     node: String,
     since: String,
     store: String,
+    mine: String,
 }
 
 impl Card {
@@ -156,8 +173,8 @@ impl Instance {
     /// is found, and asks who else is. None if the daemon's stop comes first.
     ///
     /// # Errors
-    /// Another one serves or is about to, and doesn't stop within twice
-    /// [`STOP_LIMIT`].
+    /// Another one serves or is about to, and has another store or doesn't stop
+    /// within twice [`STOP_LIMIT`].
     pub async fn alone(&self, daemon: &Daemon, bus: &Bus) -> Result<Option<Claim>, Taken> {
         let stop = daemon.stop_token();
         stop.run_until_cancelled(self.contend(daemon.health(), bus))
@@ -194,6 +211,11 @@ impl Instance {
                     claim = Some(listed);
                     other
                 }
+                // Nor when that one has gone: this one knows nothing of what was
+                // acknowledged until then.
+                Verdict::Yields(other) if other.store != self.card.store => {
+                    return Err(self.taken(other));
+                }
                 Verdict::Yields(other) => {
                     drop(listed);
                     other
@@ -225,7 +247,7 @@ impl Instance {
             Some(claim) => claim,
             None => self.list(bus).await?,
         };
-        let answers = self.ask(bus).await?;
+        let answers = self.ask(bus, Why::Start).await?;
         Ok((verdict(&self.card, answers), claim))
     }
 
@@ -236,7 +258,7 @@ impl Instance {
             loop {
                 tokio::time::sleep(ASK).await;
                 let _ = bus.connected().wait_for(|connected| *connected).await;
-                match self.ask(bus).await {
+                match self.ask(bus, Why::Start).await {
                     Ok(answers) if answers.is_empty() => return,
                     Ok(_) => {}
                     Err(error) => tracing::debug!(%error, "others can't be asked"),
@@ -260,8 +282,9 @@ impl Instance {
         Ok(Claim { _listed: listed })
     }
 
-    /// Looks for others whenever the bus is there anew, until `stop`: nothing is
-    /// polled, and who comes later looks by itself.
+    /// Looks for others whenever the bus is there anew, and when another one
+    /// looks, until `stop`. Nothing is polled: of two that meet, at least one has
+    /// a bus that is there anew, and its look makes the other look.
     ///
     /// # Errors
     /// Another one has served for longer; this one is to stop.
@@ -269,8 +292,12 @@ impl Instance {
         let mut connected = bus.connected();
         let mut named = None;
         let me = self.card.serving();
+        let asked = bus.client().subscribe(self.everybody()).await;
+        let asked = asked.inspect_err(|error| tracing::warn!(%error, "others' looks go unheard"));
+        let mut asked = futures_util::stream::iter(asked).flatten();
+        let mut why = Why::Anew;
         loop {
-            let found = self.ask(&bus).await.unwrap_or_default();
+            let found = self.ask(&bus, why).await.unwrap_or_default();
             // One that only starts gives way to this one by itself.
             let others = found.into_iter().filter(|card| match card.stage {
                 Stage::Serving => card.id != self.card.id,
@@ -285,14 +312,44 @@ impl Instance {
                 }
                 Some(_) | None => {}
             }
-            let next_look = async {
-                let _ = connected.wait_for(|connected| !*connected).await;
-                let _ = connected.wait_for(|connected| *connected).await;
+            let anew = async {
+                // Whoever looks for its absence misses one that was short.
+                while connected.changed().await.is_ok() {
+                    if *connected.borrow_and_update() {
+                        return Why::Anew;
+                    }
+                }
+                std::future::pending().await
             };
-            if stop.run_until_cancelled(next_look).await.is_none() {
-                return Ok(());
+            let next_look = async {
+                tokio::select! {
+                    why = anew => why,
+                    why = self.looked_for(&mut asked) => why,
+                }
+            };
+            match stop.run_until_cancelled(next_look).await {
+                Some(next) => why = next,
+                None => return Ok(()),
             }
         }
+    }
+
+    /// Waits until another instance looks, as its bus is there anew.
+    async fn looked_for(&self, asked: &mut (impl Stream<Item = Message> + Unpin)) -> Why {
+        loop {
+            let Some(question) = asked.next().await else {
+                return std::future::pending().await;
+            };
+            let headers = question.headers.as_ref();
+            let looker = headers.and_then(|headers| headers.get(LOOKER));
+            if looker.is_some_and(|looker| looker.as_str() != self.card.id) {
+                return Why::Asked;
+            }
+        }
+    }
+
+    fn everybody(&self) -> String {
+        format!("$SRV.PING.{}", self.service)
     }
 
     fn taken(&self, other: Card) -> Taken {
@@ -311,16 +368,22 @@ impl Instance {
             node,
             since: since.unwrap_or_else(|| "an unknown time".to_owned()),
             store,
+            mine: self.card.store.clone(),
         }
     }
 
     /// What the instances on the bus say of themselves, this one among them if
     /// it is discoverable.
-    async fn ask(&self, bus: &Bus) -> Result<Vec<Card>, BusError> {
+    async fn ask(&self, bus: &Bus, why: Why) -> Result<Vec<Card>, BusError> {
         let inbox = bus.client().new_inbox();
         let mut answers = bus.subscribe(inbox.clone(), ASK).await?;
-        let mut question = Outbound::new(format!("$SRV.PING.{}", self.service), Bytes::new());
+        let mut question = Outbound::new(self.everybody(), Bytes::new());
         question.reply = Some(inbox.into());
+        if why == Why::Anew {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOOKER, self.card.id.as_str());
+            question.headers = Some(headers);
+        }
         bus.send(question).await?;
         let mut cards = Vec::new();
         let listening = async {
