@@ -145,8 +145,9 @@ struct Together<'a> {
 }
 
 impl Together<'_> {
-    /// Source VLANs that get copies themselves, and source ports of sessions into
-    /// VLANs that are in such a one.
+    /// Source VLANs that get copies themselves, as one of a private VLAN that copies
+    /// go into does, and source ports of sessions into VLANs that are in such a
+    /// one.
     fn copied_again(&self) -> impl Iterator<Item = Conflict> {
         let into = self.sessions.iter().filter_map(|session| {
             let MirrorDestination::Vlan(vlan) = session.destination else {
@@ -158,11 +159,22 @@ impl Together<'_> {
         let mut conflicts = Vec::new();
         for session in self.sessions {
             for (at, vlan) in session.source.vlans.iter().enumerate() {
-                if let Some(by) = into.get(vlan) {
-                    let source = format!("source.vlans[{at}]");
-                    let parties = vec![(key(session), source), destination(by)];
-                    conflicts.push(again(session, by, parties, String::new()));
-                }
+                let private = &self.switch.private_vlans;
+                let mut into = into.iter();
+                let Some((to, by)) = into.find(|(to, _)| share_frames(*vlan, **to, private)) else {
+                    continue;
+                };
+                let switch = ObjectKey::Switch(session.switch.clone());
+                let parties = vec![
+                    (key(session), format!("source.vlans[{at}]")),
+                    destination(by),
+                    (switch, "private_vlans".to_owned()),
+                ];
+                let through = match vlan == to {
+                    true => String::new(),
+                    false => format!(", and VLAN {vlan} is of the same private VLAN as {to}"),
+                };
+                conflicts.push(again(session, by, parties, through));
             }
             let MirrorDestination::Vlan(_) = session.destination else {
                 continue;
@@ -296,9 +308,13 @@ fn carries(vlan: Option<&Vlan>, wanted: VlanId, private: &PrivateVlans) -> bool 
             *native == Some(wanted)
                 || ranges.any(|range| range.first() <= wanted && wanted <= range.last())
         }
-        Some(Vlan::Private(vlan)) => {
-            let primary = |vlan| private.role_of(vlan).map(|(_, primary)| primary);
-            *vlan == wanted || primary(*vlan).is_some() && primary(*vlan) == primary(wanted)
-        }
+        Some(Vlan::Private(vlan)) => share_frames(*vlan, wanted, private),
     }
+}
+
+/// True if what is sent in one VLAN may be received by ports of the other: it
+/// is the same one, or of the same private VLAN.
+fn share_frames(one: VlanId, other: VlanId, private: &PrivateVlans) -> bool {
+    let primary = |vlan| private.role_of(vlan).map(|(_, primary)| primary);
+    one == other || primary(one).is_some() && primary(one) == primary(other)
 }

@@ -81,6 +81,39 @@ fn sessions_that_copy_in_a_circle_are_refused_in_every_order_with_the_chain() {
 }
 
 #[test]
+fn a_session_from_a_private_vlan_into_itself_is_refused_whatever_makes_it_one() {
+    let private = json!({"kind": "Switch", "name": "prod",
+        "private_vlans": [{"primary": 300, "isolated": 301, "communities": [302, 303]}]});
+    let mut desk = desk();
+    // By the session, in all directions.
+    desk.apply(&private.to_string());
+    for (from, to) in [(300, 301), (301, 300), (302, 300), (302, 303), (300, 302)] {
+        let (document, _, text) = refused(&mut desk, &vlans("m", from, to));
+        assert_eq!(document, "MirrorSession prod/m");
+        let said = format!("VLAN {from} is of the same private VLAN as {to}");
+        assert!(text.contains(&said), "{text}");
+    }
+    // By the switch, once the session is there.
+    desk.apply(r#"{"kind": "Switch", "name": "prod"}"#);
+    desk.apply(&vlans("m", 302, 300).to_string());
+    let (document, field, _) = refused(&mut desk, &private);
+    assert_eq!((&*document, &*field), ("Switch prod", "private_vlans"));
+    // Out of a private VLAN or into one there is no circle; both together are
+    // one, as it is one where copies come in.
+    let gone = |desk: &mut Desk| {
+        let m = r#"{"kind": "MirrorSession", "switch": "prod", "name": "m"}"#;
+        desk.try_delete(m).unwrap();
+    };
+    gone(&mut desk);
+    desk.apply(&private.to_string());
+    desk.apply(&vlans("m", 302, 999).to_string());
+    let (document, ..) = refused(&mut desk, &vlans("in", 100, 303));
+    assert_eq!(document, "MirrorSession prod/in");
+    gone(&mut desk);
+    desk.apply(&vlans("m", 100, 303).to_string());
+}
+
+#[test]
 fn a_source_port_in_a_vlan_of_copies_is_refused_whatever_brings_it_there() {
     let mut desk = desk();
     let to_999 = |name, port: &str| {
