@@ -68,6 +68,27 @@ impl EffectiveVlan {
         }
     }
 
+    /// True if a port gets frames of this VLAN, tagged or not, by the switch's
+    /// private VLANs (RFC 5517, section 3).
+    #[must_use]
+    pub fn receives_in(&self, wanted: VlanId, private: &PrivateVlans) -> bool {
+        match self {
+            Self::Untagged | Self::Access(_) | Self::Trunk(_) => self.sends_in(wanted),
+            Self::Private {
+                vlan,
+                role,
+                primary,
+            } => match role {
+                VlanRole::Promiscuous => {
+                    let mut members = private.roles().filter(|(_, _, of)| of == primary);
+                    members.any(|(member, _, _)| member == wanted)
+                }
+                VlanRole::Isolated => wanted == *primary,
+                VlanRole::Community => wanted == *primary || wanted == *vlan,
+            },
+        }
+    }
+
     /// The same as users write it.
     #[must_use]
     pub fn configured(&self) -> Vlan {

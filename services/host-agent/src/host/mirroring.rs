@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What mirror sessions say and can't do from here. Machines move whatever
-//! copies them, and copies to a port don't leave its host.
+//! copies them, and copies to a port don't leave its host; and nobody gets back
+//! what was copied from it.
+
+use std::collections::BTreeSet;
 
 use dvs_schemas::v1::{ConditionKind, ConditionTarget};
-use dvs_schemas::{MirrorDestination, MirrorSource, PortId, SwitchName, Timestamp, VlanId};
+use dvs_schemas::{
+    MirrorDestination, MirrorName, MirrorSource, PortId, SwitchName, Timestamp, VlanId,
+};
 
 use super::HostCore;
 use crate::datapath::ConditionsNow;
@@ -14,7 +19,13 @@ impl HostCore {
     /// Takes in which sources of sessions are here and are not copied.
     pub(super) fn look_at_mirrors(&mut self, now: Timestamp) {
         let switches = self.switches.iter();
-        let all = switches.flat_map(|(name, switch)| out_of_reach(name, &switch.held));
+        let all = switches.flat_map(|(name, switch)| {
+            let held = &switch.held;
+            let mut all = out_of_reach(name, held);
+            all.extend(would_come_back(name, held));
+            all.extend(into_blocked(name, held));
+            all
+        });
         let kind = ConditionKind::MirrorIncomplete;
         if self.conditions.set(now, kind, all.collect()) {
             self.tell_conditions(now);
@@ -47,12 +58,7 @@ fn out_of_reach(switch: &SwitchName, held: &HeldSwitch) -> ConditionsNow {
             several => Some((None, format!("VLAN {}", several.join(", ")))),
         };
         for (port, what) in ports.chain(vlans) {
-            let on = ConditionTarget {
-                switch: Some(switch.clone()),
-                port,
-                mirror: Some(mirror.clone()),
-                ..ConditionTarget::default()
-            };
+            let on = of_session(switch, mirror, port);
             let why = format!(
                 "session {mirror} copies nothing of {what} on this host: port {destination}, where \
                  its copies are to go, is not here; bring the two together, or give the session a \
@@ -62,6 +68,88 @@ fn out_of_reach(switch: &SwitchName, held: &HeldSwitch) -> ConditionsNow {
         }
     }
     all
+}
+
+/// vNICs of this host that send in a source VLAN of a session into a VLAN and
+/// get copies themselves, as by a trunk that carries both.
+fn would_come_back(switch: &SwitchName, held: &HeldSwitch) -> ConditionsNow {
+    let mut all = ConditionsNow::new();
+    let Some(settings) = &held.settings else {
+        return all;
+    };
+    let private = &settings.value.private_vlans;
+    let sessions = held.mirrors.iter();
+    let sessions = sessions.map(|(name, session)| (name, &session.value));
+    let into: BTreeSet<VlanId> = sessions
+        .clone()
+        .filter_map(|(_, session)| match session.destination {
+            MirrorDestination::Vlan(vlan) => Some(vlan),
+            MirrorDestination::Port(_) => None,
+        })
+        .collect();
+    let of_vlans: Vec<_> = sessions
+        .filter(|(_, session)| match session.destination {
+            MirrorDestination::Vlan(_) => !session.source.vlans.is_empty(),
+            MirrorDestination::Port(_) => false,
+        })
+        .collect();
+    if of_vlans.is_empty() {
+        return all;
+    }
+    for port in held.ports.keys() {
+        let Ok(Some(wanted)) = wanted_port(held, port) else {
+            continue;
+        };
+        let vlan = &wanted.policy.vlan;
+        let mut back = into.iter().filter(|to| vlan.receives_in(**to, private));
+        let Some(back) = back.next() else {
+            continue;
+        };
+        for (mirror, session) in &of_vlans {
+            let from = session.source.vlans.iter();
+            let from = from.filter(|from| vlan.sends_in(**from));
+            let from: Vec<String> = from.map(ToString::to_string).collect();
+            if from.is_empty() {
+                continue;
+            }
+            let why = format!(
+                "session {mirror} copies nothing that port {port} sends in VLAN {}: the port is \
+                 in VLAN {back} as well, which copies go into, and would get them back; take it \
+                 out of that VLAN, or have copies go into another one",
+                from.join(", ")
+            );
+            all.insert(of_session(switch, mirror, Some(port.clone())), why);
+        }
+    }
+    all
+}
+
+/// Sessions to a port of this host that is blocked.
+fn into_blocked(switch: &SwitchName, held: &HeldSwitch) -> ConditionsNow {
+    let mut all = ConditionsNow::new();
+    for (mirror, session) in &held.mirrors {
+        let MirrorDestination::Port(port) = &session.value.destination else {
+            continue;
+        };
+        let wanted = wanted_port(held, port).ok().flatten();
+        if wanted.is_some_and(|port| port.policy.blocked) {
+            let why = format!(
+                "session {mirror} copies nothing: port {port}, where its copies are to go, is \
+                 blocked; unblock it, or choose another destination"
+            );
+            all.insert(of_session(switch, mirror, Some(port.clone())), why);
+        }
+    }
+    all
+}
+
+fn of_session(switch: &SwitchName, mirror: &MirrorName, port: Option<PortId>) -> ConditionTarget {
+    ConditionTarget {
+        switch: Some(switch.clone()),
+        port,
+        mirror: Some(mirror.clone()),
+        ..ConditionTarget::default()
+    }
 }
 
 /// True if a port of this host sends in a VLAN. What is not known of a port by

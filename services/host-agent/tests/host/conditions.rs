@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    ClaimOutcome, Condition, ConditionKind, ConditionTarget, EventAck, FinalState, V1,
+    ClaimOutcome, Condition, ConditionKind, ConditionTarget, EventAck, FinalState,
+    V1,
 };
 use dvs_schemas::{Epoch, Policy, VlanId};
 use host_agent::datapath::{ConditionsNow, Notice};
 use host_agent::host::{Answer, HostEvent, RuntimeEvent};
+use serde_json::json;
 
-use crate::history::Commit;
+use crate::history::{Commit, Publisher};
 use crate::plugging::{answer, granted, plug, pull, refused, with_publisher};
 use crate::rig::{Rig, id};
 use crate::versions::{access, one};
@@ -224,4 +226,64 @@ fn a_vlan_of_which_a_session_copies_nothing_here_is_a_condition() {
         list[0].message.contains("of VLAN 20 on this host"),
         "{list:?}"
     );
+}
+
+/// A session that copies VLAN 10 into VLAN 999, from port p3 as well, which has
+/// a trunk of these VLANs.
+fn with_trunk(vlans: &str) -> (Rig, Publisher) {
+    let (mut rig, mut publisher) = with_publisher();
+    let session = Commit::Mirror(id("m1"), id("p1"), id("p9"));
+    publisher.commit(&session);
+    let session = publisher.mirrors.get_mut("m1").unwrap();
+    session.value.source = serde_json::from_value(json!({"vlans": [10]})).unwrap();
+    session.value.destination = serde_json::from_value(json!({"vlan": 999})).unwrap();
+    let policy = json!({"vlan": {"trunk": {"vlans": vlans.split(' ').collect::<Vec<_>>()}}});
+    let policy = serde_json::from_value(policy).unwrap();
+    publisher.commit(&Commit::Port(id("p3"), id("g1"), policy));
+    reports(&mut rig);
+    rig.send(&publisher.full());
+    (rig, publisher)
+}
+
+#[test]
+fn a_vnic_that_would_get_back_what_was_copied_from_it_is_a_condition() {
+    let (mut rig, _) = with_trunk("10 999");
+    let [list] = &reports(&mut rig)[..] else {
+        panic!("one report");
+    };
+    let on = ConditionTarget {
+        switch: Some(id("prod")),
+        mirror: Some(id("m1")),
+        ..of_port("p3")
+    };
+    assert_eq!(kinds(list), [(ConditionKind::MirrorIncomplete, on)]);
+    assert!(list[0].message.contains("VLAN 999"), "{list:?}");
+    let (mut rig, _) = with_trunk("10 998");
+    assert_eq!(reports(&mut rig), [] as [Vec<Condition>; 0]);
+    let (mut rig, _) = with_trunk("11 999");
+    assert_eq!(reports(&mut rig), [] as [Vec<Condition>; 0]);
+}
+
+#[test]
+fn a_session_to_a_blocked_port_is_a_condition() {
+    let (mut rig, mut publisher) = with_publisher();
+    reports(&mut rig);
+    let session = Commit::Mirror(id("m1"), id("p1"), id("p2"));
+    rig.send(&one(publisher.commit(&session)));
+    assert_eq!(reports(&mut rig), [] as [Vec<Condition>; 0]);
+    let blocked = Policy {
+        blocked: Some(true),
+        ..Policy::default()
+    };
+    let port = Commit::Port(id("p2"), id("g1"), blocked);
+    rig.send(&one(publisher.commit(&port)));
+    let [list] = &reports(&mut rig)[..] else {
+        panic!("one report");
+    };
+    let on = ConditionTarget {
+        switch: Some(id("prod")),
+        mirror: Some(id("m1")),
+        ..of_port("p2")
+    };
+    assert_eq!(kinds(list), [(ConditionKind::MirrorIncomplete, on)]);
 }

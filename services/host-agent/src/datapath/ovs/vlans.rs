@@ -140,12 +140,6 @@ fn private_receives(
     }
 }
 
-/// True if a port gets frames of this VLAN.
-pub(super) fn receives_in(vlan: &EffectiveVlan, private: &PrivateVlans, wanted: VlanId) -> bool {
-    let mut spans = receives(vlan, private).into_iter();
-    spans.any(|(span, _)| span.first <= wanted.get() && wanted.get() <= span.last)
-}
-
 /// The VLAN of a port that sends and receives in that one alone, untagged.
 pub(super) fn only(vlan: &EffectiveVlan) -> Option<Vid> {
     match vlan {
@@ -297,6 +291,16 @@ mod tests {
             for span in sends_tagged(&vlan) {
                 prop_assert!(hears(span.first) && hears(span.last));
             }
+        }
+
+        #[test]
+        fn a_port_gets_the_frames_of_the_vlans_that_it_is_said_to_receive_in(
+            (vlan, private) in vlan(),
+            wanted in arbitrary::vlan_id(),
+        ) {
+            let mut spans = receives(&vlan, &private).into_iter();
+            let gets = spans.any(|(span, _)| span.contains(wanted.get()));
+            prop_assert_eq!(vlan.receives_in(wanted, &private), gets);
         }
 
         #[test]

@@ -3,7 +3,8 @@
 //! `<vlan>` and `<bandwidth>`, or an operator by hand. Where the policy says
 //! something it replaces that, and its row remembers what it replaced and gets
 //! it back when the policy goes. Where the policy says nothing it stays in
-//! force. Either is a condition for as long as it lasts.
+//! force. Either is a condition for as long as it lasts, and so is a mirror of
+//! theirs on a bridge of ours.
 
 use std::collections::BTreeMap;
 
@@ -55,13 +56,14 @@ impl Replaced {
     }
 }
 
-/// A setting of others on a port of ours.
+/// A setting of others on a port or bridge of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::datapath::ovs) struct Foreign {
-    /// The port.
+    /// The port, or the bridge.
     pub(in crate::datapath::ovs) place: Place,
     /// The name of its rows.
     pub(in crate::datapath::ovs) interface: String,
+    /// The column, or the mirror by its name.
     pub(in crate::datapath::ovs) column: String,
     pub(in crate::datapath::ovs) value: String,
     pub(in crate::datapath::ovs) standing: Standing,
@@ -74,6 +76,8 @@ pub(in crate::datapath::ovs) enum Standing {
     InForce,
     /// The policy's, in place of theirs.
     Replaced,
+    /// Theirs, a mirror of this row: the switch's sessions say nothing of it.
+    Beside(Uuid),
 }
 
 impl Foreign {
@@ -102,6 +106,11 @@ impl Foreign {
                      <bandwidth>), or set {field}, which replaces it"
                 )
             }
+            Standing::Beside(row) => format!(
+                "{column} on bridge {interface} is no session of the switch and copies its frames \
+                 {value}; it stays: if nobody wants it, ovs-vsctl remove Bridge {interface} \
+                 mirrors {row}, or have it done by a mirror session"
+            ),
         }
     }
 }

@@ -12,12 +12,12 @@ use dvs_ovsdb::{Atom, Datum};
 use dvs_schemas::{Direction, MirrorDestination, MirrorName, PortId, SwitchName, VlanId};
 use uuid::Uuid;
 
+use super::foreign::{Foreign, Standing};
 use super::{Draft, OnBridge, Place, Want, Wants, is, is_map, ours};
 use crate::datapath::ovs::config::BridgeName;
 use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::marks;
 use crate::datapath::ovs::view::{BRIDGE, INTERFACE, MIRROR, PORT};
-use crate::datapath::ovs::vlans;
 use crate::datapath::{Mirror, Part};
 use crate::merge::EffectiveVlan;
 
@@ -71,7 +71,7 @@ impl Draft<'_, '_> {
                 self.refuse(place.clone(), Some("source.ports"), message);
             }
             let outlet = match &session.destination {
-                MirrorDestination::Port(port) => sources.plugs.get(port).copied().map(Atom::Uuid),
+                MirrorDestination::Port(port) => sources.outlet(port).map(Atom::Uuid),
                 MirrorDestination::Vlan(_) => outlets.get(name).cloned(),
             };
             let Some(outlet) = outlet else {
@@ -91,6 +91,10 @@ impl Draft<'_, '_> {
                 wanted.push(row_name);
             }
         }
+        self.others_mirrors(switch, bridge);
+        if let Some(uplinks) = self.view.bridge(&name.of_uplinks()) {
+            self.others_mirrors(switch, uplinks);
+        }
         for (row_name, uuid) in held {
             let row = self.view.row(MIRROR, uuid);
             let name = row.and_then(|row| marks::mirror_of(&ours(row, "external_ids")));
@@ -100,6 +104,36 @@ impl Draft<'_, '_> {
                 let place = (switch.clone(), Part::Mirror(name));
                 self.detach(&place, (BRIDGE, bridge, "mirrors"), (MIRROR, uuid));
             }
+        }
+    }
+
+    /// Notes mirrors of others on a bridge of ours.
+    fn others_mirrors(&mut self, switch: &SwitchName, bridge: Uuid) {
+        let view = self.view;
+        let Some(row) = view.row(BRIDGE, bridge) else {
+            return;
+        };
+        for uuid in row.uuids("mirrors") {
+            let Some(mirror) = view.row(MIRROR, uuid) else {
+                continue;
+            };
+            if marks::mirror_of(&ours(mirror, "external_ids")).is_some() {
+                continue;
+            }
+            let mut to = mirror.uuids("output_port");
+            let to = to.find_map(|port| view.row(PORT, port)?.str("name"));
+            let to = match (to, mirror.integer("output_vlan")) {
+                (Some(port), _) => format!("to interface {port}"),
+                (None, Some(vlan)) => format!("into VLAN {vlan}"),
+                (None, None) => "nowhere".to_owned(),
+            };
+            self.foreign.push(Foreign {
+                place: (switch.clone(), Part::Bridge),
+                interface: row.str("name").unwrap_or_default().to_owned(),
+                column: format!("mirror {}", mirror.str("name").unwrap_or_default()),
+                value: to,
+                standing: Standing::Beside(uuid),
+            });
         }
     }
 
@@ -188,6 +222,14 @@ struct Sources<'v> {
 }
 
 impl Sources<'_> {
+    /// Where copies to a port leave. Open vSwitch sends them past the rules, so
+    /// they would come out of a blocked one as well.
+    fn outlet(&self, port: &PortId) -> Option<Uuid> {
+        let wish = self.wish.ports.get(port)?;
+        let plug = self.plugs.get(port).copied();
+        plug.filter(|_| !wish.policy.blocked)
+    }
+
     /// The rows of a session, by name.
     fn rows(&self, name: &MirrorName, session: &Mirror, outlet: &Atom) -> Vec<(String, Wants)> {
         let none = Datum::empty;
@@ -247,7 +289,7 @@ impl Sources<'_> {
         let entering = of(&|port, vlan| port.sends_in(vlan));
         let leaving = match session.destination {
             MirrorDestination::Vlan(_) => Vec::new(),
-            MirrorDestination::Port(_) => of(&|port, vlan| vlans::receives_in(port, private, vlan)),
+            MirrorDestination::Port(_) => of(&|port, vlan| port.receives_in(vlan, private)),
         };
         (entering, leaving)
     }
@@ -270,7 +312,7 @@ impl Sources<'_> {
         let port = self.wish.ports.get(id);
         port.is_some_and(|port| {
             let mut into = copied_into(self.wish).into_iter();
-            into.any(|vlan| vlans::receives_in(&port.policy.vlan, private, vlan))
+            into.any(|vlan| port.policy.vlan.receives_in(vlan, private))
         })
     }
 
