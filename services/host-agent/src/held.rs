@@ -8,7 +8,7 @@ use std::fmt;
 use dvs_schemas::v1::{
     GlobalKey, MirrorState, PortGroupState, PortState, Position, Run, SwitchState, Versioned,
 };
-use dvs_schemas::{MirrorName, PortGroupName, PortId, Revision, StoreId};
+use dvs_schemas::{Epoch, MirrorName, PortGroupName, PortId, Revision, StoreId};
 use serde::{Deserialize, Serialize};
 
 /// An object of a switch.
@@ -126,6 +126,17 @@ impl HeldSwitch {
             .chain(tombstones.values().copied())
             .chain(run.map(|run| run.since))
             .fold(*floor, Revision::max)
+    }
+
+    /// True if a port that was here is where it was: its second epoch is that
+    /// which all placements got when the store replaced the one that numbered the
+    /// first. As far as can be known: the commit which did that is the first of
+    /// its run, and of later runs it is not.
+    #[must_use]
+    pub fn took_over(&self, before: Epoch, after: Epoch) -> bool {
+        let replaced = Epoch::of(self.store, Revision::ZERO);
+        let run = self.run.map(|run| Epoch::of(self.store, run.since));
+        before < replaced && run == Some(after)
     }
 
     /// Where the host is in the publisher's history.

@@ -21,6 +21,15 @@ const TIMES: [Duration; 7] = [
     Duration::from_secs(3),
 ];
 
+/// Ports that are announced at a time, of which a trunk takes 64 frames per
+/// address: so many frames fit into the queue of a NIC.
+const AT_ONCE: usize = 16;
+
+/// Between two times, while ports wait for their turn: a host that is granted a
+/// thousand ports at once announces each of them within 0.7 s, and loads the
+/// network with some thousand frames a second.
+const PAUSE: Duration = Duration::from_millis(10);
+
 type Key = (SwitchName, PortId);
 
 /// Ports that are being announced: those that came within the last seconds, or
@@ -28,6 +37,8 @@ type Key = (SwitchName, PortId);
 #[derive(Debug, Default)]
 pub(super) struct Announcing {
     ports: BTreeMap<Key, Announcement>,
+    /// Nothing is announced before that.
+    pause: Timestamp,
 }
 
 #[derive(Debug)]
@@ -83,23 +94,35 @@ impl Announcing {
     /// When the next one is to be announced.
     pub(super) fn due(&self) -> Option<Timestamp> {
         let due = self.ports.values().filter_map(Announcement::due);
-        due.min()
+        due.min().map(|due| due.max(self.pause))
     }
 
-    /// The ports that are to be announced by now.
+    /// The ports that are to be announced now, before all those that never were:
+    /// until then they can't be found.
     pub(super) fn wake(&mut self, now: Timestamp) -> Vec<Due> {
-        let mut due = Vec::new();
-        self.ports.retain(|key, announcement| {
-            if announcement.due().is_none_or(|at| at > now) {
-                return true;
+        if now < self.pause {
+            return Vec::new();
+        }
+        let ports = self.ports.iter();
+        let due = ports.filter(|(_, of)| of.due().is_some_and(|at| at <= now));
+        let mut due: Vec<(usize, Key)> = due.map(|(key, of)| (of.sent(), key.clone())).collect();
+        due.sort_unstable();
+        if due.len() >= AT_ONCE {
+            due.truncate(AT_ONCE);
+            self.pause = now.after(PAUSE);
+        }
+        let mut told = Vec::with_capacity(due.len());
+        for (_, key) in due {
+            let Some(announcement) = self.ports.get_mut(&key) else {
+                continue;
+            };
+            let epoch = announcement.epoch;
+            if !announcement.go_on(now) {
+                self.ports.remove(&key);
             }
-            due.push(Due {
-                key: key.clone(),
-                epoch: announcement.epoch,
-            });
-            announcement.go_on(now)
-        });
-        due
+            told.push(Due { key, epoch });
+        }
+        told
     }
 }
 
@@ -108,6 +131,14 @@ impl Announcement {
         match self.stage {
             Stage::NoLink => None,
             Stage::Begun(at, sent) => TIMES.get(sent).map(|after| at.after(*after)),
+        }
+    }
+
+    /// How many were sent, or were due before.
+    fn sent(&self) -> usize {
+        match self.stage {
+            Stage::NoLink => 0,
+            Stage::Begun(_, sent) => sent,
         }
     }
 
@@ -162,6 +193,34 @@ mod tests {
         announcing.link(Timestamp(700), &key(), Link::Up);
         announcing.went(&key());
         assert_eq!(times(&mut announcing), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn many_ports_are_spread_and_each_is_announced_once_before_any_is_again() {
+        let mut announcing = Announcing::default();
+        let ports = AT_ONCE * 10;
+        for port in 0..ports {
+            let key = ("prod".parse().unwrap(), format!("p{port}").parse().unwrap());
+            announcing.came(Timestamp(1_000), key, Epoch(3), Link::Up);
+        }
+        let mut told: Vec<Key> = Vec::new();
+        let mut last = None;
+        while let Some(due) = announcing.due() {
+            let now = announcing.wake(due);
+            assert!((1..=AT_ONCE).contains(&now.len()));
+            assert!(last.is_none_or(|last: Timestamp| due >= last.after(PAUSE)));
+            last = (now.len() == AT_ONCE).then_some(due);
+            told.extend(now.into_iter().map(|due| due.key));
+            if told.len() == ports {
+                let mut each = told.clone();
+                each.sort();
+                each.dedup();
+                assert_eq!(each.len(), ports, "one twice before another");
+                assert_eq!(due, Timestamp(1_000).after(PAUSE * 9));
+            }
+        }
+        // None is left out, however many are due at a time.
+        assert!(told.len() > ports * 2, "{}", told.len());
     }
 
     #[test]

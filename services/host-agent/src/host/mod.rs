@@ -15,6 +15,7 @@ mod greeting;
 mod guarding;
 mod messages;
 mod mirroring;
+mod outcome;
 mod pacing;
 mod plug;
 mod plugging;
