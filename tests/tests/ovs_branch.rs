@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use dvs_ovsdb::testing::{Ovs, skipped};
 use dvs_tests::fleet::{Fleet, Settings};
-use dvs_tests::lan::{AgentHost, Mac, RackHost, Vm, is_heard};
+use dvs_tests::lan::{AgentHost, Mac, RackHost, Vm, Wire, is_heard, until};
 use serde_json::{Value, json};
 
 async fn fleet() -> Result<Fleet> {
@@ -179,6 +179,174 @@ async fn a_switch_that_returns_has_the_bridge_that_was_made_for_it() -> Result<(
     assert_eq!(reply["applied"]["applied"], 1, "{reply}");
     assert!(host.ovs.vsctl(&["list-ports", bridge])?.contains("machine"));
     Ok(())
+}
+
+/// A host that lives behind its switch: its address is on an internal port,
+/// `rack-mgmt`, and its one way to the bus goes by uplink `up`. Uplink `down`
+/// leads nowhere. With the arguments of its agent.
+async fn behind_its_switch(fleet: &Fleet, dead: &Wire) -> Result<(RackHost, Vec<String>)> {
+    let mut rack = RackHost::start("rack")?;
+    let [first, second] = [0, 1].map(|number| rack.cables[number].nic().to_owned());
+    // Until it lives behind the switch, it has another way to the bus.
+    rack.lives_on(&second, 1);
+    let up = format!("prod/up={first}");
+    let down = format!("prod/down={}", dead.end(0, rack.ovs.namespace()));
+    let arguments =
+        format!("--ovs-datapath netdev --rollback-after 6s --uplink {up} --uplink {down}");
+    let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+    start_agent(&mut rack, fleet, &arguments)?;
+    let documents = json!([
+        switch(&["up"]),
+        {"kind": "PortGroup", "name": "hosts", "switch": "prod"},
+        mgmt(json!({})),
+    ]);
+    fleet.operator().apply(&documents).await?;
+    fleet.in_sync().await?;
+    let words = "add-port dvs-prod mgmt0 -- set Interface mgmt0 type=internal \
+                 external_ids:iface-id=rack-mgmt";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    rack.ovs.vsctl(&words)?;
+    rack.lives_on("mgmt0", 0);
+    until("the host lives behind the switch", async || {
+        rack.cables[0].reaches().unwrap()
+    })
+    .await;
+    rack.kill_agent()?;
+    rack.ip(&["link", "set", &second, "down"]);
+    start_agent(&mut rack, fleet, &arguments)?;
+    fleet.in_sync().await?;
+    Ok((rack, arguments))
+}
+
+fn start_agent(rack: &mut RackHost, fleet: &Fleet, arguments: &[String]) -> Result<()> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    rack.start_agent(fleet, &arguments)
+}
+
+/// The port that the host lives behind.
+fn mgmt(policy: Value) -> Value {
+    json!({"kind": "Port", "name": "rack-mgmt", "switch": "prod", "group": "hosts",
+        "policy": policy})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_a_change_of_uplinks_cuts_off_comes_back_by_itself() -> Result<()> {
+    if skipped("a_host_that_a_change_of_uplinks_cuts_off_comes_back_by_itself") {
+        return Ok(());
+    }
+    let fleet = fleet().await?;
+    let dead = Wire::new();
+    let (mut rack, arguments) = behind_its_switch(&fleet, &dead).await?;
+    fleet.operator().apply(&json!([switch(&["down"])])).await?;
+    let reason = "the bus was not reached for 6s after uplinks changed from [up] to [down]";
+    out_of_sync(&fleet, reason).await?;
+    assert!(rack.cables[0].reaches()?);
+
+    // An agent that dies on the way comes back to a host that is cut off.
+    let mut again = switch(&["down"]);
+    again["mtu"] = json!(1400);
+    fleet.operator().apply(&json!([again])).await?;
+    until("the host is cut off", async || {
+        !rack.cables[0].reaches().unwrap()
+    })
+    .await;
+    rack.kill_agent()?;
+    start_agent(&mut rack, &fleet, &arguments)?;
+    until("the host is back by itself", async || {
+        rack.cables[0].reaches().unwrap()
+    })
+    .await;
+    out_of_sync(&fleet, reason).await?;
+    fleet.operator().apply(&json!([switch(&["up"])])).await?;
+    fleet.in_sync().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_the_vlan_of_its_own_port_cuts_off_comes_back_by_itself() -> Result<()> {
+    if skipped("a_host_that_the_vlan_of_its_own_port_cuts_off_comes_back_by_itself") {
+        return Ok(());
+    }
+    let fleet = fleet().await?;
+    let dead = Wire::new();
+    let (rack, _) = behind_its_switch(&fleet, &dead).await?;
+    let group = |vlan: Value| json!({"kind": "PortGroup", "name": "hosts", "switch": "prod", "policy": {"vlan": vlan}});
+    let there = json!({"access": 7});
+    fleet.operator().apply(&json!([group(there)])).await?;
+    until("the host is cut off", async || {
+        !rack.cables[0].reaches().unwrap()
+    })
+    .await;
+    let reason = "the bus was not reached for 6s after vlan of port rack-mgmt, which the host \
+                  lives behind, changed from";
+    out_of_sync(&fleet, reason).await?;
+    assert!(rack.cables[0].reaches()?);
+    let back = json!("untagged");
+    fleet.operator().apply(&json!([group(back)])).await?;
+    fleet.in_sync().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_the_host_lives_behind_is_not_taken_from_it() -> Result<()> {
+    if skipped("a_port_that_the_host_lives_behind_is_not_taken_from_it") {
+        return Ok(());
+    }
+    let fleet = fleet().await?;
+    let dead = Wire::new();
+    let (mut rack, arguments) = behind_its_switch(&fleet, &dead).await?;
+    let operator = fleet.operator();
+    let address = rack.cables[0].address();
+    let reason = format!(
+        "the host's address {address} is on mgmt0, by which the host lives behind port rack-mgmt"
+    );
+    // Blocked.
+    let group = json!({"kind": "PortGroup", "name": "hosts", "switch": "prod",
+        "overridable": ["blocked"]});
+    operator
+        .apply(&json!([group, mgmt(json!({"blocked": true}))]))
+        .await?;
+    out_of_sync(&fleet, &reason).await?;
+    assert!(rack.cables[0].reaches()?);
+    operator.apply(&json!([mgmt(json!({}))])).await?;
+    fleet.in_sync().await?;
+    // The whole switch goes from the host.
+    let mut nobodys = switch(&["up"]);
+    nobodys["hosts"] = json!([]);
+    let port = json!({"kind": "Port", "name": "rack-mgmt"});
+    operator
+        .ask(dvs_schemas::subjects::CONFIG_DELETE, &port)
+        .await?
+        .ok()?;
+    operator.apply(&json!([nobodys])).await?;
+    out_of_sync(&fleet, "by which the host lives behind port rack-mgmt").await?;
+    assert!(rack.cables[0].reaches()?);
+    // Once it lives elsewhere, all of it is carried out.
+    rack.ip(&["link", "set", rack.cables[1].nic(), "up"]);
+    rack.ip(&["addr", "flush", "dev", "mgmt0"]);
+    rack.kill_agent()?;
+    start_agent(&mut rack, &fleet, &arguments)?;
+    let gone = async |_: &dvs_tests::operator::Operator| Ok(rack.ovs.vsctl(&["show"])?);
+    fleet
+        .until("the bridge is given back", gone, |show| {
+            !show.contains("dvs-prod-u")
+        })
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_its_switch_is_not_in_sync_and_says_so() -> Result<()> {
+    if skipped("a_host_without_its_switch_is_not_in_sync_and_says_so") {
+        return Ok(());
+    }
+    let fleet = fleet().await?;
+    let mut host = AgentHost::start(&fleet, "rack", None)?;
+    fleet.operator().apply(&json!([switch(&[])])).await?;
+    fleet.in_sync().await?;
+    host.ovs.kill_vswitchd()?;
+    // Nobody has to ask.
+    out_of_sync(&fleet, "is ovs-vswitchd running?").await?;
+    host.ovs.start_vswitchd()?;
+    fleet.in_sync().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,6 +88,20 @@ impl Site {
         Ok(())
     }
 
+    /// Waits until it is known that the link of the port, the only one, is so.
+    async fn link_of_a(&self, link: &str) -> Result<()> {
+        let said = format!("\"link\":\"{link}\"");
+        let is_so = |ports: &Vec<Value>| {
+            let mut ports = ports.iter();
+            ports.any(|port| port.to_string().contains(&said))
+        };
+        let what = format!("the link of port a {link}");
+        self.fleet
+            .until(&what, async |operator| operator.runtime().await, is_so)
+            .await?;
+        Ok(())
+    }
+
     /// How often the publisher has said that a host's claim waits.
     fn claims(&self, host: &str) -> usize {
         let waits = format!("claim waits host={host} port=a");
@@ -238,7 +252,7 @@ async fn a_live_migration_takes_the_port_along_with_its_first_frame_and_no_flap_
     // It flaps, and what stays at the source gets nothing.
     site.waits("left").await?;
     destination.link(false);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    site.link_of_a("down").await?;
     destination.link(true);
     assert!(is_heard(&mut site.client, &mut destination, PATIENCE));
     site.host_of_a("right").await?;

@@ -33,7 +33,7 @@ const TOMBSTONES: Table = Table("tombstones");
 const COUNTERS: Table = Table("counters");
 /// Ports whose interfaces were there.
 const PLUGS: Table = Table("plugs");
-/// Changes of uplinks that are on trial, or were rolled back.
+/// Changes that are on trial, or were rolled back.
 const CHANGES: Table = Table("changes");
 
 /// The agent's ledger.
@@ -60,7 +60,7 @@ pub struct Kept {
     pub counters: Vec<(SwitchName, CountersOf)>,
     /// What was plugged in.
     pub plugs: Vec<KeptPlug>,
-    /// Changes of uplinks that are on trial, or were rolled back.
+    /// Changes that are on trial, or were rolled back.
     pub changes: Vec<(SwitchName, Change)>,
 }
 
@@ -306,15 +306,16 @@ pub(crate) fn write_plug(
     put(writes, PLUGS, key, plugged);
 }
 
-/// Writes what became of a change of a switch's uplinks; none if it is known to
-/// be good, or nobody asks for it any more.
+/// Writes what became of a change of a switch's bridge, or of a port of it; none
+/// if it is known to be good, or nobody asks for it any more.
 pub(crate) fn write_change(
     host: &HostName,
-    switch: &SwitchName,
+    (switch, port): (&SwitchName, Option<&PortId>),
     change: Option<&Change>,
     writes: &mut Writes,
 ) {
-    let key = format!("{host}{SEPARATOR}{switch}");
+    let port = port.map(|port| format!("{SEPARATOR}{port}"));
+    let key = format!("{host}{SEPARATOR}{switch}{}", port.unwrap_or_default());
     put(writes, CHANGES, key, change);
 }
 

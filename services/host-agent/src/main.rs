@@ -89,9 +89,10 @@ struct DatapathArgs {
     /// What forwards the packets.
     #[arg(long, env = "DVS_DATAPATH", value_name = "KIND", default_value = "ovs")]
     datapath: Kind,
-    /// How long the bus may be away after a change of uplinks, teaming or MTU;
-    /// then the change is rolled back, and refused until there is a newer one
-    /// or it is tried again with dvsctl resync. 0s: never.
+    /// How long the bus may be away after a change of uplinks, teaming, MTU or
+    /// private VLANs, or of a port that the host itself lives behind; then the
+    /// change is rolled back, and refused until there is a newer one or it is
+    /// tried again with dvsctl resync. 0s: never.
     #[arg(long, env = "DVS_ROLLBACK_AFTER", value_name = "DURATION", default_value = "30s", value_parser = rollback_after)]
     rollback_after: Duration,
     /// How long each call to the emulated datapath takes.

@@ -53,6 +53,39 @@ pub enum EffectiveVlan {
     },
 }
 
+impl EffectivePolicy {
+    /// The same as users write it, with nothing left to inherit.
+    #[must_use]
+    pub fn written(&self) -> Policy {
+        let Self {
+            vlan,
+            promiscuous,
+            mac_changes,
+            forged_transmits,
+            reserved_multicast,
+            allowed_addresses,
+            ingress,
+            egress,
+            blocked,
+        } = self;
+        Policy {
+            vlan: Some(vlan.configured()),
+            security: Security {
+                promiscuous: Some(*promiscuous),
+                mac_changes: Some(*mac_changes),
+                forged_transmits: Some(*forged_transmits),
+                reserved_multicast: Some(*reserved_multicast),
+                allowed_addresses: Some(allowed_addresses.clone()),
+            },
+            shaping: Shaping {
+                ingress: Some(*ingress),
+                egress: Some(*egress),
+            },
+            blocked: Some(*blocked),
+        }
+    }
+}
+
 impl EffectiveVlan {
     /// True if a port sends frames of this VLAN, tagged or not.
     #[must_use]

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dvs_schemas::{MirrorDestination, MirrorName, PortId, SwitchName};
+use dvs_schemas::{MirrorDestination, MirrorName, PortId, PrivateVlans, SwitchName};
 
 use crate::datapath::{Bridge, BridgeSettings, Mirror, Part, Step, VirtualPort, Write};
 use crate::held::{HeldSwitch, Object};
 use crate::merge::{NoRole, merge};
-use crate::uplinks::UplinkSettings;
+use crate::uplinks::{PortSettings, UplinkSettings};
 
 /// Parts of a switch on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,6 +118,15 @@ impl Stuck {
     }
 }
 
+/// What stays in place of what is held, as changes of it were rolled back.
+#[derive(Debug, Clone, Default)]
+pub struct Stays<'a> {
+    /// What the bridge has.
+    pub uplinks: Option<&'a UplinkSettings>,
+    /// How ports are set.
+    pub ports: BTreeMap<&'a PortId, &'a PortSettings>,
+}
+
 /// What is to be done to one switch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SwitchPlan {
@@ -130,8 +139,6 @@ pub struct SwitchPlan {
 }
 
 /// Plans the parts of a switch; every part, and the plan is the whole delta.
-/// `uplinks` are those that stay in place of what is held, if a change of them
-/// was rolled back.
 #[must_use]
 pub fn plan(
     switch: &SwitchName,
@@ -139,13 +146,13 @@ pub fn plan(
     there: Option<&Bridge>,
     parts: &Parts,
     may_remove: MayRemove<'_>,
-    uplinks: Option<&UplinkSettings>,
+    stays: &Stays<'_>,
 ) -> SwitchPlan {
     let planner = Planner {
         held,
         there,
         may_remove,
-        uplinks,
+        stays,
     };
     let mut stuck = BTreeMap::new();
     let (mut going, mut coming) = (Vec::new(), Vec::new());
@@ -187,10 +194,22 @@ pub fn plan(
 /// # Errors
 /// The state held is not whole enough to say.
 pub fn wanted_port(held: &HeldSwitch, port: &PortId) -> Result<Option<VirtualPort>, Stuck> {
+    let settings = held.settings.as_ref();
+    let private_vlans = settings.map(|settings| &settings.value.private_vlans);
+    wanted_port_in(held, port, private_vlans)
+}
+
+/// What a port is to be, with these private VLANs in place of those held.
+fn wanted_port_in(
+    held: &HeldSwitch,
+    port: &PortId,
+    private_vlans: Option<&PrivateVlans>,
+) -> Result<Option<VirtualPort>, Stuck> {
     let Some(port) = held.ports.get(port).map(|port| &port.value) else {
         return Ok(None);
     };
     let settings = held.settings.as_ref().ok_or(Stuck::NoSettings)?;
+    let private_vlans = private_vlans.ok_or(Stuck::NoSettings)?;
     let group = held
         .groups
         .get(&port.group)
@@ -203,7 +222,7 @@ pub fn wanted_port(held: &HeldSwitch, port: &PortId) -> Result<Option<VirtualPor
             &settings.value.policy,
             &group.value.policy,
             &port.policy,
-            &settings.value.private_vlans,
+            private_vlans,
         )?,
     }))
 }
@@ -244,7 +263,7 @@ struct Planner<'a> {
     held: &'a HeldSwitch,
     there: Option<&'a Bridge>,
     may_remove: MayRemove<'a>,
-    uplinks: Option<&'a UplinkSettings>,
+    stays: &'a Stays<'a>,
 }
 
 impl Planner<'_> {
@@ -255,12 +274,13 @@ impl Planner<'_> {
             mtu,
             uplinks,
             teaming,
-        } = self.uplinks.cloned().unwrap_or_else(wanted);
+            private_vlans,
+        } = self.stays.uplinks.cloned().unwrap_or_else(wanted);
         let to = BridgeSettings {
             mtu,
             uplinks,
             teaming,
-            private_vlans: settings.private_vlans.clone(),
+            private_vlans,
         };
         let from = self.there.map(|bridge| &bridge.settings);
         if from.is_some_and(|from| **from == to) && self.is_whole(&Part::Bridge) {
@@ -286,7 +306,7 @@ impl Planner<'_> {
             .there
             .and_then(|bridge| bridge.ports.get(port))
             .map(|plugged| &plugged.port);
-        Ok(match (wanted_port(self.held, port)?, from) {
+        Ok(match (self.wanted_port(port)?, from) {
             (Some(to), Some(from)) if **from == to && self.is_whole(&Part::Port(port.clone())) => {
                 None
             }
@@ -300,6 +320,22 @@ impl Planner<'_> {
                 from: from.clone(),
             }),
             (None, Some(_) | None) => None,
+        })
+    }
+
+    /// What a port is to be, or what stays in place of that.
+    fn wanted_port(&self, port: &PortId) -> Result<Option<VirtualPort>, Stuck> {
+        let settings = self.held.settings.as_ref();
+        let private_vlans = match self.stays.uplinks {
+            Some(uplinks) => Some(&uplinks.private_vlans),
+            None => settings.map(|settings| &settings.value.private_vlans),
+        };
+        let wanted = wanted_port_in(self.held, port, private_vlans)?;
+        Ok(match (wanted, self.stays.ports.get(port), private_vlans) {
+            (Some(wanted), Some(stays), Some(private_vlans)) => {
+                Some(stays.in_place_of(wanted, private_vlans)?)
+            }
+            (wanted, _, _) => wanted,
         })
     }
 

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What carries a switch's frames to the host, and a change of it of which
-//! nobody knows yet whether the host can be reached with it.
+//! What the way to the bus may go over, and a change of it of which nobody
+//! knows yet whether the host can be reached with it.
 
 use std::time::Duration;
 
 use dvs_schemas::documents::Teaming;
-use dvs_schemas::v1::{SwitchState, Versioned};
-use dvs_schemas::{Mtu, Revision, StoreId, UplinkName};
+use dvs_schemas::v1::SwitchState;
+use dvs_schemas::{MacAddr, Mtu, Policy, PortId, PrivateVlans, Revision, StoreId, UplinkName};
 use serde::{Deserialize, Serialize};
 
-use crate::datapath::BridgeSettings;
+use crate::datapath::{BridgeSettings, VirtualPort};
 use crate::held::HeldSwitch;
+use crate::merge::{NoRole, merge};
 
 /// What carries a switch's frames to the host and away from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub struct UplinkSettings {
     pub uplinks: Vec<UplinkName>,
     /// How they share the traffic.
     pub teaming: Teaming,
+    /// Private VLANs, by which ports hear each other and the uplinks.
+    pub private_vlans: PrivateVlans,
 }
 
 impl UplinkSettings {
@@ -31,6 +34,7 @@ impl UplinkSettings {
             mtu: settings.mtu,
             uplinks: settings.uplinks.clone(),
             teaming: settings.teaming,
+            private_vlans: settings.private_vlans.clone(),
         }
     }
 
@@ -41,6 +45,7 @@ impl UplinkSettings {
             mtu: settings.mtu,
             uplinks: settings.uplinks.clone(),
             teaming: settings.teaming,
+            private_vlans: settings.private_vlans.clone(),
         }
     }
 
@@ -55,7 +60,7 @@ impl UplinkSettings {
             format!("uplinks changed from {before} to {after}")
         } else if self.mtu != after.mtu {
             format!("mtu changed from {} to {}", self.mtu.get(), after.mtu.get())
-        } else {
+        } else if self.teaming != after.teaming {
             let word = |teaming| match teaming {
                 Teaming::ActiveBackup => "active-backup",
                 Teaming::BalanceSlb => "balance-slb",
@@ -63,22 +68,118 @@ impl UplinkSettings {
             };
             let (before, after) = (word(self.teaming), word(after.teaming));
             format!("teaming changed from {before} to {after}")
+        } else {
+            let (before, after) = (json(&self.private_vlans), json(&after.private_vlans));
+            format!("private_vlans changed from {before} to {after}")
         }
     }
 }
 
-/// A change of a switch's uplinks that nobody knows to be good, as the ledger
-/// has it.
+/// How a port is set that the host itself lives behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortSettings {
+    /// Its configured MAC address.
+    pub mac: Option<MacAddr>,
+    /// Its policy, with nothing left to inherit.
+    pub policy: Policy,
+}
+
+impl PortSettings {
+    /// Those of a virtual port.
+    #[must_use]
+    pub fn of(port: &VirtualPort) -> Self {
+        Self {
+            mac: port.mac,
+            policy: port.policy.written(),
+        }
+    }
+
+    /// The virtual port that is wanted, with these settings in place of its own.
+    ///
+    /// # Errors
+    /// [`NoRole`].
+    pub fn in_place_of(
+        &self,
+        wanted: VirtualPort,
+        private_vlans: &PrivateVlans,
+    ) -> Result<VirtualPort, NoRole> {
+        let nothing = Policy::default();
+        Ok(VirtualPort {
+            mac: self.mac,
+            policy: merge(&self.policy, &nothing, &nothing, private_vlans)?,
+            ..wanted
+        })
+    }
+
+    fn difference(&self, port: &PortId, after: &Self) -> String {
+        let (field, before, after) = if self.policy.vlan != after.policy.vlan {
+            ("vlan", json(&self.policy.vlan), json(&after.policy.vlan))
+        } else if self.mac != after.mac {
+            ("mac", json(&self.mac), json(&after.mac))
+        } else {
+            ("policy", json(&self.policy), json(&after.policy))
+        };
+        format!(
+            "{field} of port {port}, which the host lives behind, changed from {before} to {after}"
+        )
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// What a change is of, as it is before or after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Setting {
+    /// The bridge of a switch.
+    Uplinks(UplinkSettings),
+    /// A port of it.
+    Port(PortId, PortSettings),
+}
+
+impl Setting {
+    /// The port, if it is of one; else it is of the bridge.
+    #[must_use]
+    pub fn port(&self) -> Option<&PortId> {
+        match self {
+            Self::Uplinks(_) => None,
+            Self::Port(port, _) => Some(port),
+        }
+    }
+
+    fn difference(&self, after: &Self) -> String {
+        match (self, after) {
+            (Self::Uplinks(before), Self::Uplinks(after)) => before.difference(after),
+            (Self::Port(port, before), Self::Port(_, after)) => before.difference(port, after),
+            // A change is of one thing.
+            (Self::Uplinks(_), Self::Port(..)) | (Self::Port(..), Self::Uplinks(_)) => {
+                "it changed".to_owned()
+            }
+        }
+    }
+}
+
+/// The newest revision of what a port's policy comes from.
+#[must_use]
+pub fn asked_by(held: &HeldSwitch, port: &PortId) -> Option<Revision> {
+    let settings = held.settings.as_ref()?.revision;
+    let port = held.ports.get(port)?;
+    let group = held.groups.get(&port.value.group)?.revision;
+    Some(port.revision.max(group).max(settings))
+}
+
+/// A change that nobody knows to be good, as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The ledger that the revision belongs to.
     pub store: StoreId,
-    /// The revision of the switch that asks for it.
+    /// The revision that asks for it.
     pub revision: Revision,
-    /// The last uplinks with which the bus was heard.
-    pub before: UplinkSettings,
+    /// The last settings with which the bus was heard.
+    pub before: Setting,
     /// What is asked for.
-    pub after: UplinkSettings,
+    pub after: Setting,
     /// How long the bus was away, if that is why it was rolled back.
     pub rolled_back: Option<Duration>,
 }
@@ -87,8 +188,10 @@ impl Change {
     /// True if this is what the state held asks for.
     #[must_use]
     pub fn is_of(&self, held: &HeldSwitch) -> bool {
-        let revision = |settings: &Versioned<SwitchState>| settings.revision;
-        let asked = held.settings.as_ref().map(revision);
+        let asked = match &self.after {
+            Setting::Uplinks(_) => held.settings.as_ref().map(|settings| settings.revision),
+            Setting::Port(port, _) => asked_by(held, port),
+        };
         (held.store, asked) == (self.store, Some(self.revision))
     }
 
@@ -97,9 +200,13 @@ impl Change {
     #[must_use]
     pub fn refusal(&self, held: &HeldSwitch) -> Option<String> {
         let away = self.rolled_back.filter(|_| self.is_of(held))?;
+        let newer = match &self.after {
+            Setting::Uplinks(_) => "the switch",
+            Setting::Port(..) => "the port",
+        };
         Some(format!(
-            "rolled back: the bus was not reached for {} after {}; apply a newer revision of the \
-             switch, or have it tried again with dvsctl resync",
+            "rolled back: the bus was not reached for {} after {}; apply a newer revision of \
+             {newer}, or have it tried again with dvsctl resync",
             humantime::format_duration(away),
             self.before.difference(&self.after)
         ))

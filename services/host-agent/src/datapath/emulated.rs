@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::notices::Notices;
 use super::{
-    Applied, Bridge, Datapath, DatapathError, Done, Notice, Picture, PluggedPort, Step,
+    Applied, Behind, Bridge, Datapath, DatapathError, Done, Notice, Picture, PluggedPort, Step,
     StepFailure, VirtualPort, Write,
 };
 use dvs_schemas::v1::{Counters, CountersOf, Link, Machine};
@@ -26,6 +26,8 @@ pub struct Behaviour {
     pub failing: BTreeMap<PortId, PolicyField>,
     /// Mirror sessions that can't be changed.
     pub failing_mirrors: BTreeSet<MirrorName>,
+    /// Ports that the host itself lives behind.
+    pub of_host: BTreeSet<PortId>,
     /// Why every call fails as a whole, if it does.
     pub gone: Option<String>,
 }
@@ -382,8 +384,13 @@ impl State {
         {
             go_on(self.counters.entry(key).or_default(), &known.counters);
         }
+        let behind = match self.behaviour.of_host.contains(port) {
+            true => Behind::Host,
+            false => Behind::Machine,
+        };
         Ok(Done {
             link: Some(link),
+            behind,
             ..Done::default()
         })
     }

@@ -191,8 +191,20 @@ impl Write {
 pub struct Done {
     /// The link of a port that was set.
     pub link: Option<Link>,
+    /// Who is behind the interface of a port that was set.
+    pub behind: Behind,
     /// How far it went.
     pub extent: Extent,
+}
+
+/// Who is behind a port's interface.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Behind {
+    /// Nobody that the datapath knows of: a machine, or nothing.
+    #[default]
+    Machine,
+    /// The host itself: one of its addresses or routes is there.
+    Host,
 }
 
 /// How far a step went.

@@ -80,8 +80,14 @@ impl HostCore {
         if full {
             self.greeting.arrived(name);
         }
-        let again = message.insist && self.rollback.try_again(name);
-        switch.dirty.bridge |= again;
+        if message.insist {
+            for port in self.rollback.try_again(name) {
+                match port {
+                    Some(port) => drop(switch.dirty.ports.insert(port)),
+                    None => switch.dirty.extend(Parts::all(&switch.held, there)),
+                }
+            }
+        }
         self.rollback.admitted(name, &switch.held);
         self.hear(name, out);
         self.enlist(now, asker, name, Question::Clobber { full }, scope, out);

@@ -23,6 +23,10 @@ const NOTHING_PLUGGED_IN: Duration = Duration::from_secs(10);
 /// plugged in takes a moment more.
 const LINK_AGGREGATION: Duration = Duration::from_secs(10);
 
+/// How long Open vSwitch may be away before that counts: an upgrade restarts it
+/// within some seconds.
+const NOT_IN_FORCE: Duration = Duration::from_secs(10);
+
 /// All conditions of one host. Their number is bounded by that of its
 /// interfaces, ports and sessions.
 #[derive(Debug)]
@@ -45,13 +49,13 @@ fn lasting(kind: ConditionKind) -> Duration {
     match kind {
         ConditionKind::NothingPluggedIn => NOTHING_PLUGGED_IN,
         ConditionKind::LinkAggregation => LINK_AGGREGATION,
+        ConditionKind::NotInForce => NOT_IN_FORCE,
         ConditionKind::ClaimWaits
         | ConditionKind::ClaimRefused
         | ConditionKind::InterfaceUnusable
         | ConditionKind::Drift
         | ConditionKind::ForeignSettings
-        | ConditionKind::MirrorIncomplete
-        | ConditionKind::NotInForce => Duration::ZERO,
+        | ConditionKind::MirrorIncomplete => Duration::ZERO,
     }
 }
 
@@ -122,6 +126,12 @@ impl Conditions {
             }
         }
         changed
+    }
+
+    /// True if a condition of a kind is reported.
+    pub(super) fn has(&self, kind: ConditionKind) -> bool {
+        let standing = self.by_kind.get(&kind).into_iter();
+        standing.flat_map(BTreeMap::values).any(|it| it.reported)
     }
 
     /// What is reported, as far as one message has room for it.

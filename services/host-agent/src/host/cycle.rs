@@ -119,10 +119,14 @@ impl Cycle {
         read
     }
 
-    /// Somebody else wrote to the datapath. True if it is to be read now.
-    pub(super) fn disturbed(&mut self) -> bool {
+    /// Somebody else wrote to the datapath, or it is there again. True if it is
+    /// to be read now.
+    pub(super) fn disturbed(&mut self, now: Timestamp) -> bool {
         match self.phase {
-            Phase::Unread => false,
+            Phase::Unread => {
+                self.retry = Some(now);
+                false
+            }
             Phase::Reading | Phase::Applying(_) => {
                 self.disturbed = true;
                 false
@@ -208,9 +212,9 @@ impl HostCore {
                 .retain(|port| there.is_some_and(|bridge| bridge.ports.contains_key(port)));
             if !switch.dirty.is_empty() {
                 let dirty = std::mem::take(&mut switch.dirty);
-                let uplinks = self.rollback.stays(name, &switch.held);
+                let stays = self.rollback.stays(name, &switch.held);
                 let may_remove = switch.may_remove();
-                let plan = plan(name, &switch.held, there, &dirty, may_remove, uplinks);
+                let plan = plan(name, &switch.held, there, &dirty, may_remove, &stays);
                 clean.extend(clean_ports(name, dirty, &plan.steps));
                 switch.dirty.ports.extend(plan.stuck.keys().cloned());
                 switch.stuck = plan.stuck;
@@ -219,7 +223,7 @@ impl HostCore {
                     continue;
                 }
             }
-            if switch.stuck.is_empty() && self.rollback.stays(name, &switch.held).is_none() {
+            if switch.stuck.is_empty() && !self.rollback.is_rolled_back(name, &switch.held) {
                 switch.observed = switch.planned;
             }
         }
@@ -313,7 +317,7 @@ impl HostCore {
                     }
                 }
                 None if switch.stuck.is_empty()
-                    && self.rollback.stays(&step.switch, &switch.held).is_none() =>
+                    && !self.rollback.is_rolled_back(&step.switch, &switch.held) =>
                 {
                     switch.observed = switch.planned;
                 }
@@ -322,7 +326,7 @@ impl HostCore {
         }
         self.tried(now, &steps, &failures, out);
         self.conclude(now, &failures);
-        if std::mem::take(&mut self.cycle.disturbed) && self.cycle.disturbed() {
+        if std::mem::take(&mut self.cycle.disturbed) && self.cycle.disturbed(now) {
             self.effect(HostEffect::Read, out);
         }
         self.answer(out);
@@ -383,10 +387,12 @@ impl HostCore {
             }
             let answer = waiter.answer(&self.host, switch, verdict.clone());
             if let Some(switch) = self.switches.get_mut(&waiter.switch)
-                && let Question::Clobber { .. } = waiter.question
+                && let Question::Clobber { full } = waiter.question
             {
                 switch.failed = match verdict {
-                    Verdict::Applied(_) => false,
+                    // A part says nothing of what failed before, and for which
+                    // the host is in the queue still.
+                    Verdict::Applied(_) => switch.failed && !full,
                     Verdict::Failed { .. } => true,
                 };
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Changes of uplinks on trial: what the host does so that none cuts it off
+//! Changes on trial: what the host does so that none cuts it off
 //! from the bus for good; and that it says so when it is in force again.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,8 @@ use super::messages::HostEffect;
 use super::rollback::Due;
 use super::waiter::Failures;
 use super::{Effect, HostCore};
-use crate::datapath::{Part, Step, Write};
+use crate::datapath::{Step, Write};
+use crate::plan::Parts;
 
 impl HostCore {
     /// Asks the bus about changes on trial, and rolls back what is over its
@@ -21,15 +22,21 @@ impl HostCore {
         if let Some(wait) = ask {
             self.effect(HostEffect::Probe(wait), out);
         }
-        for (name, revision) in roll_back {
+        for ((name, port), revision) in roll_back {
             let Some(switch) = self.switches.get_mut(&name) else {
                 continue;
             };
-            if let Some(why) = self.rollback.why(&name, &switch.held) {
-                tracing::error!(host = %self.host, switch = %name, "uplinks are {why}");
+            for (of, why) in self.rollback.why(&name, &switch.held) {
+                if of == port {
+                    tracing::error!(host = %self.host, switch = %name, "a change is {why}");
+                }
             }
             switch.observed = switch.observed.min(Revision(revision.0.saturating_sub(1)));
-            switch.dirty.bridge = true;
+            match port {
+                Some(port) => drop(switch.dirty.ports.insert(port)),
+                // Ports are in private VLANs by the bridge.
+                None => switch.dirty = Parts::all(&switch.held, self.there.get(&name)),
+            }
             self.cycle.wants_plan(now, None);
         }
     }
@@ -64,11 +71,18 @@ impl HostCore {
     ) {
         let mut reconnects = false;
         for Step { switch, write } in steps {
-            if let Write::SetBridge { .. } = write {
-                let failures = failures.get(switch);
-                let failed = failures.is_some_and(|of| of.parts.contains_key(&Part::Bridge));
-                reconnects |= self.rollback.carried_out(now, switch, !failed);
-            }
+            let port = match write {
+                Write::SetBridge { .. } => None,
+                Write::SetPort { port, .. } => Some(port.clone()),
+                Write::SetMirror { .. }
+                | Write::RemoveMirror { .. }
+                | Write::RemovePort { .. }
+                | Write::RemoveBridge { .. } => continue,
+            };
+            let failures = failures.get(switch);
+            let failed = failures.is_some_and(|of| of.parts.contains_key(&write.part()));
+            let subject = (switch.clone(), port);
+            reconnects |= self.rollback.carried_out(now, &subject, !failed);
         }
         if reconnects {
             self.effect(HostEffect::Reconnect, out);
@@ -85,7 +99,7 @@ impl HostCore {
         for (name, switch) in &mut self.switches {
             let whole = switch.dirty.is_empty()
                 && switch.stuck.is_empty()
-                && self.rollback.stays(name, &switch.held).is_none();
+                && !self.rollback.is_rolled_back(name, &switch.held);
             recovered |= whole && std::mem::take(&mut switch.failed);
         }
         if recovered {

@@ -33,7 +33,8 @@ use std::time::Duration;
 
 use dvs_ledger::Decision;
 use dvs_schemas::v1::{
-    self, ClaimRequest, ConditionList, CountersOf, HostDatapath, Link, ReleaseRequest, V1,
+    self, ClaimRequest, ConditionKind, ConditionList, CountersOf, HostDatapath, Link,
+    ReleaseRequest, V1,
 };
 use dvs_schemas::{HostName, PortId, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
@@ -261,8 +262,14 @@ impl HostCore {
             self.effect(HostEffect::Count(ports), out);
         }
         self.telling.over(now, &mut self.chance);
+        let was_in_force = !self.conditions.has(ConditionKind::NotInForce);
         if self.conditions.wake(now) {
             self.tell_conditions(now);
+        }
+        if was_in_force && self.conditions.has(ConditionKind::NotInForce) {
+            // Nobody asks about what was applied long ago: the full states that
+            // follow are answered by what is so.
+            self.greeting.again(now);
         }
         self.announce(now, out);
         self.find_missing(now, out);
@@ -412,7 +419,7 @@ impl HostCore {
             Notice::Unplugged { switch: _, port } => self.unplugged(now, port, out),
             Notice::Drift(drift) => self.drifted(now, drift, out),
             Notice::Disturbed => {
-                if self.cycle.disturbed() {
+                if self.cycle.disturbed(now) {
                     self.effect(HostEffect::Read, out);
                 }
             }

@@ -11,7 +11,7 @@ use dvs_schemas::{PortId, SwitchName, Timestamp};
 use super::messages::HostEffect;
 use super::waiter::Failures;
 use super::{Effect, HostCore};
-use crate::datapath::{Bridge, Done, Part, PluggedPort, Step, StepFailure, Write};
+use crate::datapath::{Behind, Bridge, Done, Part, PluggedPort, Step, StepFailure, Write};
 
 impl HostCore {
     /// Takes in what became of steps, and answers what failed.
@@ -59,7 +59,11 @@ impl HostCore {
         &mut self,
         now: Timestamp,
         Step { switch, write }: &Step,
-        Done { link, extent: _ }: Done,
+        Done {
+            link,
+            behind,
+            extent: _,
+        }: Done,
         out: &mut Decision<Effect>,
     ) {
         if let Write::SetBridge { to, .. } = write {
@@ -95,6 +99,13 @@ impl HostCore {
                     let link = link.unwrap_or(Link::Down);
                     let key = (switch.clone(), port.clone());
                     self.announcing.came(now, key, to.epoch, link);
+                }
+                if let (Behind::Host, Some(from), Some(of)) =
+                    (behind, from, self.switches.get(switch))
+                {
+                    let when = (now, self.greeting.is_online());
+                    let (what, change) = ((switch, port), (&**from, &**to));
+                    self.rollback.port_changed(when, what, &of.held, change);
                 }
                 let plugged = PluggedPort {
                     port: to.clone(),

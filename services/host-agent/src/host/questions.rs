@@ -65,8 +65,8 @@ impl HostCore {
             (FinalState::Partial { .. }, None) => MayRemove::Only(&nothing),
         };
         let parts = Parts::all(&held, there);
-        let uplinks = self.rollback.stays(name, &held);
-        let planned = plan(name, &held, there, &parts, may_remove, uplinks);
+        let stays = self.rollback.stays(name, &held);
+        let planned = plan(name, &held, there, &parts, may_remove, &stays);
         match planned.stuck.first_key_value() {
             Some((port, why)) => refused(format!("port {port}: {why}")),
             None => PlanOutcome::Changes(planned.steps.iter().flat_map(changes).collect()),

@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Changes of uplinks that cut the host off from the bus, and so from everybody
-//! who could take them back: the host does that itself.
+//! Changes of a bridge, or of a port that the host itself lives behind, that cut
+//! it off from the bus, and so from everybody who could take them back: the host
+//! does that itself.
 //!
 //! A change is *on trial* from when it is carried out until the bus is heard
-//! again. If that takes longer than a bound, the uplinks become what they were,
+//! again. If that takes longer than a bound, what changed becomes what it was,
 //! and the change is *rolled back*: the same revision is refused until there is
 //! a newer one, or an operator says that it is to be tried again. Both are
-//! durable before anything of the change is carried out, so an agent that dies
-//! in between goes on with the trial.
+//! durable before anything of a change of the bridge is carried out, so an agent
+//! that dies in between goes on with the trial. Whether the host lives behind a
+//! port only the datapath can tell, and does so with the change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dvs_ledger::Writes;
-use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
+use dvs_schemas::{HostName, PortId, Revision, SwitchName, Timestamp};
 
-use crate::datapath::BridgeSettings;
+use crate::datapath::{BridgeSettings, VirtualPort};
 use crate::held::HeldSwitch;
 use crate::ledger;
-use crate::uplinks::{Change, UplinkSettings};
+use crate::plan::{Stays, wanted_port};
+use crate::uplinks::{Change, PortSettings, Setting, UplinkSettings, asked_by};
 
 /// Longest wait for one answer of the bus. A connection that was lost in the
 /// meantime is there again after that, and is asked anew.
@@ -54,17 +57,20 @@ struct Trial {
     heard: bool,
 }
 
-/// The changes of one host, one per switch at most.
+/// What changes: the bridge of a switch, or a port of it.
+type Subject = (SwitchName, Option<PortId>);
+
+/// The changes of one host, one of each bridge and port at most.
 #[derive(Debug)]
 pub(super) struct Rollback {
     /// How long the bus may be away after a change; none if changes stay
     /// whatever comes of them.
     bound: Option<Duration>,
-    trials: BTreeMap<SwitchName, Trial>,
+    trials: BTreeMap<Subject, Trial>,
     /// The bus was asked, and there is no answer yet.
     asked: bool,
     /// Entries of the ledger that are to be written.
-    touched: BTreeSet<SwitchName>,
+    touched: BTreeSet<Subject>,
 }
 
 /// What is to be done now.
@@ -72,8 +78,8 @@ pub(super) struct Rollback {
 pub(super) struct Due {
     /// Ask the bus, and wait so long for the answer.
     pub(super) ask: Option<Duration>,
-    /// Roll the uplinks of these switches back to before these revisions.
-    pub(super) roll_back: Vec<(SwitchName, Revision)>,
+    /// Roll these back to before these revisions.
+    pub(super) roll_back: Vec<(Subject, Revision)>,
 }
 
 impl Rollback {
@@ -89,7 +95,7 @@ impl Rollback {
                 whole: false,
                 heard: false,
             };
-            (switch, trial)
+            ((switch, trial.change.after.port().cloned()), trial)
         };
         Self {
             bound,
@@ -111,50 +117,82 @@ impl Rollback {
         let Some(settings) = &held.settings else {
             return;
         };
-        // Another try of what failed in part gets no more time.
-        let known = self.trials.get(switch);
-        if known.is_some_and(|trial| trial.change.is_of(held)) {
-            return;
-        }
-        // What was good before the last change, if that isn't known to be.
-        let last = self.trials.remove(switch).map(|trial| {
-            let Change { before, after, .. } = trial.change;
-            if trial.heard { after } else { before }
-        });
         let after = UplinkSettings::of(&settings.value);
-        let before = last.unwrap_or_else(|| match from {
+        let before = match from {
             Some(from) => UplinkSettings::of_bridge(from),
             None => UplinkSettings {
                 uplinks: Vec::new(),
                 ..after.clone()
             },
-        });
-        self.touched.insert(switch.clone());
-        if before == after || self.bound.is_none() || !online {
-            return;
-        }
+        };
         let change = Change {
             store: held.store,
             revision: settings.revision,
-            before,
-            after,
+            before: Setting::Uplinks(before),
+            after: Setting::Uplinks(after),
             rolled_back: None,
         };
+        self.begin((switch.clone(), None), held, online, change);
+    }
+
+    /// A port that the host lives behind has changed.
+    pub(super) fn port_changed(
+        &mut self,
+        (now, online): (Timestamp, bool),
+        (switch, port): (&SwitchName, &PortId),
+        held: &HeldSwitch,
+        (from, to): (&VirtualPort, &VirtualPort),
+    ) {
+        let Some(revision) = asked_by(held, port) else {
+            return;
+        };
+        let setting = |of| Setting::Port(port.clone(), PortSettings::of(of));
+        let change = Change {
+            store: held.store,
+            revision,
+            before: setting(from),
+            after: setting(to),
+            rolled_back: None,
+        };
+        let subject = (switch.clone(), Some(port.clone()));
+        if self.begin(subject.clone(), held, online, change) {
+            self.carried_out(now, &subject, true);
+        }
+    }
+
+    /// Puts a change on trial. False if it is already, or needs none.
+    fn begin(&mut self, subject: Subject, held: &HeldSwitch, online: bool, change: Change) -> bool {
+        // Another try of what failed in part gets no more time.
+        let known = self.trials.get(&subject);
+        if known.is_some_and(|trial| trial.change.is_of(held)) {
+            return false;
+        }
+        // What was good before the last change, if that isn't known to be.
+        let last = self.trials.remove(&subject).map(|trial| {
+            let Change { before, after, .. } = trial.change;
+            if trial.heard { after } else { before }
+        });
+        let before = last.unwrap_or(change.before);
+        self.touched.insert(subject.clone());
+        if before == change.after || self.bound.is_none() || !online {
+            return false;
+        }
         let trial = Trial {
-            change,
+            change: Change { before, ..change },
             stage: Stage::Beginning,
             whole: false,
             heard: false,
         };
-        self.trials.insert(switch.clone(), trial);
+        self.trials.insert(subject, trial);
+        true
     }
 
-    /// A change of a bridge was carried out, wholly or in part. True if that was
-    /// to bring the bus back: whoever waits for a lost connection waits longer
-    /// than for a new one.
-    pub(super) fn carried_out(&mut self, now: Timestamp, switch: &SwitchName, whole: bool) -> bool {
+    /// A change was carried out, wholly or in part. True if that was to bring the
+    /// bus back: whoever waits for a lost connection waits longer than for a new
+    /// one.
+    pub(super) fn carried_out(&mut self, now: Timestamp, subject: &Subject, whole: bool) -> bool {
         let bound = self.bound;
-        let Some(trial) = self.trials.get_mut(switch) else {
+        let Some(trial) = self.trials.get_mut(subject) else {
             return false;
         };
         trial.whole = whole;
@@ -174,9 +212,9 @@ impl Rollback {
         }
     }
 
-    /// A change is in force, without anything left to carry out.
+    /// A change of a bridge is in force, without anything left to carry out.
     pub(super) fn in_force(&mut self, switch: &SwitchName) {
-        if let Some(trial) = self.trials.get_mut(switch) {
+        if let Some(trial) = self.trials.get_mut(&(switch.clone(), None)) {
             trial.whole = true;
         }
     }
@@ -206,32 +244,55 @@ impl Rollback {
         self.trials.values().filter_map(due).min()
     }
 
+    /// What is to be done by now. Of changes in a row those are rolled back first
+    /// that nobody was heard with; what somebody was heard with has another trial
+    /// then.
     pub(super) fn wake(&mut self, now: Timestamp) -> Due {
         let mut due = Due::default();
         let mut over = Vec::new();
-        for (switch, trial) in &mut self.trials {
+        let last = self.trials.values().filter_map(|trial| match trial.stage {
+            Stage::OnTrial { until, .. } => Some(until),
+            Stage::Found | Stage::Beginning | Stage::RollingBack | Stage::RolledBack => None,
+        });
+        let last = last.max();
+        for (subject, trial) in &mut self.trials {
             if trial.stage == Stage::Found {
+                // A port's was carried out before anybody knew of it.
+                trial.whole |= subject.1.is_some();
                 match self.bound {
                     Some(bound) => trial.stage = Stage::on_trial(now, bound),
-                    None => over.push(switch.clone()),
+                    None => over.push(subject.clone()),
                 }
             }
             let Stage::OnTrial { ask, until } = trial.stage else {
                 continue;
             };
-            if until <= now {
+            if until <= now
+                && trial.heard
+                && last.is_some_and(|last| until < last)
+                && let Some(bound) = self.bound
+            {
+                trial.stage = Stage::on_trial(now, bound);
+            } else if until <= now {
                 trial.stage = Stage::RollingBack;
                 trial.change.rolled_back = self.bound;
-                self.touched.insert(switch.clone());
-                due.roll_back.push((switch.clone(), trial.change.revision));
+                self.touched.insert(subject.clone());
+                due.roll_back.push((subject.clone(), trial.change.revision));
             } else if ask <= now && !self.asked {
                 let left = Duration::from_millis(until.0.saturating_sub(now.0));
                 due.ask = Some(ANSWER.min(left));
             }
         }
         self.asked |= due.ask.is_some();
-        for switch in over {
-            self.drop(&switch);
+        if let (false, Some(bound)) = (due.roll_back.is_empty(), self.bound) {
+            for trial in self.trials.values_mut().filter(|trial| trial.heard) {
+                if let Stage::OnTrial { .. } = trial.stage {
+                    trial.stage = Stage::on_trial(now, bound);
+                }
+            }
+        }
+        for subject in over {
+            self.drop(&subject);
         }
         due
     }
@@ -244,76 +305,131 @@ impl Rollback {
             return;
         };
         let mut good = Vec::new();
-        for (switch, trial) in &mut self.trials {
+        for (subject, trial) in &mut self.trials {
             if let Stage::OnTrial { ask, until } = &mut trial.stage
                 && *ask <= now
             {
                 match (heard, trial.whole) {
-                    (true, true) => good.push(switch.clone()),
+                    (true, true) => good.push(subject.clone()),
                     (true, false) => trial.stage = Stage::on_trial(now, bound),
                     (false, true | false) => *ask = now.after(AGAIN).min(*until),
                 }
             }
         }
-        for switch in good {
-            self.drop(&switch);
+        for subject in good {
+            self.drop(&subject);
         }
     }
 
-    /// The uplinks that stay, though the state held asks for others.
-    pub(super) fn stays(&self, switch: &SwitchName, held: &HeldSwitch) -> Option<&UplinkSettings> {
-        let change = &self.trials.get(switch)?.change;
-        (change.rolled_back.is_some() && change.is_of(held)).then_some(&change.before)
+    /// What stays, though the state held asks for something else.
+    pub(super) fn stays(&self, switch: &SwitchName, held: &HeldSwitch) -> Stays<'_> {
+        let mut stays = Stays::default();
+        for Trial { change, .. } in self.rolled_back(switch, held) {
+            match &change.before {
+                Setting::Uplinks(uplinks) => stays.uplinks = Some(uplinks),
+                Setting::Port(port, settings) => drop(stays.ports.insert(port, settings)),
+            }
+        }
+        stays
     }
 
-    /// Why the state held is not made true; none if it is.
-    pub(super) fn why(&self, switch: &SwitchName, held: &HeldSwitch) -> Option<String> {
-        self.trials.get(switch)?.change.refusal(held)
+    /// True if something stays.
+    pub(super) fn is_rolled_back(&self, switch: &SwitchName, held: &HeldSwitch) -> bool {
+        self.rolled_back(switch, held).next().is_some()
+    }
+
+    /// Why the state held is not made true, by what isn't; of the bridge, or of
+    /// a port.
+    pub(super) fn why(
+        &self,
+        switch: &SwitchName,
+        held: &HeldSwitch,
+    ) -> Vec<(Option<PortId>, String)> {
+        let rolled_back = self.rolled_back(switch, held);
+        let why = rolled_back.filter_map(|Trial { change, .. }| {
+            Some((change.after.port().cloned(), change.refusal(held)?))
+        });
+        why.collect()
+    }
+
+    fn rolled_back(&self, switch: &SwitchName, held: &HeldSwitch) -> impl Iterator<Item = &Trial> {
+        let trials = self.of_switch(switch);
+        trials.filter(|trial| trial.change.rolled_back.is_some() && trial.change.is_of(held))
+    }
+
+    fn of_switch(&self, switch: &SwitchName) -> impl Iterator<Item = &Trial> {
+        let first = (switch.clone(), None);
+        let from = self.trials.range(first..);
+        from.take_while(move |((of, _), _)| of == switch)
+            .map(|(_, trial)| trial)
     }
 
     /// The state held is another now. A newer revision that asks for the same
     /// goes on with its trial; after a roll-back it is somebody's decision.
     pub(super) fn admitted(&mut self, switch: &SwitchName, held: &HeldSwitch) {
-        let Some(trial) = self.trials.get_mut(switch) else {
-            return;
-        };
-        let change = &mut trial.change;
-        if change.is_of(held) {
-            return;
-        }
-        match (&held.settings, change.rolled_back) {
-            (Some(settings), None) if UplinkSettings::of(&settings.value) == change.after => {
-                change.store = held.store;
-                change.revision = settings.revision;
-                self.touched.insert(switch.clone());
+        let mut over = Vec::new();
+        for (subject, trial) in &mut self.trials {
+            let change = &mut trial.change;
+            if subject.0 != *switch || change.is_of(held) {
+                continue;
             }
-            // The next change has its past to go by.
-            (Some(_), None) => {}
-            (Some(_), Some(_)) | (None, Some(_) | None) => self.drop(switch),
+            match (wanted(&change.after, held), change.rolled_back) {
+                (Some((wanted, revision)), None) if wanted == change.after => {
+                    change.store = held.store;
+                    change.revision = revision;
+                    self.touched.insert(subject.clone());
+                }
+                // The next change has its past to go by.
+                (Some(_), None) => {}
+                (Some(_), Some(_)) | (None, Some(_) | None) => over.push(subject.clone()),
+            }
+        }
+        for subject in over {
+            self.drop(&subject);
         }
     }
 
-    /// An operator says that what was rolled back is to be tried again. True if
-    /// there is such a change.
-    pub(super) fn try_again(&mut self, switch: &SwitchName) -> bool {
-        let rolled_back = |trial: &Trial| trial.change.rolled_back.is_some();
-        let is = self.trials.get(switch).is_some_and(rolled_back);
-        if is {
-            self.drop(switch);
+    /// An operator says that what was rolled back is to be tried again. Answers
+    /// what that is.
+    pub(super) fn try_again(&mut self, switch: &SwitchName) -> Vec<Option<PortId>> {
+        let trials = self.trials.iter();
+        let again =
+            trials.filter(|((of, _), trial)| of == switch && trial.change.rolled_back.is_some());
+        let again: Vec<Subject> = again.map(|(subject, _)| subject.clone()).collect();
+        for subject in &again {
+            self.drop(subject);
         }
-        is
+        again.into_iter().map(|(_, port)| port).collect()
     }
 
-    fn drop(&mut self, switch: &SwitchName) {
-        self.trials.remove(switch);
-        self.touched.insert(switch.clone());
+    fn drop(&mut self, subject: &Subject) {
+        self.trials.remove(subject);
+        self.touched.insert(subject.clone());
     }
 
     /// Writes what became of changes.
     pub(super) fn write(&mut self, host: &HostName, writes: &mut Writes) {
-        for switch in std::mem::take(&mut self.touched) {
-            let change = self.trials.get(&switch).map(|trial| &trial.change);
-            ledger::write_change(host, &switch, change, writes);
+        for subject in std::mem::take(&mut self.touched) {
+            let change = self.trials.get(&subject).map(|trial| &trial.change);
+            let (switch, port) = &subject;
+            ledger::write_change(host, (switch, port.as_ref()), change, writes);
+        }
+    }
+}
+
+/// What the state held asks for in place of a setting, and by which revision;
+/// none if nobody asks for it any more.
+fn wanted(setting: &Setting, held: &HeldSwitch) -> Option<(Setting, Revision)> {
+    match setting {
+        Setting::Uplinks(_) => {
+            let settings = held.settings.as_ref()?;
+            let wanted = UplinkSettings::of(&settings.value);
+            Some((Setting::Uplinks(wanted), settings.revision))
+        }
+        Setting::Port(port, _) => {
+            let wanted = wanted_port(held, port).ok()??;
+            let wanted = Setting::Port(port.clone(), PortSettings::of(&wanted));
+            Some((wanted, asked_by(held, port)?))
         }
     }
 }

@@ -79,18 +79,28 @@ impl Verdict {
         }
     }
 
-    /// How it went for a scope, by what failed and what is stuck in it, and why
-    /// its uplinks were rolled back, if they were.
+    /// How it went for a scope, by what failed, what is stuck and what was rolled
+    /// back in it.
     fn of(
         scope: &Scope,
         writes: usize,
         failures: Option<&Failures>,
         stuck: &BTreeMap<PortId, Stuck>,
-        rolled_back: Option<String>,
+        rolled_back: Vec<(Option<PortId>, String)>,
     ) -> Self {
         let mut ports = Vec::new();
         let mut others = Vec::new();
-        others.extend(rolled_back.filter(|_| scope.covers(&Part::Bridge)));
+        for (port, message) in rolled_back {
+            match port {
+                None if scope.covers(&Part::Bridge) => others.push(message),
+                Some(port) if scope.covers(&Part::Port(port.clone())) => ports.push(PortFailure {
+                    port,
+                    field: None,
+                    message,
+                }),
+                None | Some(_) => {}
+            }
+        }
         let failed = failures.into_iter().flat_map(|failures| &failures.parts);
         let failed = failed.filter(|(part, _)| scope.covers(part));
         let failed =
@@ -147,7 +157,7 @@ impl Waiter {
         now: Timestamp,
         failures: Option<&Failures>,
         stuck: &BTreeMap<PortId, Stuck>,
-        rolled_back: Option<String>,
+        rolled_back: Vec<(Option<PortId>, String)>,
     ) {
         let verdict = Verdict::of(&self.scope, self.writes, failures, stuck, rolled_back);
         let may_be_freed = now < self.patience && stuck_ports(&self.scope, stuck).next().is_some();
@@ -229,7 +239,13 @@ mod tests {
         };
         let parts = BTreeMap::from([(Part::Port(port.clone()), failure)]);
         let failures = Failures { parts };
-        let verdict = Verdict::of(&Scope::Switch, 1, Some(&failures), &BTreeMap::new(), None);
+        let verdict = Verdict::of(
+            &Scope::Switch,
+            1,
+            Some(&failures),
+            &BTreeMap::new(),
+            Vec::new(),
+        );
         let named = |way: &str| PortFailure {
             port: port.clone(),
             field: Some(way.to_owned()),

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    ClaimOutcome, Condition, ConditionKind, ConditionTarget, EventAck, FinalState,
-    V1,
+    ApplyOutcome, ClaimOutcome, Condition, ConditionKind, ConditionTarget, EventAck, FinalState,
+    HelloReply, V1,
 };
 use dvs_schemas::{Epoch, Policy, VlanId};
-use host_agent::datapath::{ConditionsNow, Notice};
+use host_agent::datapath::{Behaviour, ConditionsNow, Notice};
 use host_agent::host::{Answer, HostEvent, RuntimeEvent};
 use serde_json::json;
 
@@ -286,4 +286,44 @@ fn a_session_to_a_blocked_port_is_a_condition() {
         ..of_port("p2")
     };
     assert_eq!(kinds(list), [(ConditionKind::MirrorIncomplete, on)]);
+}
+
+#[test]
+fn a_host_whose_datapath_is_away_for_long_says_hello_so_that_somebody_asks() {
+    let (mut rig, publisher) = with_publisher();
+    reports(&mut rig);
+    let answer = HelloReply {
+        v: V1,
+        switches: vec![id("prod")],
+    };
+    rig.event(HostEvent::Greeted(Ok(answer)));
+    rig.send(&publisher.full());
+    let hellos = rig.hellos.len();
+    let behaviour = rig.datapath.behaviour();
+    rig.datapath.behave(Behaviour {
+        gone: Some("is it running?".to_owned()),
+        ..behaviour.clone()
+    });
+    rig.event(HostEvent::Noticed(Notice::Disturbed));
+    let on = ConditionTarget {
+        switch: Some(id("prod")),
+        ..ConditionTarget::default()
+    };
+    let kind = ConditionKind::NotInForce;
+    say(&mut rig, kind, &[(on.clone(), "is it running?")]);
+    rig.pass(Duration::from_secs(9));
+    assert_eq!(rig.hellos.len(), hellos, "a restart is over by then");
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.hellos.len(), hellos + 1);
+    let asked = rig.send(&publisher.full());
+    rig.pass(SOON);
+    match rig.outcome(asked) {
+        ApplyOutcome::Failed { message, .. } => assert!(message.contains("is it running?")),
+        applied @ ApplyOutcome::Applied { .. } => panic!("{applied:?}"),
+    }
+    // What is there again is looked at at once.
+    rig.datapath.behave(behaviour);
+    rig.event(HostEvent::Noticed(Notice::Disturbed));
+    rig.wake();
+    assert!(rig.core().is_converged());
 }

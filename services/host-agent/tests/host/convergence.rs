@@ -13,7 +13,7 @@ use host_agent::datapath::{
 use host_agent::held::HeldSwitch;
 use host_agent::host::Answer;
 use host_agent::merge::merge;
-use host_agent::plan::{MayRemove, Parts, plan};
+use host_agent::plan::{MayRemove, Parts, Stays, plan};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -73,7 +73,14 @@ fn whole_plan(held: &HeldSwitch, there: &Picture) -> host_agent::plan::SwitchPla
     let name: SwitchName = id("prod");
     let there = there.get(&name);
     let parts = Parts::all(held, there);
-    plan(&name, held, there, &parts, MayRemove::Anything, None)
+    plan(
+        &name,
+        held,
+        there,
+        &parts,
+        MayRemove::Anything,
+        &Stays::default(),
+    )
 }
 
 /// A datapath that has been played with.

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A change of uplinks that cuts the host off is rolled back within a bound,
-//! and stays so until somebody decides.
+//! A change of uplinks, or of a port that the host lives behind, that cuts it
+//! off is rolled back within a bound, and stays so until somebody decides.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dvs_schemas::v1::{ApplyOutcome, Clobber, SwitchState};
-use dvs_schemas::{SwitchName, UplinkName};
+use dvs_schemas::v1::{ApplyOutcome, Clobber, HelloReply, SwitchState, V1};
+use dvs_schemas::{Policy, PortId, SwitchName, UplinkName, Vlan};
+use host_agent::datapath::Behaviour;
 use host_agent::host::HostEvent;
+use host_agent::merge::EffectiveVlan;
 use proptest::prelude::*;
 
-use crate::history::{Commit, Publisher};
+use crate::history::{Commit, Publisher, private_vlans};
 use crate::rig::{ROLLBACK, Rig, id};
-use crate::versions::{one, settings, site};
+use crate::versions::{access, one, settings, site};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -179,6 +182,173 @@ fn an_agent_that_comes_back_on_trial_and_is_heard_confirms_what_is_in_force() {
     change(&mut rig, &mut publisher, "eth3");
     rig.pass(ROLLBACK);
     assert_eq!(uplinks(&rig), ["eth2"]);
+}
+
+/// Whoever failed is in the queue; a part that is applied doesn't end that.
+#[test]
+fn a_host_that_takes_a_newer_revision_after_a_failure_says_hello() {
+    let (mut rig, mut publisher) = joined();
+    let answer = HelloReply {
+        v: V1,
+        switches: vec![id("prod")],
+    };
+    rig.event(HostEvent::Greeted(Ok(answer)));
+    rig.send(&publisher.full());
+    rig.mute = true;
+    change(&mut rig, &mut publisher, "eth2");
+    rig.pass(ROLLBACK);
+    rig.mute = false;
+    failure(&mut rig, &publisher.full());
+    // Another part that is applied changes nothing about that.
+    let group = one(publisher.commit(&Commit::Group(id("g1"), access(11))));
+    rig.send(&group);
+    let hellos = rig.hellos.len();
+    rig.pass(SECOND);
+    assert_eq!(rig.hellos.len(), hellos);
+    change(&mut rig, &mut publisher, "eth3");
+    rig.pass(SECOND);
+    assert_eq!(rig.hellos.len(), hellos + 1);
+}
+
+/// What the host lives behind is port p1.
+fn behind_p1() -> (Rig, Publisher) {
+    let (rig, publisher) = joined();
+    rig.datapath.behave(Behaviour {
+        of_host: BTreeSet::from([id("p1")]),
+        ..Behaviour::default()
+    });
+    (rig, publisher)
+}
+
+fn vlan(rig: &Rig, port: &str) -> EffectiveVlan {
+    let picture = rig.datapath.picture();
+    let ports = &picture[&id::<SwitchName>("prod")].ports;
+    ports[&id::<PortId>(port)].port.policy.vlan.clone()
+}
+
+fn on(number: u16) -> EffectiveVlan {
+    EffectiveVlan::Access(number.try_into().unwrap())
+}
+
+/// What a message is refused with for port p1.
+fn failure_of_p1(rig: &mut Rig, message: &Clobber) -> String {
+    let asked = rig.send(message);
+    match rig.outcome(asked) {
+        ApplyOutcome::Failed { ports, .. } => {
+            let [p1] = &ports[..] else {
+                panic!("{ports:?}");
+            };
+            assert_eq!(p1.port, id("p1"));
+            p1.message.clone()
+        }
+        ApplyOutcome::Applied { .. } => panic!("applied"),
+    }
+}
+
+#[test]
+fn a_change_of_the_port_that_the_host_lives_behind_is_rolled_back_and_of_no_other() {
+    let (mut rig, mut publisher) = behind_p1();
+    rig.mute = true;
+    let group = one(publisher.commit(&Commit::Group(id("g1"), access(20))));
+    let asked = rig.send(&group);
+    assert_eq!(rig.outcome(asked), ApplyOutcome::Applied { writes: 2 });
+    rig.pass(ROLLBACK - SECOND);
+    assert_eq!(vlan(&rig, "p1"), on(20));
+    // The agent dies, and comes back to the same.
+    rig.restart();
+    rig.pass(ROLLBACK);
+    assert_eq!((vlan(&rig, "p1"), vlan(&rig, "p2")), (on(10), on(20)));
+    rig.mute = false;
+    rig.event(HostEvent::Connected);
+    let reason = "rolled back: the bus was not reached for 30s after vlan of port p1, which the \
+                  host lives behind, changed from {\"access\":10} to {\"access\":20}; apply a \
+                  newer revision of the port, or have it tried again with dvsctl resync";
+    let writes = rig.datapath.writes();
+    for _ in 0..3 {
+        assert_eq!(failure_of_p1(&mut rig, &publisher.full()), reason);
+        rig.pass(Duration::from_secs(600));
+    }
+    assert_eq!(rig.datapath.writes(), writes);
+    let observed = rig.heartbeats.last().map(|beat| beat.observed[0].revision);
+    assert!(observed < Some(publisher.revision), "it is not in sync");
+    // All else goes on, and somebody decides.
+    let other = Commit::Port(id("p3"), id("g1"), Policy::default());
+    let asked = rig.send(&one(publisher.commit(&other)));
+    assert_eq!(rig.outcome(asked), ApplyOutcome::Applied { writes: 1 });
+    let insisting = Clobber {
+        insist: true,
+        ..publisher.full()
+    };
+    let asked = rig.send(&insisting);
+    assert_eq!(rig.outcome(asked), ApplyOutcome::Applied { writes: 1 });
+    assert_eq!(vlan(&rig, "p1"), on(20));
+    rig.pass(ROLLBACK * 2);
+    assert_eq!(vlan(&rig, "p1"), on(20), "the bus is heard");
+    let asked = rig.send(&publisher.full());
+    assert_eq!(rig.outcome(asked), ApplyOutcome::Applied { writes: 0 });
+}
+
+/// Each for itself they would go back to uplinks that nobody was ever heard by.
+#[test]
+fn of_changes_in_a_row_the_one_is_rolled_back_that_nobody_was_heard_with() {
+    let (mut rig, mut publisher) = behind_p1();
+    change(&mut rig, &mut publisher, "eth2");
+    rig.pass(SECOND * 2);
+    let group = one(publisher.commit(&Commit::Group(id("g1"), access(20))));
+    rig.send(&group);
+    rig.mute = true;
+    rig.pass(ROLLBACK + SECOND);
+    assert_eq!(
+        (vlan(&rig, "p1"), uplinks(&rig)),
+        (on(10), vec!["eth2".to_owned()])
+    );
+    rig.mute = false;
+    rig.pass(ROLLBACK * 3);
+    assert_eq!(uplinks(&rig), ["eth2"]);
+    // If that doesn't help, the other one goes as well.
+    let (mut rig, mut publisher) = behind_p1();
+    change(&mut rig, &mut publisher, "eth2");
+    rig.pass(SECOND * 2);
+    rig.send(&one(publisher.commit(&Commit::Group(id("g1"), access(20)))));
+    rig.mute = true;
+    rig.pass(ROLLBACK * 2 + SECOND);
+    assert_eq!(
+        (vlan(&rig, "p1"), uplinks(&rig)),
+        (on(10), vec!["eth1".to_owned()])
+    );
+}
+
+#[test]
+fn a_change_of_private_vlans_is_rolled_back_with_the_roles_of_ports() {
+    let (mut rig, mut publisher) = behind_p1();
+    let private = Policy {
+        vlan: Some(Vlan::Private(102.try_into().unwrap())),
+        ..Policy::default()
+    };
+    rig.send(&one(publisher.commit(&Commit::Port(
+        id("p1"),
+        id("g1"),
+        private,
+    ))));
+    rig.pass(ROLLBACK * 2);
+    let before = vlan(&rig, "p1");
+    rig.mute = true;
+    let settings = SwitchState {
+        private_vlans: serde_json::from_str(r#"[{"primary": 100, "isolated": 102}]"#).unwrap(),
+        ..with("eth1")
+    };
+    let message = one(publisher.commit(&Commit::Settings(settings)));
+    rig.send(&message);
+    assert_ne!(vlan(&rig, "p1"), before);
+    rig.pass(ROLLBACK * 2);
+    assert_eq!(vlan(&rig, "p1"), before);
+    let there = rig.datapath.picture()[&id::<SwitchName>("prod")].clone();
+    assert_eq!(there.settings.private_vlans, private_vlans());
+    let asked = rig.send(&publisher.full());
+    let ApplyOutcome::Failed { message, .. } = rig.outcome(asked) else {
+        panic!("applied");
+    };
+    assert!(message.contains("private_vlans changed from"), "{message}");
 }
 
 proptest! {

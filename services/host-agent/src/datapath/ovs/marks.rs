@@ -9,15 +9,15 @@ use std::sync::Arc;
 use dvs_ovsdb::Datum;
 use dvs_schemas::documents::Teaming;
 use dvs_schemas::{
-    Epoch, MacAddr, MirrorName, Mtu, Policy, PortId, PrivateVlans, Security, Shaping, SwitchName,
-    UplinkName, VlanId, VnicId,
+    Epoch, MacAddr, MirrorName, Mtu, Policy, PortId, PrivateVlans, SwitchName, UplinkName, VlanId,
+    VnicId,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::counters::Offset;
 use crate::datapath::{BridgeSettings, Mirror, VirtualPort};
-use crate::merge::{EffectivePolicy, merge};
+use crate::merge::merge;
 
 /// Every key of ours begins so.
 pub(super) const PREFIX: &str = "dvs-";
@@ -258,7 +258,7 @@ pub(super) fn of_port(
     let always = [
         (PORT, port.to_string()),
         (EPOCH, epoch.0.to_string()),
-        (POLICY, json(&written(policy))),
+        (POLICY, json(&policy.written())),
     ];
     let vnic = vnic.as_ref().map(|vnic| (VNIC, vnic.to_string()));
     let mac = mac.as_ref().map(|mac| (MAC, mac.to_string()));
@@ -328,36 +328,6 @@ pub(super) fn mirror(ids: &Ids) -> Result<Option<(MirrorName, Arc<Mirror>)>, Unr
         destination,
     };
     Ok(Some((word(MIRROR, name)?, Arc::new(mirror))))
-}
-
-/// A policy with nothing left to inherit, as users write it.
-fn written(policy: &EffectivePolicy) -> Policy {
-    let EffectivePolicy {
-        vlan,
-        promiscuous,
-        mac_changes,
-        forged_transmits,
-        reserved_multicast,
-        allowed_addresses,
-        ingress,
-        egress,
-        blocked,
-    } = policy;
-    Policy {
-        vlan: Some(vlan.configured()),
-        security: Security {
-            promiscuous: Some(*promiscuous),
-            mac_changes: Some(*mac_changes),
-            forged_transmits: Some(*forged_transmits),
-            reserved_multicast: Some(*reserved_multicast),
-            allowed_addresses: Some(allowed_addresses.clone()),
-        },
-        shaping: Shaping {
-            ingress: Some(*ingress),
-            egress: Some(*egress),
-        },
-        blocked: Some(*blocked),
-    }
 }
 
 fn json(value: &impl Serialize) -> String {

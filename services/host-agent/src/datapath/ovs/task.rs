@@ -9,18 +9,20 @@ mod database;
 mod drift;
 mod force;
 mod judgement;
+mod lifeline;
 mod machines;
 mod picture;
 mod plugs;
 mod ports;
 mod rules;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_daemon::Metrics;
-use dvs_schemas::v1::{CountersOf, Link};
+use dvs_schemas::v1::CountersOf;
 use dvs_schemas::{PortId, SwitchName, VnicId};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
@@ -35,18 +37,16 @@ use self::judgement::KeptMtus;
 use self::machines::Machines;
 use self::rules::Reviews;
 use super::Call;
-use super::config::{DriftPolicy, OvsConfig};
+use super::config::OvsConfig;
 use super::counters::Tallies;
 use super::forwarding::News;
-use super::intent::{Abilities, Intent, take};
-use super::rows::{Known, Place, Scope};
+use super::intent::{Abilities, Intent};
+use super::rows::{Known, Place};
 use super::unusable::Unusable;
 use super::wiring::{Plug, Plugs, Stale};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
-use crate::datapath::{
-    Applied, DatapathError, Done, Extent, Part, Picture, Step, StepFailure, Write,
-};
+use crate::datapath::{Applied, DatapathError, Part, Picture, StepFailure, Write};
 
 /// Between tries to reach what is away. Short: while `ovs-vswitchd` starts no
 /// frame passes.
@@ -172,6 +172,8 @@ pub(super) struct Task {
     failures: BTreeMap<Place, StepFailure>,
     /// Why no frame passes, though all is written.
     standstill: Option<Standstill>,
+    /// A switch whose bridge can't be reached, as it was told last.
+    away: Option<SwitchName>,
     /// Of switches whose MTU is not taken everywhere.
     kept: BTreeMap<SwitchName, KeptMtus>,
     /// What was written into the database and may not have taken hold yet.
@@ -223,6 +225,7 @@ impl Task {
             reported: Reported::default(),
             failures: BTreeMap::new(),
             standstill: None,
+            away: None,
             kept: BTreeMap::new(),
             written: None,
             sent: None,
@@ -317,6 +320,7 @@ impl Task {
     /// Reaches for what is away, and makes true there what is to be.
     async fn reach(&mut self) {
         if self.database.is_none() && self.connect().await.is_err() {
+            self.tell_of_what_is_in_force();
             self.try_again();
             return;
         }
@@ -346,137 +350,6 @@ impl Task {
         }
     }
 
-    async fn apply(
-        &mut self,
-        steps: &[Step],
-    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
-        let error = |reason| DatapathError {
-            doing: "changed",
-            reason,
-        };
-        if self.database.is_none() {
-            self.connect().await.map_err(error)?;
-        }
-        // First, as it may end what interfaces counted that are gone by now.
-        self.catch_up().await.map_err(error)?;
-        self.read_placements(steps).await;
-        let able = self.abilities.clone();
-        let mut results: Vec<Result<Done, StepFailure>> =
-            steps.iter().map(|step| self.take(step)).collect();
-        let scope = self.scope(steps);
-        self.write(&scope).await.map_err(error)?;
-        self.forward_all().await;
-        self.try_shaping(steps).await;
-        if self.abilities != able {
-            self.take_again(steps, &mut results);
-            self.catch_up().await.map_err(error)?;
-            self.write(&scope).await.map_err(error)?;
-            self.forward_all().await;
-        }
-        for (step, result) in steps.iter().zip(&mut results) {
-            let failure = self.failure(&step.switch, &step.write.part());
-            let failure = failure.or_else(|| match step.write {
-                Write::SetBridge { .. } => self.kept.get(&step.switch)?.failure(),
-                Write::SetPort { .. }
-                | Write::SetMirror { .. }
-                | Write::RemoveMirror { .. }
-                | Write::RemovePort { .. }
-                | Write::RemoveBridge { .. } => None,
-            });
-            if let Some(failure) = failure {
-                *result = Err(failure);
-            } else if let Ok(done) = result
-                && let Write::SetPort { port, .. } = &step.write
-            {
-                let plug = self.plug(&step.switch, port);
-                done.link = Some(plug.map_or(Link::Down, |plug| plug.link));
-            }
-            if let Ok(done) = result {
-                done.extent = self.extent(step);
-            }
-            if result.is_ok() {
-                self.has_left(step);
-            }
-        }
-        Ok(results)
-    }
-
-    /// What may be written for some steps: where drift is only told, nothing
-    /// besides but sessions of their switches, which follow ports.
-    fn scope(&self, steps: &[Step]) -> Scope {
-        let places = steps.iter().flat_map(|step| {
-            let wish = self.intent.get(&step.switch);
-            let sessions = wish.into_iter().flat_map(|wish| wish.mirrors.keys());
-            let parts = sessions.cloned().map(Part::Mirror);
-            let parts = parts.chain([step.write.part()]);
-            parts.map(|part| (step.switch.clone(), part))
-        });
-        match self.config.drift {
-            DriftPolicy::Repair => Scope::All,
-            DriftPolicy::Report => Scope::Only(places.collect()),
-        }
-    }
-
-    /// Takes a step into the intent, and ends what it ends.
-    fn take(&mut self, step: &Step) -> Result<Done, StepFailure> {
-        let ends = self.ends(step);
-        match &step.write {
-            Write::RemoveBridge { .. } => drop(self.going.insert(step.switch.clone())),
-            Write::SetBridge { .. } => drop(self.going.remove(&step.switch)),
-            Write::SetPort { .. }
-            | Write::SetMirror { .. }
-            | Write::RemoveMirror { .. }
-            | Write::RemovePort { .. } => {}
-        }
-        self.leaves(step);
-        let taken = take(&mut self.intent, step, &self.abilities);
-        if let Some((key, epoch)) = ends {
-            let counters = self.tallies.end(&key);
-            let (switch, port) = key;
-            if let Write::RemovePort { .. } = step.write {
-                self.tallies.forget(&(switch.clone(), port.clone()));
-            }
-            let of = CountersOf {
-                port,
-                epoch,
-                counters,
-            };
-            self.ended.push((switch, of));
-        }
-        if let Write::SetPort { port, .. } = &step.write {
-            self.go_on(&(step.switch.clone(), port.clone()));
-        }
-        taken.map(|()| Done::default())
-    }
-
-    /// What can be done turned out to be less than thought.
-    fn take_again(&mut self, steps: &[Step], results: &mut [Result<Done, StepFailure>]) {
-        for (step, result) in steps.iter().zip(results) {
-            if let Write::SetPort { .. } = &step.write
-                && let Err(failure) = take(&mut self.intent, step, &self.abilities)
-            {
-                *result = Err(failure);
-            }
-        }
-    }
-
-    /// The placement that a step ends.
-    fn ends(
-        &self,
-        Step { switch, write }: &Step,
-    ) -> Option<((SwitchName, PortId), dvs_schemas::Epoch)> {
-        let (port, next) = match write {
-            Write::SetPort { port, to, .. } => (port, Some(to.epoch)),
-            Write::RemovePort { port, .. } => (port, None),
-            Write::SetBridge { .. }
-            | Write::SetMirror { .. }
-            | Write::RemoveMirror { .. }
-            | Write::RemoveBridge { .. } => return None,
-        };
-        let held = self.intent.get(switch)?.ports.get(port)?.epoch;
-        (Some(held) != next).then(|| ((switch.clone(), port.clone()), held))
-    }
-
     /// What keeps a part from being true. Without its bridge nothing of a
     /// switch is; without one of its uplinks all else goes on.
     fn failure(&self, switch: &SwitchName, part: &Part) -> Option<StepFailure> {
@@ -490,22 +363,6 @@ impl Task {
                     *part == Part::Bridge || failure.field.as_deref() != Some("uplinks")
                 })
             })
-    }
-
-    /// How far a step went that was carried out.
-    fn extent(&self, Step { switch, write }: &Step) -> Extent {
-        match write {
-            Write::SetPort { port, .. } | Write::RemovePort { port, .. } => {
-                match self.plug(switch, port) {
-                    Some(_) => Extent::Written,
-                    None => Extent::Kept,
-                }
-            }
-            Write::SetBridge { .. }
-            | Write::SetMirror { .. }
-            | Write::RemoveMirror { .. }
-            | Write::RemoveBridge { .. } => Extent::Written,
-        }
     }
 
     fn plug(&self, switch: &SwitchName, port: &PortId) -> Option<&Plug> {

@@ -205,6 +205,14 @@ impl Bridges {
         away.next().map(|(switch, _)| switch)
     }
 
+    /// True if the bridge of a switch can't be reached.
+    pub(super) fn is_away(&self, switch: &SwitchName) -> bool {
+        match self.unruled.get(switch) {
+            Some(Unruled::Away(_)) => true,
+            Some(Unruled::Refused(_)) | None => false,
+        }
+    }
+
     /// What keeps a switch from forwarding as it is to.
     pub(super) fn failure(&self, switch: &SwitchName) -> Option<StepFailure> {
         let unruled = self.unruled.get(switch)?;

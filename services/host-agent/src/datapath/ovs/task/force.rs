@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is written and not in force: Open vSwitch has taken rows and rules, and
-//! no frame passes all the same.
+//! no frame passes all the same; or nobody can know, as it is away.
 
 use std::collections::BTreeMap;
 
 use dvs_ovsdb::Datum;
 use dvs_schemas::SwitchName;
+use dvs_schemas::v1::{ConditionKind, ConditionTarget};
 
 use super::Task;
 use crate::datapath::ovs::config::DatapathKind;
 use crate::datapath::ovs::rows::Place;
 use crate::datapath::ovs::view::{self, View};
-use crate::datapath::{Part, StepFailure};
+use crate::datapath::{ConditionsNow, Notice, Part, StepFailure};
 
 /// Why no frame passes any bridge of this Open vSwitch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +51,40 @@ impl Standstill {
 }
 
 impl Task {
+    /// Tells which switches are not as they are said to be, and has the host
+    /// look again when that has changed.
+    pub(super) fn tell_of_what_is_in_force(&mut self) {
+        let mut all = ConditionsNow::new();
+        for switch in self.intent.keys() {
+            let why = if self.database.is_none() {
+                let endpoint = &self.config.database.endpoint;
+                Some(format!(
+                    "the database of Open vSwitch at {endpoint} is away; is ovsdb-server running?"
+                ))
+            } else if let Some(standstill) = &self.standstill {
+                Some(standstill.to_string())
+            } else if self.bridges.is_away(switch) {
+                self.failure(switch, &Part::Bridge)
+                    .map(|why| why.to_string())
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                let on = ConditionTarget {
+                    switch: Some(switch.clone()),
+                    ..ConditionTarget::default()
+                };
+                all.insert(on, why);
+            }
+        }
+        let away = self.bridges.away().cloned();
+        if self.away != away {
+            self.away = away;
+            self.notices.tell(Notice::Disturbed);
+        }
+        self.notices.conditions(ConditionKind::NotInForce, all);
+    }
+
     /// Why some bridge can't be reached, if one can't.
     pub(super) fn away(&self) -> Option<String> {
         let switch = self.bridges.away()?;

@@ -77,6 +77,7 @@ impl Task {
         if self.standstill != standstill {
             self.standstill = standstill;
             self.notices.tell(Notice::Disturbed);
+            self.tell_of_what_is_in_force();
         }
         if self.kept != kept {
             self.kept = kept;

@@ -65,6 +65,7 @@ impl Task {
             // On a bridge that was away until now.
             self.read_unread().await;
             self.unsettled |= self.tallies.is_renewed();
+            self.tell_of_what_is_in_force();
         }
     }
 
