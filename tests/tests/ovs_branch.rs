@@ -300,10 +300,17 @@ async fn a_port_that_the_host_lives_behind_is_not_taken_from_it() -> Result<()> 
     );
     // Blocked.
     let group = json!({"kind": "PortGroup", "name": "hosts", "switch": "prod",
-        "overridable": ["blocked"]});
+        "overridable": ["blocked", "security.forged_transmits"]});
     operator
         .apply(&json!([group, mgmt(json!({"blocked": true}))]))
         .await?;
+    out_of_sync(&fleet, &reason).await?;
+    assert!(rack.cables[0].reaches()?);
+    operator.apply(&json!([mgmt(json!({}))])).await?;
+    fleet.in_sync().await?;
+    // Blocked, as its frames can't be checked: it has no address of its own.
+    let unchecked = mgmt(json!({"security": {"forged_transmits": "reject"}}));
+    operator.apply(&json!([unchecked])).await?;
     out_of_sync(&fleet, &reason).await?;
     assert!(rack.cables[0].reaches()?);
     operator.apply(&json!([mgmt(json!({}))])).await?;

@@ -7,6 +7,7 @@
 use dvs_schemas::{MirrorDestination, PolicyField, PortId};
 
 use super::Task;
+use crate::datapath::ovs::intent::within;
 use crate::datapath::ovs::network::{HostNetwork, InUse};
 use crate::datapath::{Behind, Step, StepFailure, VirtualPort, Write};
 
@@ -78,6 +79,15 @@ impl Task {
             Write::RemovePort { port, .. } => (only(port), None),
             Write::SetPort { port, to, .. } if to.policy.blocked => {
                 (only(port), Some(PolicyField::Blocked.path()))
+            }
+            // What can't be checked here would be blocked as well.
+            Write::SetPort { port, to, .. }
+                if within(to, wish.settings.mtu, &self.abilities)
+                    .0
+                    .policy
+                    .blocked =>
+            {
+                (only(port), None)
             }
             Write::RemoveBridge { .. } => {
                 let ports = wish.ports.keys();
