@@ -15,6 +15,7 @@ pub mod laws;
 pub mod model;
 pub mod node;
 pub mod operators;
+pub mod placements;
 mod start;
 pub mod taken;
 pub mod weather;

@@ -5,6 +5,7 @@
 //! grow; and in the end every port is where its machine is.
 #![allow(clippy::unwrap_used)]
 
+mod diverging;
 mod keeping;
 mod migrating;
 
