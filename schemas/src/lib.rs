@@ -15,6 +15,7 @@ pub mod documents;
 pub mod ids;
 pub mod policy;
 pub mod problem;
+mod shortened;
 pub mod subjects;
 pub mod telling;
 pub mod time;
@@ -34,6 +35,7 @@ pub use ids::{
 };
 pub use policy::{Direction, Policy, PolicyField, Rate, Security, Shaping, ShapingLimit, Verdict};
 pub use problem::{Problem, ProblemCode};
+pub use shortened::shortened;
 pub use telling::{RuntimeClass, RuntimeField, RuntimeSettings, TellMode};
 pub use time::Timestamp;
 pub use vlan::{Mtu, PrivateVlan, PrivateVlans, Trunk, Vlan, VlanId, VlanRange, VlanRole, VlanSet};

@@ -162,11 +162,11 @@ pub(crate) fn abandoned(progress: Progress, why: Option<&str>) -> Problem {
     let (message, allowed) = match progress {
         Progress::Open => (
             format!("not committed; {stops}"),
-            "a look at dvs.v1.config.get when it is back, then the same again",
+            "a look with dvsctl get when it is back, then the same again",
         ),
         Progress::Committed => (
             format!("committed, and pushed when config-publisher is back; {stops}"),
-            "a look at dvs.v1.config.get and dvs.v1.host.list",
+            "a look with dvsctl get all and dvsctl get hosts",
         ),
     };
     Problem::new(ProblemCode::Unavailable, message).allow(allowed)

@@ -413,7 +413,9 @@ impl Host {
     fn away(host: Option<&Self>, now: Timestamp) -> Option<String> {
         match Self::presence(host, now) {
             Presence::Present | Presence::Unknown => None,
-            Presence::Never => Some("absent: the host never said hello".to_owned()),
+            Presence::Never => Some(
+                "absent: the host is not known, as it said no hello or was forgotten".to_owned(),
+            ),
             // Without its age, which grows: hosts that miss a push for the same
             // reason are one group. Since when is in the list of hosts.
             Presence::Absent => Some(match host.and_then(Self::heard) {

@@ -246,7 +246,7 @@ pub fn hosts(
         let message = format!("there is no switch {switch}");
         return Err(Problem::new(ProblemCode::NotFound, message)
             .at("switch")
-            .allow("a switch that dvs.v1.config.get lists"));
+            .allow("a switch that dvsctl get switches lists"));
     }
     let mut names: BTreeSet<&HostName> = match &request.host {
         Some(host) => BTreeSet::from([host]),

@@ -73,7 +73,9 @@ pub fn unreachable(fleet: &Fleet, host: &HostName, now: Timestamp) -> Option<Str
     match fleet.presence(host, now) {
         Presence::Present | Presence::Unknown => None,
         Presence::Absent => Some("the host is absent".to_owned()),
-        Presence::Never => Some("the host was never there".to_owned()),
+        Presence::Never => {
+            Some("the host is not known, as it said no hello or was forgotten".to_owned())
+        }
     }
 }
 

@@ -67,6 +67,9 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
     };
     let session = connector.open().await?;
     let items = fetch(&session, request.clone()).await?;
+    if items.is_empty() {
+        filters_exist(&session, &request).await?;
+    }
     let text = match (kind, format.output) {
         (Some(Kind::Port), OutputFormat::Wide) => {
             let known = whereabouts::ask(&session, of_those(request, &items)).await?;
@@ -96,6 +99,43 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
             Ok(Verdict::Yes)
         }
     }
+}
+
+/// Whether there is what a request is narrowed to: nothing in something that is
+/// not there is a slip of the hand.
+async fn filters_exist(session: &Session, request: &GetRequest) -> Result<(), Failure> {
+    let GetRequest {
+        kind: _,
+        name: _,
+        switch,
+        group,
+        host,
+        after: _,
+    } = request;
+    if let Some(host) = host {
+        hosts::there(session, host).await?;
+    }
+    let named = [
+        switch.as_ref().map(|name| (Kind::Switch, name.to_string())),
+        group
+            .as_ref()
+            .map(|name| (Kind::PortGroup, name.to_string())),
+    ];
+    for (kind, name) in named.into_iter().flatten() {
+        let of = GetRequest {
+            kind: Some(kind),
+            name: Some(name.clone()),
+            ..GetRequest::default()
+        };
+        if fetch(session, of).await?.is_empty() {
+            let what = match kind {
+                Kind::Switch => "switch",
+                Kind::PortGroup | Kind::Port | Kind::MirrorSession => "port group",
+            };
+            return Err(Failure::NoSuch(format!("there is no {what} {name}")));
+        }
+    }
+    Ok(())
 }
 
 /// The ports that a request for objects asks for.

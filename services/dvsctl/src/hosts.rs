@@ -97,6 +97,21 @@ pub async fn fetch(
     Ok(hosts)
 }
 
+/// Whether the publisher knows of a host.
+///
+/// # Errors
+/// It does not, or can't be asked.
+pub(crate) async fn there(session: &Session, host: &HostName) -> Result<(), Failure> {
+    let request = HostListRequest {
+        host: Some(host.clone()),
+        ..HostListRequest::default()
+    };
+    match fetch(session, request).await?.is_empty() {
+        true => Err(Failure::NoSuch(format!("there is no host {host}"))),
+        false => Ok(()),
+    }
+}
+
 /// All queue entries that a request asks for.
 ///
 /// # Errors

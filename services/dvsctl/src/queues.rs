@@ -109,8 +109,13 @@ async fn act(
     verb: Verb,
     selection: &EntrySelection,
 ) -> Result<Verdict, Failure> {
-    let SelectionReply { v: _, entries } =
-        connector.open().await?.ask(verb.subject, selection).await?;
+    let session = connector.open().await?;
+    let SelectionReply { v: _, entries } = session.ask(verb.subject, selection).await?;
+    if entries == 0
+        && let Some(host) = &selection.host
+    {
+        hosts::there(&session, host).await?;
+    }
     let noun = if entries == 1 { "entry" } else { "entries" };
     say(&format!("{entries} {noun} {}", verb.done));
     Ok(if entries == 0 {

@@ -107,7 +107,7 @@ impl std::fmt::Display for PortSync {
         match self {
             Self::Nowhere => f.write_str("on no host"),
             Self::InSync => f.write_str("in sync"),
-            Self::Applied => f.write_str("applied"),
+            Self::Applied => f.write_str("applied, while its host lags in something else"),
             Self::Pending => f.write_str("pending"),
             Self::OutOfSync { reason } => write!(f, "out of sync: {reason}"),
             Self::Diverged { follows } => write!(

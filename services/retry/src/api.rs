@@ -94,7 +94,12 @@ pub async fn listen(bus: &Bus) -> Result<BoxStream<'static, Event>, BusError> {
         let host = subjects::parse_event_host(&message.subject)?;
         let (_, beat) = codec::decode::<Heartbeat>(&message.payload).ok()?;
         let interval = Duration::from_millis(beat.interval_ms);
-        (beat.host == host).then_some(Event::Heartbeat { host, interval })
+        let observed = beat.observed;
+        (beat.host == host).then_some(Event::Heartbeat {
+            host,
+            interval,
+            observed,
+        })
     });
     Ok(heartbeats.boxed())
 }

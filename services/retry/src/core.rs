@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use dvs_ledger::{Core, Decision, Ledger, LoadError, Writes};
 use dvs_schemas::v1::{
-    EntrySelection, PutReply, RenderReply, RenderRequest, RepushKey, RetryListReply,
+    EntrySelection, Observed, PutReply, RenderReply, RenderRequest, RepushKey, RetryListReply,
     RetryListRequest, RetryPut, RipKey, SelectionReply, Settlement, V1,
 };
 use dvs_schemas::{HostName, Problem, Timestamp};
@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::backoff::{Backoff, Pace};
 use crate::commit::Commit;
-use crate::hearing::Hearing;
+use crate::hearing::{Hearing, News};
 use crate::key::{Answer, HostCall, Key, Rendering};
 use crate::note::Note;
 use crate::queue::{FlightId, Landing, Queue};
@@ -76,6 +76,8 @@ pub enum Event {
         host: HostName,
         /// When it says so again, at the latest.
         interval: Duration,
+        /// What it has applied, by switch.
+        observed: Vec<Observed>,
     },
     /// Entries are to be acted on.
     Act {
@@ -247,6 +249,12 @@ impl Retry {
         self.flights.len()
     }
 
+    /// Hosts whose heartbeats are compared with the one before.
+    #[must_use]
+    pub fn listened_for(&self) -> usize {
+        self.hearing.hosts()
+    }
+
     fn put(&mut self, now: Timestamp, request: RetryPut, out: &mut Decision<Effect>) -> PutReply {
         let RetryPut {
             v: V1,
@@ -267,10 +275,12 @@ impl Retry {
         for settlement in &settled {
             self.repush.settle(store, settlement, out);
             self.rip.settle(store, settlement, out);
+            self.stop_listening(&settlement.host);
         }
         for forgotten in &forgotten {
             self.repush.forget(store, forgotten, out);
             self.rip.forget(store, forgotten, out);
+            self.stop_listening(&forgotten.host);
         }
         PutReply {
             v: V1,
@@ -298,24 +308,51 @@ impl Retry {
             Action::Park => {
                 repush.park(selection, &mut out.writes) + rip.park(selection, &mut out.writes)
             }
-            Action::Cancel => repush.cancel(selection, out) + rip.cancel(selection, out),
+            Action::Cancel => {
+                let entries = repush.cancel(selection, out) + rip.cancel(selection, out);
+                let listens = |host: &HostName| repush.has(host) || rip.has(host);
+                self.hearing.keep(listens);
+                entries
+            }
         };
         Ok(SelectionReply { v: V1, entries })
     }
 
-    /// A host lives. What it missed is tried at once if it was silent.
+    /// A host lives. What it missed is tried at once if it was silent, and so is
+    /// what it missed of a switch of which it has applied something since: why
+    /// it failed may be over.
     fn heartbeat(
         &mut self,
         now: Timestamp,
         host: &HostName,
         interval: Duration,
+        mut observed: Vec<Observed>,
         writes: &mut Writes,
     ) {
+        let (repush, rip) = (&mut self.repush, &mut self.rip);
+        if !(repush.has(host) || rip.has(host)) {
+            return;
+        }
+        observed.retain(|of| repush.misses(host, &of.switch) || rip.misses(host, &of.switch));
+        match self.hearing.heard(now, host, interval, observed) {
+            News::None => {}
+            News::Back => {
+                repush.is_back(now, host, None, writes);
+                rip.is_back(now, host, None, writes);
+            }
+            News::Applied(switches) => {
+                for switch in &switches {
+                    repush.is_back(now, host, Some(switch), writes);
+                    rip.is_back(now, host, Some(switch), writes);
+                }
+            }
+        }
+    }
+
+    /// Only hosts that have entries are listened for.
+    fn stop_listening(&mut self, host: &HostName) {
         if !(self.repush.has(host) || self.rip.has(host)) {
             self.hearing.forget(host);
-        } else if self.hearing.heard(now, host, interval) {
-            self.repush.is_back(now, host, writes);
-            self.rip.is_back(now, host, writes);
         }
     }
 
@@ -410,10 +447,17 @@ impl Retry {
             return;
         };
         let pace = &mut self.pace;
-        match key {
-            AnyKey::Repush(key) => self.repush.land(now, &key, id, landing, pace, out),
-            AnyKey::Rip(key) => self.rip.land(now, &key, id, landing, pace, out),
-        }
+        let host = match key {
+            AnyKey::Repush(key) => {
+                self.repush.land(now, &key, id, landing, pace, out);
+                key.host
+            }
+            AnyKey::Rip(key) => {
+                self.rip.land(now, &key, id, landing, pace, out);
+                key.host
+            }
+        };
+        self.stop_listening(&host);
     }
 
     /// Starts the try that is due first in either queue, if one is due by now.
@@ -464,9 +508,11 @@ impl Core for Retry {
                 let page = list::page(now, &request, budget, &self.repush, &self.rip);
                 (reply, page.map(ReplyBody::List))
             }
-            Event::Heartbeat { host, interval } => {
-                return self.heartbeat(now, &host, interval, &mut out.writes);
-            }
+            Event::Heartbeat {
+                host,
+                interval,
+                observed,
+            } => return self.heartbeat(now, &host, interval, observed, &mut out.writes),
             Event::Act {
                 action,
                 selection,

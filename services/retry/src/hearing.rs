@@ -1,38 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Hosts that come back: their heartbeats begin again after a silence, and
-//! what they missed is tried at once.
+//! What heartbeats say of hosts that have entries: one that was silent is back,
+//! one that failed has applied something since. What they missed is tried at
+//! once then.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dvs_schemas::{HostName, Timestamp};
+use dvs_schemas::v1::Observed;
+use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
 
 /// So many heartbeats may fail to come before a host counts as silent, as for
 /// the publisher.
 const MISSED: u32 = 3;
 
-/// When the hosts that have entries were heard last. Others are not kept, so
-/// these are as many as the entries allow.
+/// When the hosts that have entries were heard last, and what they had applied
+/// of the switches that those are of. A host is dropped with its last entry, so
+/// these are never more than entries.
 #[derive(Debug, Default)]
 pub(crate) struct Hearing(BTreeMap<HostName, Heard>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Heard {
     at: Timestamp,
     interval: Duration,
+    observed: BTreeMap<SwitchName, Revision>,
+}
+
+/// What a heartbeat says that is new.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Nothing.
+    None,
+    /// The host was silent, or not heard since its first entry came.
+    Back,
+    /// It has applied something of these switches since the last heartbeat.
+    Applied(Vec<SwitchName>),
 }
 
 impl Hearing {
-    /// A host that has entries lives, and says so again after `interval`. True
-    /// if it was silent before, or not heard since its first entry came.
-    pub(crate) fn heard(&mut self, now: Timestamp, host: &HostName, interval: Duration) -> bool {
-        let heard = Heard { at: now, interval };
-        let before = self.0.insert(host.clone(), heard);
-        before.is_none_or(|Heard { at, interval }| now > at.after(interval.saturating_mul(MISSED)))
+    /// A host that has entries lives, and says so again after `interval`;
+    /// `observed` of the switches that it has entries of.
+    pub(crate) fn heard(
+        &mut self,
+        now: Timestamp,
+        host: &HostName,
+        interval: Duration,
+        observed: Vec<Observed>,
+    ) -> News {
+        let observed = observed.into_iter().map(|of| (of.switch, of.revision));
+        let observed: BTreeMap<_, _> = observed.collect();
+        let silent = |heard: &Heard| now > heard.at.after(heard.interval.saturating_mul(MISSED));
+        let news = match self.0.get(host) {
+            None => News::Back,
+            Some(before) if silent(before) => News::Back,
+            Some(before) => {
+                let more = observed.iter().filter(|(switch, revision)| {
+                    let known = before.observed.get(*switch);
+                    known.is_some_and(|known| known < *revision)
+                });
+                let more: Vec<_> = more.map(|(switch, _)| switch.clone()).collect();
+                if more.is_empty() {
+                    News::None
+                } else {
+                    News::Applied(more)
+                }
+            }
+        };
+        let heard = Heard {
+            at: now,
+            interval,
+            observed,
+        };
+        self.0.insert(host.clone(), heard);
+        news
     }
 
     /// The host has no entries.
     pub(crate) fn forget(&mut self, host: &HostName) {
         self.0.remove(host);
+    }
+
+    /// Only these hosts have entries.
+    pub(crate) fn keep(&mut self, has_entries: impl Fn(&HostName) -> bool) {
+        self.0.retain(|host, _| has_entries(host));
+    }
+
+    /// Hosts that are kept.
+    pub(crate) fn hosts(&self) -> usize {
+        self.0.len()
     }
 }

@@ -393,10 +393,24 @@ impl<K: Key> Queue<K> {
         self.entries(&under(host, None), None).next().is_some()
     }
 
-    /// A host is back: what it missed is tried now, but for what is parked. A
-    /// try that began before is repeated soon if it fails.
-    pub(crate) fn is_back(&mut self, now: Timestamp, host: &HostName, writes: &mut Writes) {
-        let prefix = under(host, None);
+    /// Whether a host has entries of a switch.
+    pub(crate) fn misses(&self, host: &HostName, switch: &SwitchName) -> bool {
+        self.entries(&under(host, Some(switch)), None)
+            .next()
+            .is_some()
+    }
+
+    /// A host is back, or able to: what it missed, of a switch or of all, is
+    /// tried now, but for what is parked. A try that began before is repeated
+    /// soon if it fails.
+    pub(crate) fn is_back(
+        &mut self,
+        now: Timestamp,
+        host: &HostName,
+        switch: Option<&SwitchName>,
+        writes: &mut Writes,
+    ) {
+        let prefix = under(host, switch);
         let all = self.entries(&prefix, None);
         let paths: Vec<Path> = all.map(|(path, _)| path.clone()).collect();
         for path in &paths {
@@ -488,10 +502,7 @@ pub(crate) fn wanted<T: PartialEq>(filter: Option<&T>, value: Option<&T>) -> boo
     filter.is_none() || filter == value
 }
 
+/// A text as an entry keeps it: cut between words, and said to be cut.
 fn clipped(error: &str) -> String {
-    if error.chars().nth(ERROR_MAX).is_none() {
-        return error.to_owned();
-    }
-    let kept: String = error.chars().take(ERROR_MAX - 1).collect();
-    format!("{kept}…")
+    dvs_schemas::shortened(error, ERROR_MAX)
 }

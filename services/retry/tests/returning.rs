@@ -7,7 +7,8 @@ mod harness;
 
 use std::time::Duration;
 
-use dvs_schemas::v1::{EntrySelection, EntryState};
+use dvs_schemas::Revision;
+use dvs_schemas::v1::{EntrySelection, EntryState, Observed};
 use harness::World;
 use retry::{Action, Answer, Event};
 
@@ -15,9 +16,19 @@ use retry::{Action, Answer, Event};
 const BEAT: Duration = Duration::from_secs(10);
 
 fn heartbeat(world: &mut World) {
+    observes(world, 4);
+}
+
+/// The host lives, and has applied so much.
+fn observes(world: &mut World, revision: u64) {
+    let observed = Observed {
+        switch: "prod".parse().unwrap(),
+        revision: Revision(revision),
+    };
     world.turn([Event::Heartbeat {
         host: "h1".parse().unwrap(),
         interval: BEAT,
+        observed: vec![observed],
     }]);
 }
 
@@ -65,6 +76,54 @@ fn a_host_that_lives_and_fails_is_tried_at_its_turns() {
         }
     }
     assert!(world.launches < 15, "{} in 30 heartbeats", world.launches);
+}
+
+/// It failed, and then a newer change did away with the reason.
+#[test]
+fn a_host_that_has_applied_something_newer_is_tried_at_once() {
+    let mut world = World::new(1);
+    world.put_repush("h1", 5);
+    for second in 0..200 {
+        if second % BEAT.as_secs() == 0 {
+            heartbeat(&mut world);
+        }
+        world.advance(Duration::from_secs(1));
+        if !world.air.is_empty() {
+            let flight = world.only_flight();
+            world.render(flight, 5);
+            world.answer(flight, Answer::TimedOut);
+        }
+    }
+    heartbeat(&mut world);
+    assert!(world.air.is_empty(), "nothing is new");
+    observes(&mut world, 6);
+    let flight = world.only_flight();
+    world.render(flight, 9);
+    world.apply(flight);
+    assert!(world.list().is_empty());
+}
+
+#[test]
+fn a_host_is_listened_for_as_long_as_it_has_entries() {
+    let mut world = World::new(1);
+    for end in [None, Some(Action::Cancel)] {
+        world.put_repush("h1", 5);
+        heartbeat(&mut world);
+        assert_eq!(world.core.listened_for(), 1);
+        let flight = world.only_flight();
+        world.render(flight, 9);
+        match end {
+            None => world.apply(flight),
+            Some(action) => {
+                let of_host = EntrySelection {
+                    host: Some("h1".parse().unwrap()),
+                    ..EntrySelection::default()
+                };
+                world.act(action, of_host).unwrap();
+            }
+        }
+        assert_eq!(world.core.listened_for(), 0, "{end:?}");
+    }
 }
 
 #[test]

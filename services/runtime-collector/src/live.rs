@@ -14,7 +14,7 @@ pub(crate) fn unknown(port: &PortId) -> Problem {
         format!("no host has told of port {port} yet"),
     )
     .at("port")
-    .allow("a port of dvs.v1.runtime.list; to ask a host all the same, name it as host")
+    .allow("a port that dvsctl runtime lists; to ask a host all the same, name it as host")
 }
 
 /// A host that nobody has heard of, and that didn't answer either: one that has
@@ -23,7 +23,7 @@ pub(crate) fn never_heard(host: &HostName) -> Problem {
     let message = format!("no host {host} was ever heard here, and nobody answers by that name");
     Problem::new(ProblemCode::NotFound, message)
         .at("host")
-        .allow("a host of dvs.v1.host.list")
+        .allow("a host that dvsctl get hosts shows")
 }
 
 /// What somebody else is told of a host's answer.
@@ -35,7 +35,7 @@ pub(crate) fn passed_through(
 ) -> Result<LiveReply, Problem> {
     let unavailable = |why: String| {
         Problem::new(ProblemCode::Unavailable, format!("host {host}: {why}"))
-            .allow("repeat when the host is there; dvs.v1.runtime.get has what was last told")
+            .allow("repeat when the host is there; dvsctl runtime has what was last told")
     };
     match answer {
         Answer::Live(reply) if reply.host != *host => {

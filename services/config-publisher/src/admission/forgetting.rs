@@ -46,13 +46,13 @@ pub fn forget(
                 "whether host {host} is there is not known yet, \
                  as config-publisher or its connection has just come back"
             ))
-            .allow("a host that is absent; dvs.v1.host.list tells within three minutes"));
+            .allow("a host that is absent; dvsctl get hosts tells within three minutes"));
         }
         Presence::Never if ports.is_empty() => {
             return Err(
                 Problem::new(ProblemCode::NotFound, format!("there is no host {host}"))
                     .at("host")
-                    .allow("a host of dvs.v1.host.list"),
+                    .allow("a host that dvsctl get hosts shows"),
             );
         }
         Presence::Never | Presence::Absent => {}

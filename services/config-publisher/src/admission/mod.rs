@@ -156,8 +156,7 @@ fn place(list: &str, at: usize, keys: &[ObjectKey]) -> String {
 }
 
 fn absent(key: &ObjectKey) -> Problem {
-    Problem::new(ProblemCode::NotFound, format!("there is no {key}"))
-        .allow("what dvs.v1.config.get lists")
+    Problem::new(ProblemCode::NotFound, format!("there is no {key}")).allow("what dvsctl get lists")
 }
 
 fn unique(keys: &[ObjectKey], list: &str) -> Result<(), Problem> {

@@ -63,7 +63,7 @@ pub(super) fn same_vnic(before: &PortDoc, doc: &PortDoc) -> Result<(), Problem> 
             };
             let message = format!("vNIC {connected} is connected to the port{on}");
             Err(conflict(message).at("vnic").allow(format!(
-                "{connected}, or disconnect it first (dvs.v1.port.disconnect)"
+                "{connected}, or disconnect it first (dvsctl disconnect)"
             )))
         }
         (Some(_) | None, Some(_) | None) => Ok(()),
@@ -289,7 +289,7 @@ fn exclusive(draft: &Draft<'_>, doc: &PortDoc) -> Result<(), Problem> {
             .at("vnic")
             .allow(format!(
                 "another vNIC, or this one once it is disconnected from port {other} \
-                 (dvs.v1.port.disconnect)"
+                 (dvsctl disconnect)"
             )),
     )
 }
@@ -298,7 +298,8 @@ fn outside(draft: &Draft<'_>, switch: &SwitchDoc, host: &HostName) -> Problem {
     let (message, known) = match &switch.hosts {
         Hosts::All => (
             format!(
-                "host {host} is outside switch {}: it never said hello",
+                "host {host} is outside switch {}: it is not known, as it said no hello or was \
+                 forgotten",
                 switch.name
             ),
             some(draft.fleet.names()),

@@ -43,6 +43,9 @@ impl Publisher {
             Ok(Claimed::Granted(changes)) => {
                 self.replace(now, &changes, out)?;
                 let (epoch, revision) = self.placement(&port);
+                if !changes.is_empty() {
+                    tracing::info!(%host, %port, %epoch, "plugged in, and placed there");
+                }
                 ClaimOutcome::Granted { epoch, revision }
             }
             Ok(Claimed::Waits { holder, epoch }) => {
@@ -141,6 +144,12 @@ impl Publisher {
         }
         if self.hand_on(now, request, out).is_none() {
             self.replace(now, &nowhere, out)?;
+        }
+        let ReleaseRequest { host, port, .. } = request;
+        let placed = self.config.port(port);
+        match placed.and_then(|placed| placed.value.document.host.as_ref()) {
+            Some(to) => tracing::info!(%host, %port, %to, "given up, and placed where it waits"),
+            None => tracing::info!(%host, %port, "unplugged, and on no host now"),
         }
         Ok(true)
     }

@@ -66,7 +66,7 @@ impl Publisher {
         let missing = |message: String, field| {
             Err(Problem::new(ProblemCode::NotFound, message)
                 .at(field)
-                .allow("what dvs.v1.host.list shows"))
+                .allow("what dvsctl get hosts shows"))
         };
         if let Some(switch) = switch
             && self.config.switch(switch).is_none()

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use dvs_schemas::v1::{ApplyOutcome, Diverged, HostVerdict, PortFailure, RemoveOutcome};
-use dvs_schemas::{PortId, Revision};
+use dvs_schemas::{PortId, Revision, shortened};
 
 use super::{About, Flight, Lag};
 use crate::events::Answer;
@@ -41,7 +41,7 @@ impl Lagging {
 fn lagging(verdict: HostVerdict, why: impl AsRef<str>) -> Lagging {
     Lagging {
         verdict,
-        why: why.as_ref().chars().take(WHY).collect(),
+        why: shortened(why.as_ref(), WHY),
         ports: None,
     }
 }

@@ -128,6 +128,6 @@ fn absent_hosts_are_named_and_not_asked() {
     assert_eq!((result.hosts, result.unchanged), (1, 0));
     assert_eq!(
         result.plans[0].error.as_deref(),
-        Some("absent: the host never said hello")
+        Some("absent: the host is not known, as it said no hello or was forgotten")
     );
 }

@@ -219,7 +219,7 @@ fn absent_hosts_are_not_waited_for() {
     let mut desk = Desk::of(2);
     desk.apply(SITE);
     desk.apply(r#"{"kind": "Switch", "name": "lab", "hosts": ["h1", "h9"]}"#);
-    let never = "absent: the host never said hello";
+    let never = "absent: the host is not known, as it said no hello or was forgotten";
     let entries: Vec<_> = desk.put.iter().flat_map(|put| put.repush.clone()).collect();
     assert_eq!(entries.len(), 1);
     assert_eq!(

@@ -517,7 +517,7 @@ fn an_unknown_port() {
         Problem::new(ProblemCode::NotFound, "there is no Port web-9")
             .of("Port web-9")
             .at("port")
-            .allow("what dvs.v1.config.get lists")
+            .allow("what dvsctl get lists")
     );
 }
 
@@ -575,7 +575,7 @@ fn another_vnic_or_mac_address_than_the_ports() {
         Problem::new(ProblemCode::Conflict, message)
             .of("Port web-3")
             .at("vnic")
-            .allow("vm-3/eth0, or disconnect it first (dvs.v1.port.disconnect)")
+            .allow("vm-3/eth0, or disconnect it first (dvsctl disconnect)")
     );
     let other = ClaimRequest {
         mac: Some("52:54:00:00:00:09".parse().unwrap()),

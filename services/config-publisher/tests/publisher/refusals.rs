@@ -117,7 +117,7 @@ fn a_port_on_a_host_that_never_said_hello() {
         r#"{"kind": "Port", "name": "p", "switch": "prod", "group": "web", "host": "h9"}"#,
         Invalid,
         ("Port p", "host"),
-        &["never said hello", "allowed: h1, h2, h3"],
+        &["said no hello or was forgotten", "allowed: h1, h2, h3"],
     );
 }
 
@@ -207,7 +207,7 @@ fn a_second_vnic_on_a_connected_port() {
             "vnic": "vm-3/eth0", "policy": {"blocked": true}}"#,
         Conflict,
         ("Port web-2", "vnic"),
-        &["vNIC vm-2/eth0", "on host h1", "dvs.v1.port.disconnect"],
+        &["vNIC vm-2/eth0", "on host h1", "dvsctl disconnect"],
     );
 }
 

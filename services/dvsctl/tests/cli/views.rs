@@ -387,6 +387,51 @@ async fn entries_are_kicked_parked_and_cancelled_by_selection() {
     fake.ends(2, &["out-of-sync", "kick"]).await;
 }
 
+/// "Nothing" of what is not there is a slip of the hand that nobody notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_names_what_is_not_there_is_said_to() {
+    let script = Script::default()
+        .on(subjects::RETRY_CANCEL, |_: EntrySelection| {
+            Ok(SelectionReply { v: V1, entries: 0 })
+        })
+        .on(subjects::HOST_LIST, |_: HostListRequest| {
+            Ok(HostListReply {
+                v: V1,
+                revision: Revision(7),
+                hosts: Vec::new(),
+                next: None,
+            })
+        })
+        .on(subjects::CONFIG_GET, |_: GetRequest| {
+            Ok(GetReply {
+                v: V1,
+                revision: Revision(7),
+                items: Vec::new(),
+                next: None,
+            })
+        });
+    let fake = script.start().await;
+    let cases: [(&[&str], &str); 4] = [
+        (
+            &["out-of-sync", "cancel", "--host", "h9"],
+            "there is no host h9",
+        ),
+        (&["get", "ports", "--host", "h9"], "there is no host h9"),
+        (
+            &["get", "ports", "--group", "nope"],
+            "there is no port group nope",
+        ),
+        (
+            &["get", "ports", "--switch", "nope"],
+            "there is no switch nope",
+        ),
+    ];
+    for (args, words) in cases {
+        let ended = fake.ends(3, args).await;
+        assert!(ended.stderr.contains(words), "{args:?}: {}", ended.stderr);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_ends_when_it_is_so() {
     let one = |observed| vec![host("h1", Presence::Present, 7, observed)];

@@ -314,6 +314,7 @@ impl World {
                 let event = retry::Event::Heartbeat {
                     host: heartbeat.host.clone(),
                     interval: Duration::from_millis(heartbeat.interval_ms),
+                    observed: heartbeat.observed.clone(),
                 };
                 self.turn_retry(Some(event));
                 let event = publisher::Event::Heartbeat(heartbeat);
