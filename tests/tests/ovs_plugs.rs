@@ -10,7 +10,9 @@ use dvs_ovsdb::testing::skipped;
 use dvs_schemas::v1::{ConditionKind, CountersOf, Link};
 use dvs_schemas::{Epoch, PortId, SwitchName};
 use dvs_tests::lan::{Frame, Host, Mac, Vm, access, id, plug, reaches, run, switch, unplug, until};
-use host_agent::datapath::{Datapath, DriftPolicy, Notice, Part, Step, VirtualPort, Write};
+use host_agent::datapath::{
+    Datapath, DriftPolicy, Notice, Part, Remembered, Step, VirtualPort, Write,
+};
 
 /// Waits until the switch has counted a first frame of a machine.
 async fn counted(host: &Host, vm: &Vm) {
@@ -49,7 +51,11 @@ async fn what_a_port_counts_goes_on_when_its_interface_is_made_anew_without_the_
     host.unplug(&a);
     host.plug(&a, "a");
     host.start_agent();
-    host.datapath.resume(told.clone()).await;
+    let known = Remembered {
+        counters: told.clone(),
+        wanted: Vec::new(),
+    };
+    host.datapath.resume(known).await;
     // The agent has it in its ledger, and finds nothing of it here.
     assert_eq!(host.there("a").await, None);
     host.write(set).await.unwrap();
@@ -354,7 +360,7 @@ async fn told_until(
     let read = async {
         loop {
             let notice = host.datapath.next_notice().await;
-            if let Notice::Plugged { switch, port, .. } | Notice::Unplugged { switch, port } =
+            if let Notice::Plugged { switch, port, .. } | Notice::Unplugged { switch, port, .. } =
                 &notice
             {
                 told.push((switch.clone(), port.clone()));

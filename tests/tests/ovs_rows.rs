@@ -10,7 +10,9 @@ use std::time::Duration;
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::{Direction, MirrorDestination, MirrorPort};
 use dvs_tests::lan::{Frame, Host, Mac, QUICK, access, id, missing, reaches, run, switch, until};
-use host_agent::datapath::{Datapath, Drift, DriftPolicy, Mirror, Notice, Part, Step, Write};
+use host_agent::datapath::{
+    Datapath, Drift, DriftPolicy, Mirror, Notice, Part, Remembered, Step, Write,
+};
 use serde_json::json;
 
 fn column(host: &Host, table: &str, row: &str, column: &str) -> String {
@@ -135,12 +137,27 @@ async fn a_limited_port_of_a_bridge_that_is_refused_keeps_nothing_from_being_rea
     if skipped("a_limited_port_of_a_bridge_that_is_refused_keeps_nothing_from_being_read") {
         return;
     }
-    let host = Host::start().await;
+    let mut host = Host::with(|_, config, _| config.bridges.clear()).await;
     let a = host.vm(1, "a", access(10)).await;
+    let to = Arc::new(host.settings());
+    let set = Write::SetBridge { from: None, to };
+    let wanted = [set, host.set("a", host.spec(access(10), Some(a.mac())))];
+    let wanted = wanted.map(|write| Step {
+        switch: switch(),
+        write,
+    });
+    host.kill_agent().await;
+    // Without any mark it is somebody else's by now.
     let bridge = host.bridge();
-    let other = "external_ids:dvs-switch=other";
-    let taken = ["--", "set", "Bridge", &bridge, other];
-    limit(&host, a.interface(), "a", &taken);
+    let unmarked = ["--", "clear", "Bridge", &bridge, "external_ids"];
+    let port = ["--", "clear", "Port", a.interface(), "external_ids"];
+    limit(&host, a.interface(), "a", &[unmarked, port].concat());
+    host.start_agent();
+    let known = Remembered {
+        counters: Vec::new(),
+        wanted: wanted.to_vec(),
+    };
+    host.datapath.resume(known).await;
     let there = host.datapath.read().await.unwrap();
     let failing = [Part::Bridge, Part::Port(id("a"))];
     assert_eq!(there[&switch()].failing, BTreeSet::from(failing));

@@ -22,6 +22,8 @@ pub enum ConditionKind {
     /// An interface names a port and can't be its vNIC: it has no device, is a
     /// duplicate, or says something that can't be read.
     InterfaceUnusable,
+    /// Something that can't be read, and so counts as not said.
+    UnreadableWord,
     /// A port is placed here, and nothing is plugged in.
     NothingPluggedIn,
     /// Somebody else changed what is ours, and it stays so.
@@ -38,10 +40,11 @@ pub enum ConditionKind {
 
 impl ConditionKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ClaimWaits,
         Self::ClaimRefused,
         Self::InterfaceUnusable,
+        Self::UnreadableWord,
         Self::NothingPluggedIn,
         Self::Drift,
         Self::ForeignSettings,
@@ -57,6 +60,7 @@ impl ConditionKind {
             Self::ClaimWaits => "claim waits",
             Self::ClaimRefused => "claim refused",
             Self::InterfaceUnusable => "interface unusable",
+            Self::UnreadableWord => "word unreadable",
             Self::NothingPluggedIn => "nothing plugged in",
             Self::Drift => "drift",
             Self::ForeignSettings => "foreign settings",

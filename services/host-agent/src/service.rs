@@ -99,7 +99,7 @@ pub async fn serve<D: Datapath>(daemon: Daemon, service: Service<D>) -> anyhow::
         ears.push(Ears::new(line.clone(), names, inbox.events.clone(), wishes));
         for (host, datapath) in hosts {
             if let Some(core) = core.host(host) {
-                datapath.resume(core.counters()).await;
+                datapath.resume(core.remembered()).await;
             }
             stations.push((host.clone(), datapath.clone(), line.clone()));
         }

@@ -11,7 +11,7 @@ use dvs_schemas::v1::CountersOf;
 use dvs_schemas::{PortId, SwitchName};
 use dvs_transport::testing::NatsServer;
 use host_agent::datapath::{
-    Applied, Behaviour, Datapath, DatapathError, Emulated, Notice, Picture, Step,
+    Applied, Behaviour, Datapath, DatapathError, Emulated, Notice, Picture, Remembered, Step,
 };
 use host_agent::host::HostSettings;
 use host_agent::service::{Service, serve};
@@ -37,7 +37,7 @@ struct Faulty {
 }
 
 impl Datapath for Faulty {
-    async fn resume(&self, known: Vec<(SwitchName, CountersOf)>) {
+    async fn resume(&self, known: Remembered) {
         self.datapath.resume(known).await;
     }
 

@@ -12,6 +12,9 @@ use dvs_ovsdb::testing::Ovs;
 use super::{Vm, Wire, plug, unplug};
 use crate::fleet::Fleet;
 
+/// The bridge that a switch `prod` has where nobody names another.
+const OWN_BRIDGE: &str = "dvs-prod";
+
 /// A host with its Open vSwitch and its agent; both end with it. Its one
 /// switch is `prod`, with one uplink at most, `uplink1`.
 #[derive(Debug)]
@@ -35,7 +38,8 @@ impl AgentHost {
         Self::with_bridge(fleet, name, Ovs::unique("e"), wire)
     }
 
-    /// The same, with this bridge for the switch.
+    /// The same, with this bridge for the switch. Its own one, `dvs-prod`, is
+    /// not named to the agent.
     ///
     /// # Errors
     /// A program does not start.
@@ -151,8 +155,10 @@ fn command(
         .args(["--datapath", "ovs", "--ovs-datapath", "netdev"])
         .args(["--ovs-db", &ovs.endpoint().to_string()])
         .arg("--ovs-run-dir")
-        .arg(ovs.run_dir())
-        .args(["--bridge", &format!("prod={bridge}")]);
+        .arg(ovs.run_dir());
+    if bridge != OWN_BRIDGE {
+        command.args(["--bridge", &format!("prod={bridge}")]);
+    }
     if let Some(uplink) = uplink {
         command.args(["--uplink", &format!("prod/uplink1={uplink}")]);
     }

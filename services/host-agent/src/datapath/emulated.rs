@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::notices::Notices;
 use super::{
-    Applied, Behind, Bridge, Datapath, DatapathError, Done, Notice, Picture, PluggedPort, Step,
-    StepFailure, VirtualPort, Write,
+    Applied, Behind, Bridge, Datapath, DatapathError, Done, Extent, Notice, Picture, PluggedPort,
+    Pulled, Remembered, Step, StepFailure, VirtualPort, Write,
 };
 use dvs_schemas::v1::{Counters, CountersOf, Link, Machine};
 use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName, VnicId};
@@ -24,6 +24,8 @@ pub struct Behaviour {
     pub failure_rate: f64,
     /// Ports that always fail, with the field to blame.
     pub failing: BTreeMap<PortId, PolicyField>,
+    /// Ports where nothing is plugged in: what is set is kept, not written.
+    pub empty: BTreeSet<PortId>,
     /// Mirror sessions that can't be changed.
     pub failing_mirrors: BTreeSet<MirrorName>,
     /// Ports that the host itself lives behind.
@@ -184,6 +186,8 @@ impl Emulated {
         self.notices.tell(Notice::Unplugged {
             switch: switch.clone(),
             port: port.clone(),
+            interface: port.to_string(),
+            why: Pulled::Off,
         });
     }
 
@@ -325,7 +329,10 @@ impl State {
         if let Some(bridge) = self.picture.get_mut(switch) {
             bridge.failing.remove(&write.part());
         }
-        self.writes += 1;
+        match done.extent {
+            Extent::Written => self.writes += 1,
+            Extent::Kept => {}
+        }
         Ok(done)
     }
 
@@ -391,7 +398,7 @@ impl State {
         Ok(Done {
             link: Some(link),
             behind,
-            ..Done::default()
+            extent: self.extent(port),
         })
     }
 
@@ -405,7 +412,18 @@ impl State {
         if let Some(before) = self.bridge(switch)?.ports.remove(port) {
             ended.push(self.end(switch, port, before.port.epoch));
         }
-        Ok(Done::default())
+        Ok(Done {
+            link: None,
+            extent: self.extent(port),
+        })
+    }
+
+    fn extent(&self, port: &PortId) -> Extent {
+        if self.behaviour.empty.contains(port) {
+            Extent::Kept
+        } else {
+            Extent::Written
+        }
     }
 
     fn remove_bridge(&mut self, switch: &SwitchName) -> Result<Done, StepFailure> {
@@ -448,8 +466,13 @@ fn failed(message: impl Into<String>) -> StepFailure {
 }
 
 impl Datapath for Emulated {
-    async fn resume(&self, known: Vec<(SwitchName, CountersOf)>) {
-        self.resume_now(known);
+    async fn resume(&self, known: Remembered) {
+        // What is to be it has in memory.
+        let Remembered {
+            counters,
+            wanted: _,
+        } = known;
+        self.resume_now(counters);
     }
 
     async fn read(&self) -> Result<Picture, DatapathError> {

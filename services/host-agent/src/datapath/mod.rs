@@ -337,11 +337,29 @@ pub enum Notice {
         switch: SwitchName,
         /// The port that it was.
         port: PortId,
+        /// What it was called.
+        interface: String,
+        /// What became of it.
+        why: Pulled,
     },
     /// Somebody else changed what is ours.
     Drift(Drift),
     /// Somebody else wrote: what was read of it no longer holds.
     Disturbed,
+}
+
+/// What became of an interface that is a port's no more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Pulled {
+    /// It was taken off the bridge.
+    #[error("it was taken off its bridge")]
+    Off,
+    /// It is on the bridge still, and can't be the port's any more.
+    #[error("{0}")]
+    Unusable(String),
+    /// It says another port now, or none.
+    #[error("it doesn't say this port any more")]
+    Renamed,
 }
 
 /// What somebody else changed.
@@ -378,12 +396,14 @@ impl Notice {
             }
             (
                 Self::Plugged { switch, port, .. }
-                | Self::Unplugged { switch, port }
+                | Self::Unplugged { switch, port, .. }
                 | Self::Machine { switch, port, .. },
                 Self::Plugged {
                     switch: s, port: p, ..
                 }
-                | Self::Unplugged { switch: s, port: p },
+                | Self::Unplugged {
+                    switch: s, port: p, ..
+                },
             ) => (switch, port) == (s, p),
             (
                 Self::Machine { switch, port, .. },
@@ -411,14 +431,23 @@ impl Notice {
     }
 }
 
+/// What the ledger of an agent that starts says of its datapath.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// What placements had come to, as far as anybody was told.
+    pub counters: Vec<(SwitchName, CountersOf)>,
+    /// What is to be, as steps from nothing.
+    pub wanted: Vec<Step>,
+}
+
 /// Packet forwarding on one host. Every call ends in bounded time, with an
 /// error if need be: a host has one call to [`Datapath::apply`] under way at
 /// most, and waits for it.
 pub trait Datapath: Send + Sync + 'static {
-    /// Hands over what placements have come to as far as anybody was told,
-    /// before all else: what they count goes on from there, whatever their
-    /// interfaces have forgotten since.
-    fn resume(&self, known: Vec<(SwitchName, CountersOf)>) -> impl Future<Output = ()> + Send;
+    /// Hands over what the ledger says, before all else. What placements count
+    /// goes on from there, whatever their interfaces have forgotten since; and
+    /// what is to be stands there where a datapath can't read what it was given.
+    fn resume(&self, known: Remembered) -> impl Future<Output = ()> + Send;
 
     /// Reads all that is ours. Never a part of it: half a picture is an error.
     fn read(&self) -> impl Future<Output = Result<Picture, DatapathError>> + Send;

@@ -53,6 +53,7 @@ fn lasting(kind: ConditionKind) -> Duration {
         ConditionKind::ClaimWaits
         | ConditionKind::ClaimRefused
         | ConditionKind::InterfaceUnusable
+        | ConditionKind::UnreadableWord
         | ConditionKind::Drift
         | ConditionKind::ForeignSettings
         | ConditionKind::MirrorIncomplete => Duration::ZERO,
@@ -78,13 +79,14 @@ impl Conditions {
         let mut standing = BTreeMap::new();
         for (on, message) in all {
             let known = before.remove(&on);
-            let same = known
-                .as_ref()
-                .is_some_and(|known| known.reported && known.message == message);
+            let before = known.as_ref().filter(|known| known.reported);
             let since = known.as_ref().map_or(now, |known| known.since);
             let reported = since.after(lasting(kind)) <= now;
-            if reported && !same {
+            if reported && before.is_none_or(|before| before.message != message) {
                 changed = true;
+            }
+            // It is the same one in other words, which may hold a count.
+            if reported && before.is_none() {
                 log_raised(&self.host, kind, &on, &message);
             }
             let condition = Standing {
@@ -134,27 +136,67 @@ impl Conditions {
         standing.flat_map(BTreeMap::values).any(|it| it.reported)
     }
 
-    /// What is reported, as far as one message has room for it.
+    /// What is reported, as far as one message has room for it. What doesn't
+    /// fit in full is shortened, so that most is said of most: of each kind and
+    /// port one first, kind by kind in turn.
     pub(super) fn list(&self) -> ConditionList {
-        let mut list = ConditionList::default();
+        let all = self.in_turn();
         let mut room = Room::new();
-        let all = self.by_kind.iter().flat_map(|(kind, standing)| {
+        if all.iter().all(|condition| room.take(condition)) {
+            return listed(all, 0);
+        }
+        let mut room = Room::new();
+        let all = all.into_iter().map(shortened);
+        let (taken, left): (Vec<_>, Vec<_>) = all.partition(|condition| room.take(condition));
+        listed(taken, left.len())
+    }
+
+    /// All that is reported, in the order in which it matters.
+    fn in_turn(&self) -> Vec<Condition> {
+        let mut all = Vec::new();
+        for (kind, standing) in &self.by_kind {
+            let mut of_port = BTreeMap::<_, u32>::new();
             let reported = standing.iter().filter(|(_, it)| it.reported);
-            reported.map(|(on, it)| Condition {
-                kind: *kind,
-                on: on.clone(),
-                message: it.message.clone(),
-                since: it.since,
-            })
-        });
-        for condition in all {
-            if list.more == 0 && room.take(&condition) {
-                list.conditions.push(condition);
-            } else {
-                list.more += 1;
+            for (turn, (on, it)) in reported.enumerate() {
+                let before = of_port.entry(on.port.as_ref()).or_default();
+                let condition = Condition {
+                    kind: *kind,
+                    on: on.clone(),
+                    message: it.message.clone(),
+                    since: it.since,
+                };
+                all.push(((*before, turn), condition));
+                *before += 1;
             }
         }
-        list
+        // Stable, so within a turn they stay in the order of their kinds.
+        all.sort_by_key(|(turn, _)| *turn);
+        all.into_iter().map(|(_, condition)| condition).collect()
+    }
+}
+
+/// Longest text of a condition where there is not room for all, in characters:
+/// what is wrong stands in front, and what to do about it behind.
+const SHORT: usize = 80;
+
+fn shortened(condition: Condition) -> Condition {
+    let end = condition.message.char_indices().nth(SHORT);
+    let message = match end {
+        Some((end, _)) => format!("{}…", condition.message.get(..end).unwrap_or_default()),
+        None => condition.message,
+    };
+    Condition {
+        message,
+        ..condition
+    }
+}
+
+/// A list as it is told: by kind.
+fn listed(mut conditions: Vec<Condition>, more: usize) -> ConditionList {
+    conditions.sort_by(|one, other| (one.kind, &one.on).cmp(&(other.kind, &other.on)));
+    ConditionList {
+        conditions,
+        more: u64::try_from(more).unwrap_or(u64::MAX),
     }
 }
 

@@ -20,6 +20,7 @@ mod pacing;
 mod plug;
 mod plugging;
 mod questions;
+mod remembering;
 mod rollback;
 mod room;
 mod switch;
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use dvs_ledger::Decision;
 use dvs_schemas::v1::{
-    self, ClaimRequest, ConditionKind, ConditionList, CountersOf, HostDatapath, Link,
+    self, ClaimRequest, ConditionKind, ConditionList, HostDatapath, Link,
     ReleaseRequest, V1,
 };
 use dvs_schemas::{HostName, PortId, SwitchName, TellMode, Timestamp};
@@ -129,13 +130,6 @@ impl HostCore {
         self.switches
             .iter()
             .map(|(name, switch)| (name, &switch.held))
-    }
-
-    /// What its placements have come to, as far as anybody was told; the
-    /// datapath goes on from there.
-    #[must_use]
-    pub fn counters(&self) -> Vec<(SwitchName, CountersOf)> {
-        self.telling.counters()
     }
 
     /// What is wrong on the host, as far as it is reported.
@@ -416,7 +410,16 @@ impl HostCore {
                 }
             }
             // It may have been on the bridge of another switch than the port's.
-            Notice::Unplugged { switch: _, port } => self.unplugged(now, port, out),
+            Notice::Unplugged {
+                switch,
+                port,
+                interface,
+                why,
+            } => {
+                let host = &self.host;
+                tracing::info!(%host, %switch, %port, interface, %why, "unplugged");
+                self.unplugged(now, port, out);
+            }
             Notice::Drift(drift) => self.drifted(now, drift, out),
             Notice::Disturbed => {
                 if self.cycle.disturbed(now) {
@@ -445,6 +448,8 @@ impl HostCore {
     /// Interfaces went while the agent was not there.
     fn find_missing(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
         for port in self.plugging.missing(now) {
+            let host = &self.host;
+            tracing::info!(%host, %port, "unplugged while the agent was not there");
             self.unplugged(now, port, out);
         }
     }

@@ -338,7 +338,11 @@ impl Plugging {
                 port: Some(port.clone()),
                 ..ConditionTarget::default()
             };
+            let machine = self.machines.get(port).cloned().unwrap_or_default();
+            // What has stopped takes nobody's turn: nothing is to be done.
+            let is_stopped = plug.word(&machine).activity == Activity::Stopped;
             match (&plug.wish, &plug.trouble) {
+                (Wish::Have(_), Some(Trouble::Held(_))) if is_stopped => {}
                 (Wish::Have(_), Some(Trouble::Held(holder))) => {
                     let why = format!(
                         "plugged in here, and held by host {holder}: it comes here once its \

@@ -58,6 +58,9 @@ pub(super) struct Telling {
     settled: BTreeMap<(PortId, Epoch), Counters>,
     /// All conditions as they are now, if that is not told.
     conditions: Option<ConditionList>,
+    /// True if the newest event told of conditions: what else waits goes before
+    /// others that have come since.
+    told_conditions: bool,
     counting: Counting,
     /// What goes first, if both wait.
     first: First,
@@ -93,6 +96,7 @@ impl Telling {
             gone: BTreeMap::new(),
             settled: BTreeMap::new(),
             conditions: None,
+            told_conditions: false,
             counting: Counting::load(counted),
             first: First::Changes,
             flight: None,
@@ -334,8 +338,12 @@ impl Telling {
     }
 
     fn has_more(&self) -> bool {
-        let ports = self.unsent.is_empty() && self.gone.is_empty() && self.settled.is_empty();
-        !ports || self.conditions.is_some()
+        self.has_others() || self.conditions.is_some()
+    }
+
+    /// Whether there is anything of ports to tell.
+    fn has_others(&self) -> bool {
+        !(self.unsent.is_empty() && self.gone.is_empty() && self.settled.is_empty())
     }
 
     /// An event was acknowledged, or not.
@@ -407,7 +415,9 @@ impl Telling {
             return None;
         }
         self.seq += 1;
-        if let Some(list) = self.conditions.take() {
+        let others_first = self.told_conditions && self.has_others();
+        self.told_conditions = !others_first && self.conditions.is_some();
+        if let Some(list) = self.conditions.take_if(|_| !others_first) {
             return Some(RuntimeEvent::Conditions(HostConditions {
                 v: V1,
                 host: self.host.clone(),

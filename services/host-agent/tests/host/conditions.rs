@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::{
-    ApplyOutcome, ClaimOutcome, Condition, ConditionKind, ConditionTarget, EventAck, FinalState,
-    HelloReply, V1,
+    Activity, ApplyOutcome, ClaimOutcome, Condition, ConditionKind, ConditionTarget, EventAck,
+    FinalState, HelloReply, Machine, V1,
 };
 use dvs_schemas::{Epoch, Policy, VlanId};
 use host_agent::datapath::{Behaviour, ConditionsNow, Notice};
@@ -326,4 +326,90 @@ fn a_host_whose_datapath_is_away_for_long_says_hello_so_that_somebody_asks() {
     rig.event(HostEvent::Noticed(Notice::Disturbed));
     rig.wake();
     assert!(rig.core().is_converged());
+}
+
+#[test]
+fn a_condition_whose_words_change_all_the_time_keeps_nobody_from_being_told() {
+    let (mut rig, mut publisher) = with_publisher();
+    reports(&mut rig);
+    let push = one(publisher.commit(&Commit::Group(id("g1"), access(20))));
+    rig.send(&push);
+    // Whatever is told, there is news of the condition meanwhile.
+    for turn in 0..4 {
+        let why = format!("{turn} others differ");
+        say(
+            &mut rig,
+            ConditionKind::Drift,
+            &[(of_interface("tap1"), &why)],
+        );
+        rig.pass(SOON);
+        let Some(event) = std::mem::take(&mut rig.told).pop() else {
+            panic!("nothing is told");
+        };
+        if let RuntimeEvent::Changed(changed) = &*event {
+            assert!(!changed.ports.is_empty());
+            return;
+        }
+        let why = format!("{turn} others differ, and more");
+        say(
+            &mut rig,
+            ConditionKind::Drift,
+            &[(of_interface("tap1"), &why)],
+        );
+        let seq = event.seq();
+        rig.event(HostEvent::Acknowledged {
+            seq,
+            outcome: Ok(EventAck { v: V1, seq }),
+        });
+    }
+    panic!("only conditions are told");
+}
+
+#[test]
+fn of_more_than_a_message_has_room_for_something_of_each_kind_is_told_and_how_much_is_not() {
+    let (mut rig, _) = with_publisher();
+    reports(&mut rig);
+    let names: Vec<String> = (0..1_000).map(|number| format!("tap{number}")).collect();
+    let why = "changed by somebody; ".repeat(10);
+    let many: Vec<_> = names
+        .iter()
+        .map(|name| (of_interface(name), why.as_str()))
+        .collect();
+    say(&mut rig, ConditionKind::InterfaceUnusable, &many);
+    say(&mut rig, ConditionKind::Drift, &many);
+    say(
+        &mut rig,
+        ConditionKind::MirrorIncomplete,
+        &[(of_port("p1"), "no frame passes")],
+    );
+    let list = rig.core().conditions();
+    let of = |kind| list.conditions.iter().filter(|it| it.kind == kind).count();
+    assert_eq!(of(ConditionKind::MirrorIncomplete), 1, "the last kind of all");
+    let (unusable, drift) = (
+        of(ConditionKind::InterfaceUnusable),
+        of(ConditionKind::Drift),
+    );
+    assert!(unusable > 100 && drift > 100, "{unusable}, {drift}");
+    assert_eq!(
+        unusable + drift + usize::try_from(list.more).unwrap(),
+        2_000
+    );
+}
+
+#[test]
+fn what_has_stopped_here_waits_for_nothing_that_anybody_has_to_know() {
+    let (mut rig, _) = with_publisher();
+    reports(&mut rig);
+    plug(&mut rig, "p7", None);
+    answer(&mut rig, "p7", waits());
+    assert_eq!(reports(&mut rig).len(), 1);
+    rig.event(HostEvent::Noticed(Notice::Machine {
+        switch: id("prod"),
+        port: id("p7"),
+        machine: Machine {
+            id: None,
+            activity: Activity::Stopped,
+        },
+    }));
+    assert_eq!(reports(&mut rig), [[]]);
 }

@@ -9,7 +9,7 @@ use dvs_schemas::v1::{
     Machine, ReleaseOutcome, ReleaseReply, ReleaseRequest, V1,
 };
 use dvs_schemas::{Epoch, MacAddr, Policy, PortId, Revision, VnicId};
-use host_agent::datapath::Notice;
+use host_agent::datapath::{Notice, Pulled};
 use host_agent::host::{AskFailure, HostEvent, RuntimeEvent};
 
 use crate::history::{Commit, Message, Publisher};
@@ -37,6 +37,8 @@ pub(crate) fn pull(rig: &mut Rig, port: &str) {
     rig.event(HostEvent::Noticed(Notice::Unplugged {
         switch: id("prod"),
         port: id(port),
+        interface: format!("tap-{port}"),
+        why: Pulled::Off,
     }));
     rig.wake();
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dvs_openflow::{
-    ApplyError, Flow, FlowKey, FlowMod, HeldMeter, Meter, MeterId, MeterMod, OpenError, PacketOut,
-    Port, PortStats, Selection, Session, SessionError, Told,
+    ApplyError, Field, Flow, FlowKey, FlowMod, HeldMeter, Meter, MeterId, MeterMod, OpenError,
+    PacketOut, Port, PortStats, Selection, Session, SessionError, Told,
 };
 use dvs_ovsdb::unixctl;
 use dvs_schemas::Rate;
@@ -279,6 +279,12 @@ impl Forwarding {
         }
     }
 
+    /// Numbers of ports that its flows name.
+    pub(super) fn numbers(&self) -> BTreeSet<OfPort> {
+        let named = numbers(self.there.flows.keys());
+        named.chain(self.ports.iter().copied()).collect()
+    }
+
     /// What somebody else made of the flows, and is left so.
     pub(super) fn left(&self) -> Option<&Altered> {
         self.left.as_ref()
@@ -385,6 +391,14 @@ impl Forwarding {
             }
         }
     }
+}
+
+/// Numbers of the ports that flows are for. Whatever goes to a port has also
+/// flows that are from there.
+fn numbers<'a>(flows: impl Iterator<Item = &'a FlowKey>) -> impl Iterator<Item = OfPort> {
+    let fields = flows.flat_map(|flow| flow.fields.fields());
+    let ports = fields.filter(|value| value.field() == Field::InPort);
+    ports.filter_map(|value| OfPort::try_from(value.value()).ok())
 }
 
 /// True if two flows of one key differ in nothing but what they do.

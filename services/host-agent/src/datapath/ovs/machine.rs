@@ -4,11 +4,15 @@
 //! it sends while it waits for its port.
 
 use dvs_ovsdb::Row;
-use dvs_schemas::MachineId;
 use dvs_schemas::v1::{Activity, Link};
+use dvs_schemas::{InvalidName, MachineId};
 
-/// Where hypervisors write which machine it is: libvirt, and Nova.
-const IDS: [&str; 2] = ["vm-id", "vm-uuid"];
+/// Where hypervisors write which machine it is, libvirt and Nova, and how that
+/// is called.
+const IDS: [(&str, &str); 2] = [
+    ("vm-id", "external_ids:vm-id"),
+    ("vm-uuid", "external_ids:vm-uuid"),
+];
 
 /// Where whoever runs the machine may write whether it runs.
 const STATE: &str = "dvs-state";
@@ -37,9 +41,17 @@ pub(super) enum Heard {
 pub(super) struct NoState(String);
 
 /// The machine behind an interface, if its hypervisor says which it is.
-pub(super) fn said_machine(interface: &Row) -> Option<MachineId> {
-    let mut said = IDS.into_iter();
-    said.find_map(|key| interface.map_get("external_ids", key)?.parse().ok())
+///
+/// # Errors
+/// What it says can't be read: where, and what is allowed.
+pub(super) fn said_machine(
+    interface: &Row,
+) -> Result<Option<MachineId>, (&'static str, InvalidName)> {
+    let said = IDS.into_iter().find_map(|(key, word)| {
+        let id = interface.map_get("external_ids", key)?;
+        Some(id.parse().map_err(|error| (word, error)))
+    });
+    said.transpose()
 }
 
 /// What whoever runs the machine behind an interface says of it.

@@ -14,6 +14,7 @@ use dvs_schemas::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::counters::Offset;
 use crate::datapath::{BridgeSettings, Mirror, VirtualPort};
@@ -209,6 +210,11 @@ pub(super) fn switch_of(ids: &Ids) -> Option<SwitchName> {
     ids.get(SWITCH)?.parse().ok()
 }
 
+/// True of a bridge that says what a bridge of ours says, whosever that is.
+pub(super) fn is_of_bridge(ids: &Ids) -> bool {
+    [SETTINGS, TAKEN].iter().any(|key| ids.contains_key(*key))
+}
+
 /// The switch whose uplinks a bridge has.
 pub(super) fn uplinks_of(ids: &Ids) -> Option<SwitchName> {
     ids.get(UPLINKS)?.parse().ok()
@@ -336,7 +342,11 @@ fn json(value: &impl Serialize) -> String {
 }
 
 fn of_json<T: DeserializeOwned>(key: &'static str, text: &str) -> Result<T, Unreadable> {
-    serde_json::from_str(text).map_err(|error| unreadable(key, text, error))
+    // A list would be read as fields without their names, an empty one as
+    // nothing said.
+    let map: Result<Map<String, Value>, _> = serde_json::from_str(text);
+    let read = map.and_then(|map| T::deserialize(Value::Object(map)));
+    read.map_err(|error| unreadable(key, text, error))
 }
 
 fn word<T: std::str::FromStr<Err: std::fmt::Display>>(

@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::notices::Notices;
-use super::{Applied, Datapath, DatapathError, Notice, Picture, Step};
+use super::{Applied, Datapath, DatapathError, Notice, Picture, Remembered, Step};
 
 pub use config::{
     BadBridgeName, BadPattern, BridgeName, DatapathKind, DriftPolicy, Learning, OvsConfig,
@@ -60,7 +60,7 @@ pub struct Ovs {
 /// What is asked of the task that owns the connections.
 #[derive(Debug)]
 enum Call {
-    Resume(Vec<(SwitchName, CountersOf)>),
+    Resume(Remembered),
     Read(oneshot::Sender<Result<Picture, DatapathError>>),
     Announce(Vec<(SwitchName, PortId)>),
     Apply(Arc<[Step]>, oneshot::Sender<Applied>),
@@ -98,7 +98,7 @@ impl Ovs {
 }
 
 impl Datapath for Ovs {
-    async fn resume(&self, known: Vec<(SwitchName, CountersOf)>) {
+    async fn resume(&self, known: Remembered) {
         // Without its task whoever asks next is told so.
         drop(self.calls.send(Call::Resume(known)).await);
     }

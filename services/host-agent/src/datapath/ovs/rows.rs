@@ -6,13 +6,15 @@ mod bridges;
 mod foreign;
 mod mirrors;
 mod ports;
+mod replaced;
 mod takeover;
 mod uplinks;
 
 pub(super) use bridges::{Known, switch_of};
-pub(super) use foreign::Foreign;
-pub(super) use mirrors::{copied_into, mirrored_to};
+use foreign::Foreign;
+pub(super) use mirrors::{copied_into, mirrored_to, session_of};
 pub(super) use ports::is_said_by_rules;
+pub(super) use replaced::Spoilt;
 pub(super) use takeover::takes_anything;
 
 use std::collections::btree_map::Entry;
@@ -29,6 +31,7 @@ use super::counters::Tallies;
 use super::intent::Intent;
 use super::marks::{Ids, PREFIX};
 use super::network::HostNetwork;
+use super::rules::OfPort;
 use super::view::View;
 use super::wiring::{Plug, Plugs, Stale};
 use crate::datapath::{Drift, Notice, Part, StepFailure};
@@ -47,6 +50,8 @@ pub(super) struct RowPlan {
     pub(super) refused: BTreeMap<Place, StepFailure>,
     /// What others say that the policies of ports speak of.
     pub(super) foreign: Vec<Foreign>,
+    /// Marks of ports of which something can't be read.
+    pub(super) spoilt: Vec<Spoilt>,
 }
 
 /// A column that is other than it should be.
@@ -136,6 +141,9 @@ type OnBridge<'p> = (Uuid, Option<&'p BTreeMap<PortId, Plug>>);
 
 type Wants = Vec<(&'static str, Want)>;
 
+/// Numbers of ports that rules name, by switch.
+pub(super) type Ruled = BTreeMap<SwitchName, BTreeSet<OfPort>>;
+
 /// What a plan follows from.
 pub(super) struct Inputs<'v, 'a> {
     /// What is to be.
@@ -147,8 +155,12 @@ pub(super) struct Inputs<'v, 'a> {
     pub(super) view: &'v View<'a>,
     /// The interfaces of ports among it.
     pub(super) plugs: &'v Plugs,
+    /// Rows of ports that were ours before, whatever they say now.
+    pub(super) wired: &'v BTreeSet<Uuid>,
     /// Interfaces whose device the switch is to open anew.
     pub(super) stale: &'v Stale,
+    /// Numbers that the rules of bridges name, of those where that matters.
+    pub(super) ruled: &'v Ruled,
     /// Switches that are wanted no more.
     pub(super) going: &'v BTreeSet<SwitchName>,
     /// Whose bridges are, also those that lost their marks.
@@ -203,13 +215,15 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
         config,
         view,
         plugs,
+        wired,
         stale,
+        ruled,
         going,
         known,
         network,
         scope,
     } = inputs;
-    let mut draft = Draft::new(view, known, network, scope);
+    let mut draft = Draft::new(view, (known, wired), network, scope);
     for (switch, wish) in intent.iter() {
         let Some(bridge) = draft.bridge(config, switch, wish) else {
             continue;
@@ -220,7 +234,7 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
             draft.ports(tallies, switch, wish, (bridge, plugs), stale);
             let (name, _) = config.bridge(switch);
             draft.mirrors((switch, &name), wish, (bridge, plugs));
-            draft.open_anew(switch, bridge, stale);
+            draft.open_anew(switch, bridge, (stale, ruled));
         }
     }
     draft.leftovers(|switch| intent.contains_key(switch) || going.contains(switch));
@@ -229,6 +243,7 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
         differences: draft.differences,
         refused: draft.refused,
         foreign: draft.foreign,
+        spoilt: draft.spoilt,
     }
 }
 
@@ -236,12 +251,14 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
 struct Draft<'v, 'a> {
     view: &'v View<'a>,
     known: &'v Known,
+    wired: &'v BTreeSet<Uuid>,
     network: &'v HostNetwork,
     scope: &'v Scope,
     transaction: Transaction,
     differences: Vec<Difference>,
     refused: BTreeMap<Place, StepFailure>,
     foreign: Vec<Foreign>,
+    spoilt: Vec<Spoilt>,
     /// Rows of ours that some switch needs; the others go.
     kept: BTreeSet<Uuid>,
     /// Ports whose limits are seen to, or which go. The others stay with what
@@ -252,19 +269,21 @@ struct Draft<'v, 'a> {
 impl<'v, 'a> Draft<'v, 'a> {
     fn new(
         view: &'v View<'a>,
-        known: &'v Known,
+        (known, wired): (&'v Known, &'v BTreeSet<Uuid>),
         network: &'v HostNetwork,
         scope: &'v Scope,
     ) -> Self {
         Self {
             view,
             known,
+            wired,
             network,
             scope,
             transaction: Transaction::new(),
             differences: Vec::new(),
             refused: BTreeMap::new(),
             foreign: Vec::new(),
+            spoilt: Vec::new(),
             kept: BTreeSet::new(),
             seen: BTreeSet::new(),
         }

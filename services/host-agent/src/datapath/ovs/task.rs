@@ -10,6 +10,7 @@ mod drift;
 mod force;
 mod judgement;
 mod lifeline;
+mod loading;
 mod machines;
 mod picture;
 mod plugs;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use dvs_daemon::Metrics;
 use dvs_schemas::v1::CountersOf;
-use dvs_schemas::{PortId, SwitchName, VnicId};
+use dvs_schemas::{PortId, SwitchName};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -31,18 +32,20 @@ use uuid::Uuid;
 
 use self::bridges::{Bridges, Hold};
 use self::commit::Sent;
+use self::database::unread;
 use self::drift::Reported;
 use self::force::Standstill;
 use self::judgement::KeptMtus;
 use self::machines::Machines;
+use self::plugs::Shown;
 use self::rules::Reviews;
 use super::Call;
 use super::config::OvsConfig;
 use super::counters::Tallies;
 use super::forwarding::News;
 use super::intent::{Abilities, Intent};
-use super::rows::{Known, Place};
-use super::unusable::Unusable;
+use super::rows::{Known, Place, Spoilt};
+use super::unusable::{Unread, Unusable};
 use super::wiring::{Plug, Plugs, Stale};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
@@ -137,6 +140,8 @@ pub(super) struct Task {
     /// What left the intent and was not seen to leave rows and rules, by the
     /// writes that are to remove it.
     leaving: BTreeMap<Place, Write>,
+    /// What the ledger said was to be, until the marks were read.
+    ledger: Intent,
     /// False until the marks were read once: before that nobody knows what is
     /// to be, so nothing is taken away.
     loaded: bool,
@@ -152,11 +157,17 @@ pub(super) struct Task {
     database: Option<dvs_ovsdb::Session>,
     bridges: Bridges,
     known: Known,
+    /// Rows of ports that are ours, or were when somebody took their marks away.
+    wired: BTreeSet<Uuid>,
     plugs: Plugs,
-    /// What was told of plugs: which vNIC each said that it is.
-    shown: BTreeMap<(SwitchName, PortId), Option<VnicId>>,
+    /// What was told of plugs.
+    shown: BTreeMap<(SwitchName, PortId), Shown>,
     /// Interfaces that can't be the ports' that they say.
     unusable: BTreeMap<String, Unusable>,
+    /// Words of interfaces that can't be read.
+    unread: Vec<Unread>,
+    /// Marks of ports of which something can't be read.
+    spoilt: Vec<Spoilt>,
     /// Interfaces whose device the switch is to open anew.
     stale: Stale,
     /// What is known of the machines behind those.
@@ -206,6 +217,7 @@ impl Task {
             intent: Intent::new(),
             going: BTreeSet::new(),
             leaving: BTreeMap::new(),
+            ledger: Intent::new(),
             loaded: false,
             abilities: Abilities::default(),
             shapes: false,
@@ -214,9 +226,12 @@ impl Task {
             ended: Vec::new(),
             database: None,
             known: Known::new(),
+            wired: BTreeSet::new(),
             plugs: Plugs::new(),
             shown: BTreeMap::new(),
             unusable: BTreeMap::new(),
+            unread: Vec::new(),
+            spoilt: Vec::new(),
             stale: Stale::new(),
             machines: Machines::default(),
             owners: BTreeMap::new(),
@@ -266,7 +281,7 @@ impl Task {
     async fn answer(&mut self, call: Call) {
         // Nobody waits for an answer whose asker is gone.
         match call {
-            Call::Resume(told) => self.resume(told),
+            Call::Resume(known) => self.remember(&known),
             Call::Announce(ports) => self.announce(ports).await,
             Call::Read(answer) => drop(answer.send(self.read().await)),
             Call::Apply(steps, answer) => {
@@ -333,19 +348,15 @@ impl Task {
     }
 
     async fn read(&mut self) -> Result<Picture, DatapathError> {
-        let error = |reason| DatapathError {
-            doing: "read",
-            reason,
-        };
         if self.database.is_none() {
-            self.connect().await.map_err(error)?;
+            self.connect().await?;
         }
-        self.catch_up().await.map_err(error)?;
-        self.catch_up_with_sent().await.map_err(error)?;
-        self.settle().await.map_err(error)?;
+        self.catch_up().await.map_err(unread)?;
+        self.catch_up_with_sent().await.map_err(unread)?;
+        self.settle().await?;
         self.forward_all().await;
         match self.away() {
-            Some(why) => Err(error(why)),
+            Some(why) => Err(unread(why)),
             None => Ok(self.picture()),
         }
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Interfaces that say a port and can't be it.
+//! Interfaces that say a port and can't be it, and words of theirs that nobody
+//! can read.
 
 use dvs_schemas::{PortId, SwitchName, VnicId};
 
@@ -13,6 +14,22 @@ pub(super) struct Unusable {
     pub(super) port: Option<PortId>,
     /// Why it is not that port's.
     pub(super) why: WhyUnusable,
+}
+
+/// A word of an interface that can't be read. It counts as not said, and the
+/// interface is its port's all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unread {
+    /// The switch of its bridge.
+    pub(super) switch: SwitchName,
+    /// The port that it says.
+    pub(super) port: PortId,
+    /// Its name.
+    pub(super) interface: String,
+    /// Where the word stands, like `external_ids:dvs-state`.
+    pub(super) word: &'static str,
+    /// What was found, and what is allowed.
+    pub(super) why: String,
 }
 
 /// Why an interface is not the port's that it says.

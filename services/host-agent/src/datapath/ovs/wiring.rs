@@ -15,7 +15,7 @@ use super::config::{DatapathKind, OvsConfig};
 use super::intent::{Intent, Wish};
 use super::machine::{Said, said_machine, said_state};
 use super::rules::OfPort;
-use super::unusable::{Unusable, WhyUnusable};
+use super::unusable::{Unread, Unusable, WhyUnusable};
 use super::view::{self, Device, View};
 use super::{marks, rows};
 
@@ -80,6 +80,8 @@ pub(super) struct Found {
     pub(super) plugs: Plugs,
     /// Interfaces that can't be the ports' that they say, by name.
     pub(super) unusable: BTreeMap<String, Unusable>,
+    /// Words of interfaces that can't be read, and count as not said.
+    pub(super) unread: Vec<Unread>,
     /// Interfaces that the switch has open on a device that is gone, and the
     /// ports that they say.
     pub(super) stale: Stale,
@@ -102,6 +104,7 @@ pub(super) fn find(intent: &Intent, config: &OvsConfig, view: &View<'_>, before:
             before: before.get(switch).unwrap_or(&none),
             candidates: BTreeMap::new(),
             unusable: &mut found.unusable,
+            unread: &mut found.unread,
             stale: &mut found.stale,
         };
         let (bridge, _) = config.bridge(switch);
@@ -172,6 +175,7 @@ struct Search<'a, 'v> {
     /// All that could have a port.
     candidates: BTreeMap<PortId, Vec<(Claim, Plug)>>,
     unusable: &'a mut BTreeMap<String, Unusable>,
+    unread: &'a mut Vec<Unread>,
     stale: &'a mut Stale,
 }
 
@@ -245,10 +249,13 @@ impl Search<'_, '_> {
             self.stale
                 .insert(interface, (self.switch.clone(), id.clone()));
         }
+        // Told, and no reason to cut a machine off.
         let state = said_state(device).unwrap_or_else(|error| {
-            // Told, and no reason to cut a machine off.
-            let why = unreadable("external_ids:dvs-state", error);
-            self.refuse(name, Some(id.clone()), why);
+            self.unread(name, &id, "external_ids:dvs-state", &error);
+            None
+        });
+        let machine = said_machine(device).unwrap_or_else(|(word, error)| {
+            self.unread(name, &id, word, &error);
             None
         });
         let link = view::link(device).or(held.map(|held| held.link));
@@ -266,10 +273,20 @@ impl Search<'_, '_> {
             link: link.unwrap_or(Link::Down),
             vnic,
             mac,
-            machine: said_machine(device),
+            machine,
             state,
         };
         self.candidates.entry(id).or_default().push((claim, plug));
+    }
+
+    fn unread(&mut self, interface: &str, port: &PortId, word: &'static str, why: &impl ToString) {
+        self.unread.push(Unread {
+            switch: self.switch.clone(),
+            port: port.clone(),
+            interface: interface.to_owned(),
+            word,
+            why: why.to_string(),
+        });
     }
 
     fn refuse(&mut self, interface: &str, port: Option<PortId>, why: WhyUnusable) {
@@ -305,7 +322,7 @@ impl Search<'_, '_> {
 }
 
 /// The port that an interface says, if it says one.
-fn said_port(
+pub(super) fn said_port(
     interface: &Row,
     name: &str,
     config: &OvsConfig,

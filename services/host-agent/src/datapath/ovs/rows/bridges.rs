@@ -20,10 +20,10 @@ use crate::datapath::ovs::view::{BRIDGE, INTERFACE, MIRROR, PORT, QOS, QUEUE, RO
 
 /// The number of a patch in its bridge: the highest that Open vSwitch gives. It
 /// counts up from 1 itself, so nobody else has that one.
-const PATCH_NUMBER: i64 = 0xfeff;
+pub(super) const PATCH_NUMBER: i64 = 0xfeff;
 
-/// Bridges that are marked as a switch's, or were when somebody took the mark
-/// away.
+/// Bridges that are a switch's, whatever somebody else makes of their marks
+/// since.
 pub(in crate::datapath::ovs) type Known = BTreeMap<Uuid, SwitchName>;
 
 /// The switch that a bridge belongs to.
@@ -32,7 +32,8 @@ pub(in crate::datapath::ovs) fn switch_of(
     bridge: Uuid,
     row: &Row,
 ) -> Option<SwitchName> {
-    marks::switch_of(&ours(row, "external_ids")).or_else(|| known.get(&bridge).cloned())
+    let known = known.get(&bridge).cloned();
+    known.or_else(|| marks::switch_of(&ours(row, "external_ids")))
 }
 
 /// A bridge that is there, or will be with this transaction.

@@ -6,55 +6,12 @@
 //! force. Either is a condition for as long as it lasts, and so is a mirror of
 //! theirs on a bridge of ours.
 
-use std::collections::BTreeMap;
-
 use dvs_ovsdb::{Datum, Row};
-use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Draft, Place, ours};
-use crate::datapath::ovs::marks;
+use super::replaced::Replaced;
+use super::{Draft, Place, Want, Wants};
 use crate::datapath::ovs::view::QOS;
-
-/// Columns that others filled and a policy stands in for, with their values.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::datapath::ovs) struct Replaced(BTreeMap<String, Datum>);
-
-impl Replaced {
-    /// What a port's row remembers. A mark that can't be read is no promise.
-    pub(super) fn of(port: &Row) -> Self {
-        let text = marks::replaced_of(&ours(port, "external_ids"));
-        let columns: BTreeMap<String, Value> = text
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default();
-        let columns = columns.into_iter();
-        let read = columns.filter_map(|(column, value)| {
-            let value = Datum::from_json(value).ok()?;
-            Some((column, value))
-        });
-        Self(read.collect())
-    }
-
-    /// What a port's row is to remember, if there is anything.
-    pub(super) fn mark(&self) -> Option<(String, String)> {
-        if self.0.is_empty() {
-            return None;
-        }
-        // Values of the database are JSON, and their names are text.
-        let text = serde_json::to_string(&self.0).unwrap_or_default();
-        Some(marks::of_replaced(text))
-    }
-
-    /// Remembers a column's value.
-    pub(super) fn put(&mut self, column: &str, value: Datum) {
-        self.0.insert(column.to_owned(), value);
-    }
-
-    /// Takes a column's value out.
-    pub(super) fn take(&mut self, column: &str) -> Option<Datum> {
-        self.0.remove(column)
-    }
-}
 
 /// A setting of others on a port or bridge of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,10 +94,25 @@ impl Draft<'_, '_> {
         });
     }
 
-    /// Notes all that a policy stands in for.
-    pub(super) fn all_replaced(&mut self, place: &Place, port: &Row, replaced: &Replaced) {
-        for (column, value) in &replaced.0 {
-            self.foreign(place, port, (column, value), Standing::Replaced);
+    /// Notes all that a policy stands in for. What says the same as the policy
+    /// is in nobody's way; and where nothing may be written, only what was
+    /// replaced before is.
+    pub(super) fn all_replaced(
+        &mut self,
+        place: &Place,
+        port: &Row,
+        replaced: &Replaced,
+        wants: &Wants,
+    ) {
+        let before = Replaced::of(port);
+        for (column, value) in replaced.columns() {
+            let same = wants
+                .iter()
+                .any(|(of, want)| *of == column && *want == Want::Is(value.clone()));
+            let written = self.scope.holds(place) || before.has(column, value);
+            if !same && written {
+                self.foreign(place, port, (column, value), Standing::Replaced);
+            }
         }
     }
 

@@ -24,6 +24,14 @@ use crate::merge::EffectiveVlan;
 /// Where copies leave, by session.
 type Outlets = BTreeMap<MirrorName, Atom>;
 
+/// What the name of a session's row for VLANs ends with.
+const OF_VLANS: &str = " (VLANs)";
+
+/// The session of a row of this name, if it is named as one of ours.
+pub(in crate::datapath::ovs) fn session_of(row: &str) -> Option<MirrorName> {
+    row.strip_suffix(OF_VLANS).unwrap_or(row).parse().ok()
+}
+
 /// VLANs that sessions copy into.
 pub(in crate::datapath::ovs) fn copied_into(wish: &Wish) -> BTreeSet<VlanId> {
     let sessions = wish.mirrors.values();
@@ -265,7 +273,7 @@ impl Sources<'_> {
             let vlans = session.vlans.iter().map(|vlan| i64::from(vlan.get()));
             let vlans = Datum::set(vlans.map(Atom::Integer));
             let (from, to) = (Datum::set(entering), Datum::set(leaving));
-            rows.push((format!("{name} (VLANs)"), row(from, to, vlans)));
+            rows.push((format!("{name}{OF_VLANS}"), row(from, to, vlans)));
         }
         rows
     }

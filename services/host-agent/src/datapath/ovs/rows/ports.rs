@@ -11,8 +11,10 @@ use dvs_ovsdb::{Atom, Datum, Row};
 use dvs_schemas::{PortId, Rate, ShapingLimit, SwitchName, VlanId};
 use uuid::Uuid;
 
-use super::foreign::{Replaced, Standing};
-use super::{Draft, OnBridge, Place, Want, Wants, is, is_map, ours};
+use super::bridges::PATCH_NUMBER;
+use super::foreign::Standing;
+use super::replaced::{Replaced, Spoilt};
+use super::{Draft, OnBridge, Place, Ruled, Want, Wants, is, is_map, ours};
 use crate::datapath::ovs::counters::Tallies;
 use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::marks;
@@ -21,10 +23,14 @@ use crate::datapath::ovs::wiring::{Plug, Stale};
 use crate::datapath::{Part, VirtualPort};
 use crate::merge::EffectiveVlan;
 
-/// Numbers of ports are below this (OFPP_MAX of OpenFlow 1.0, to which Open
-/// vSwitch keeps). New ones are taken from above: Open vSwitch takes them from
-/// below, so rules of a port that just went can't be for one of these.
-const MAX_NUMBER: i64 = 0xff00;
+/// The number of a device that is opened anew: of no interface, and of no rule.
+/// They are taken from above, as Open vSwitch takes its own from below; the
+/// highest is the patch's, also where there is none yet.
+fn free_number(used: &BTreeSet<i64>) -> Option<i64> {
+    (1..PATCH_NUMBER)
+        .rev()
+        .find(|number| !used.contains(number))
+}
 
 /// True for the columns of a port that say to people what the rules do, and
 /// for what is asked of an interface as it comes.
@@ -89,7 +95,12 @@ impl Draft<'_, '_> {
     /// Has the switch open devices anew: of an interface that is to have another
     /// number it closes the one that it has, and opens what has that name now.
     /// In user space it would hold on to a device that is gone for good.
-    pub(super) fn open_anew(&mut self, switch: &SwitchName, bridge: Uuid, stale: &Stale) {
+    pub(super) fn open_anew(
+        &mut self,
+        switch: &SwitchName,
+        bridge: Uuid,
+        (stale, ruled): (&Stale, &Ruled),
+    ) {
         let interfaces = self.view.ports_of(bridge).flat_map(|(_, port)| {
             let interfaces = port.uuids("interfaces");
             interfaces.filter_map(|uuid| Some((uuid, self.view.row(INTERFACE, uuid)?)))
@@ -100,6 +111,14 @@ impl Draft<'_, '_> {
             numbers.into_iter().flatten()
         };
         let mut used: BTreeSet<i64> = interfaces.iter().flat_map(|(_, row)| used(row)).collect();
+        // Rules of a port that just went are for whoever has its number.
+        used.extend(
+            ruled
+                .get(switch)
+                .into_iter()
+                .flatten()
+                .map(|number| i64::from(*number)),
+        );
         for (interface, row) in interfaces {
             let Some((_, port)) = stale.get(&interface).filter(|(of, _)| of == switch) else {
                 continue;
@@ -109,7 +128,7 @@ impl Draft<'_, '_> {
                 // Open vSwitch is at it.
                 continue;
             }
-            let Some(number) = (1..MAX_NUMBER).rev().find(|number| !used.contains(number)) else {
+            let Some(number) = free_number(&used) else {
                 continue;
             };
             used.insert(number);
@@ -132,13 +151,12 @@ impl Draft<'_, '_> {
         };
         let mut replaced = Replaced::of(row);
         let mut wants = vlan(&spec.policy.vlan);
-        if marks::port_of(&ours(row, "external_ids")).is_none() {
-            // Until now they were whose the interface is.
-            for (column, want) in &wants {
+        if !self.wired.contains(&plug.port) && ours(row, "external_ids").is_empty() {
+            // Until now they were whose the interface is, also where they say
+            // what the policy does.
+            for (column, _) in &wants {
                 let theirs = row.get(column).filter(|theirs| !theirs.is_empty());
-                if let (Want::Is(wanted), Some(theirs)) = (want, theirs)
-                    && wanted != theirs
-                {
+                if let Some(theirs) = theirs {
                     replaced.put(column, theirs.clone());
                 }
             }
@@ -167,7 +185,13 @@ impl Draft<'_, '_> {
             }
         }
         let policing = self.policing(place, spec.policy.ingress, (row, plug), &mut replaced);
-        self.all_replaced(place, row, &replaced);
+        self.all_replaced(place, row, &replaced, &wants);
+        let spoilt = replaced.spoilt().into_iter().map(|why| Spoilt {
+            place: place.clone(),
+            interface: plug.name.clone(),
+            why,
+        });
+        self.spoilt.extend(spoilt);
         ids.extend(replaced.mark());
         wants.push(("external_ids", Want::Ours(ids)));
         self.set(place, PORT, plug.port, wants);
@@ -327,4 +351,18 @@ fn vlan(vlan: &EffectiveVlan) -> Wants {
         ("trunks", Want::Is(trunks)),
         ("vlan_mode", Want::Is(mode)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_opened_anew_gets_no_number_of_a_patch_or_of_a_rule() {
+        assert_eq!(free_number(&BTreeSet::new()), Some(PATCH_NUMBER - 1));
+        let used = BTreeSet::from([PATCH_NUMBER, PATCH_NUMBER - 1, PATCH_NUMBER - 3]);
+        assert_eq!(free_number(&used), Some(PATCH_NUMBER - 2));
+        let all = (1..=PATCH_NUMBER).collect();
+        assert_eq!(free_number(&all), None);
+    }
 }

@@ -183,17 +183,12 @@ impl Draft<'_, '_> {
         devices
     }
 
-    /// True if a bridge is that of a switch's uplinks, or was before somebody
-    /// took its mark away.
+    /// True if a bridge is that of a switch's uplinks, whatever somebody made
+    /// of its mark.
     pub(super) fn is_for_uplinks(&self, bridge: Uuid, switch: &SwitchName, patch: &str) -> bool {
         let row = self.view.row(BRIDGE, bridge);
         let marked = row.and_then(|row| marks::uplinks_of(&ours(row, "external_ids")));
-        match marked {
-            Some(of) => of == *switch,
-            None => {
-                let mut ports = self.view.ports_of(bridge);
-                ports.any(|(_, port)| port.str("name") == Some(patch))
-            }
-        }
+        let mut ports = self.view.ports_of(bridge);
+        marked.as_ref() == Some(switch) || ports.any(|(_, port)| port.str("name") == Some(patch))
     }
 }

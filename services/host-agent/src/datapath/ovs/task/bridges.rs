@@ -16,6 +16,7 @@ use super::database::chain;
 use crate::datapath::StepFailure;
 use crate::datapath::ovs::config::{BridgeName, DriftPolicy, OvsConfig};
 use crate::datapath::ovs::forwarding::{Altered, Forwarding, ForwardingError, News, Wanted};
+use crate::datapath::ovs::rows::Ruled;
 
 /// Open vSwitch doesn't look through what it keeps more often than that.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
@@ -227,6 +228,14 @@ impl Bridges {
     /// The bridge of a switch, if its switch can be spoken with.
     pub(super) fn of(&mut self, switch: &SwitchName) -> Option<&mut Forwarding> {
         self.there.get_mut(switch)
+    }
+
+    /// Numbers of ports that the rules of bridges name.
+    pub(super) fn numbers(&self) -> Ruled {
+        let there = self.there.iter();
+        there
+            .map(|(switch, bridge)| (switch.clone(), bridge.numbers()))
+            .collect()
     }
 
     /// True if there is a session with a bridge.

@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::Task;
 use super::bridges::Hold;
-use super::database::chain;
-use crate::datapath::Part;
+use super::database::{chain, unchanged};
 use crate::datapath::ovs::intent::Intent;
 use crate::datapath::ovs::rows::{Difference, is_said_by_rules};
 use crate::datapath::ovs::view::{self, View};
+use crate::datapath::{DatapathError, Part};
 
 impl Task {
     /// Carries out a transaction. Where frames don't meet what it writes the
@@ -22,16 +22,17 @@ impl Task {
         &mut self,
         mut transaction: Transaction,
         meets: Meets,
-    ) -> Result<(), String> {
+    ) -> Result<(), DatapathError> {
         let orders = match meets {
             Meets::Rules | Meets::Mirrors => None,
             Meets::Nothing => self.orders(),
         };
         let Some(database) = &mut self.database else {
-            return Err("the database of Open vSwitch is away".to_owned());
+            return Err(unchanged("the database of Open vSwitch is away".to_owned()));
         };
         let Some(root) = View::new(database.cache()).root() else {
-            return Err("the database has no row in table Open_vSwitch".to_owned());
+            let why = "the database has no row in table Open_vSwitch";
+            return Err(unchanged(why.to_owned()));
         };
         transaction.bump_next_cfg(root);
         transaction.comment("dvswitch host-agent");
@@ -58,10 +59,10 @@ impl Task {
                     number: number(database.cache(), root, "next_cfg"),
                     hold: meets.hold().max(before),
                 });
-                Err(self.late())
+                Err(unchanged(self.late()))
             }
-            Err(TransactError::Session(error)) => Err(self.lost(&error)),
-            Err(refused @ TransactError::Refused { .. }) => Err(chain(&refused)),
+            Err(TransactError::Session(error)) => Err(unchanged(self.lost(&error))),
+            Err(refused @ TransactError::Refused { .. }) => Err(unchanged(chain(&refused))),
         }
     }
 

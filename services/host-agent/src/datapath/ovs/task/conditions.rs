@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Conditions that follow from what the database and the bridges are like.
 
+use std::collections::BTreeSet;
+
 use dvs_ovsdb::Datum;
 use dvs_schemas::PortId;
 use dvs_schemas::documents::Teaming;
@@ -9,8 +11,8 @@ use uuid::Uuid;
 
 use super::Task;
 use super::rules::rule_drift;
-use crate::datapath::ovs::rows::{Difference, Foreign};
-use crate::datapath::ovs::unusable::Unusable;
+use crate::datapath::ovs::rows::{Difference, RowPlan, Spoilt};
+use crate::datapath::ovs::unusable::{Unread, Unusable};
 use crate::datapath::ovs::view::{self, View};
 use crate::datapath::{ConditionsNow, Part};
 
@@ -31,12 +33,72 @@ impl Task {
             .conditions(ConditionKind::InterfaceUnusable, unusable.collect());
     }
 
-    /// Tells on which ports nothing is plugged in.
+    /// Tells which words can't be read and count as not said.
+    pub(super) fn tell_of_unread_words(&self) {
+        let said = self.unread.iter().map(|unread| {
+            let Unread {
+                switch,
+                port,
+                interface,
+                word,
+                why,
+            } = unread;
+            let on = ConditionTarget {
+                switch: Some(switch.clone()),
+                port: Some(port.clone()),
+                interface: Some(interface.clone()),
+                field: Some((*word).to_owned()),
+                ..ConditionTarget::default()
+            };
+            (
+                on,
+                format!("{word} can't be read and counts as not said: {why}"),
+            )
+        });
+        let marks = self.spoilt.iter().map(|spoilt| {
+            let Spoilt {
+                place: (switch, part),
+                interface,
+                why,
+            } = spoilt;
+            let on = ConditionTarget {
+                switch: Some(switch.clone()),
+                port: match part {
+                    Part::Port(port) => Some(port.clone()),
+                    Part::Bridge | Part::Mirror(_) => None,
+                },
+                interface: Some(interface.clone()),
+                field: Some("external_ids:dvs-replaced".to_owned()),
+                ..ConditionTarget::default()
+            };
+            (on, why.clone())
+        });
+        let mut now = ConditionsNow::new();
+        for (on, why) in said.chain(marks) {
+            let entry = now.entry(on).or_insert_with(String::new);
+            if !entry.is_empty() {
+                entry.push_str("; ");
+            }
+            entry.push_str(&why);
+        }
+        self.notices.conditions(ConditionKind::UnreadableWord, now);
+    }
+
+    /// Tells on which ports nothing is plugged in. Of an interface that says
+    /// the port and can't be it that is said already.
     pub(super) fn tell_of_missing_plugs(&self) {
+        let said: BTreeSet<_> = self
+            .unusable
+            .values()
+            .filter_map(|unusable| Some((&unusable.switch, unusable.port.as_ref()?)))
+            .collect();
+        let said = &said;
         let missing = self.intent.iter().flat_map(|(switch, wish)| {
             let plugs = self.plugs.get(switch);
             let has_plug = move |port: &PortId| plugs.is_some_and(|plugs| plugs.contains_key(port));
-            let without = wish.ports.keys().filter(move |port| !has_plug(port));
+            let is_missing =
+                move |port: &&PortId| !has_plug(port) && !said.contains(&(switch, *port));
+            let without = wish.ports.keys().filter(is_missing);
             without.map(move |port| {
                 let on = ConditionTarget {
                     switch: Some(switch.clone()),
@@ -96,9 +158,12 @@ impl Task {
             .conditions(ConditionKind::LinkAggregation, alone);
     }
 
-    /// Tells what others say that the policies of ports speak of.
-    pub(super) fn tell_of_foreign_settings(&self, foreign: &[Foreign]) {
-        let all = foreign.iter().map(|setting| {
+    /// Tells what others say that the policies of ports speak of, as a plan has
+    /// found it.
+    pub(super) fn tell_of_others_settings(&mut self, plan: &RowPlan) {
+        self.spoilt.clone_from(&plan.spoilt);
+        self.tell_of_unread_words();
+        let all = plan.foreign.iter().map(|setting| {
             let (switch, part) = &setting.place;
             let port = match part {
                 Part::Port(port) => Some(port.clone()),

@@ -3,20 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dvs_ovsdb::{Cache, RowChange, Session, SessionError};
+use dvs_ovsdb::{RowChange, Session, SessionError};
 use dvs_schemas::v1::Link;
 use dvs_schemas::{PortId, SwitchName};
+use uuid::Uuid;
 
 use super::Task;
 use super::commit::Meets;
 use super::drift::Outcome;
 use crate::datapath::ovs::config::DriftPolicy;
-use crate::datapath::ovs::intent::{Intent, Wish};
 use crate::datapath::ovs::network::HostNetwork;
-use crate::datapath::ovs::rows::{self, Difference, Inputs, RowPlan, Scope, takes_anything};
+use crate::datapath::ovs::rows::{self, Difference, Inputs, RowPlan, Ruled, Scope, takes_anything};
 use crate::datapath::ovs::view::{self, View};
-use crate::datapath::ovs::{marks, wiring};
-use crate::datapath::{Notice, Part};
+use crate::datapath::ovs::wiring;
+use crate::datapath::{DatapathError, Notice, Part};
 
 /// Plans in a row until nothing differs: a bridge comes with the first, what
 /// needs its row with the second; a third would find nothing.
@@ -27,10 +27,10 @@ type Key = (SwitchName, PortId);
 impl Task {
     /// Connects to the database, with all of it read. The first time what is
     /// marked there is what is to be, until somebody says otherwise.
-    pub(super) async fn connect(&mut self) -> Result<(), String> {
+    pub(super) async fn connect(&mut self) -> Result<(), DatapathError> {
         let session = Session::open(&self.config.database)
             .await
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| unread(chain(&error)))?;
         self.counts.sessions.inc();
         tracing::info!(endpoint = %self.config.database.endpoint, "the database is read");
         if self.loaded {
@@ -56,40 +56,7 @@ impl Task {
         said
     }
 
-    fn load(&mut self, cache: &Cache) {
-        let view = View::new(cache);
-        self.intent = intent(&view);
-        self.loaded = true;
-        let found = wiring::find(&self.intent, &self.config, &view, &self.plugs);
-        self.found(found);
-        for (switch, wish) in &self.intent {
-            let plugs = self.plugs.get(switch).into_iter().flatten();
-            for (port, plug) in plugs.filter(|(port, _)| wish.ports.contains_key(*port)) {
-                let key = (switch.clone(), port.clone());
-                let row = view.row(view::INTERFACE, plug.interface);
-                // It can't have counted less since.
-                let raw = row.and_then(view::statistics).unwrap_or_default();
-                let marked = view.row(view::PORT, plug.port);
-                let marked = marked.map(|row| rows::ours(row, "external_ids"));
-                match marked.as_ref().map(marks::offset) {
-                    Some(Ok(Some(offset))) if plug.is_opened() => {
-                        self.tallies.restored(key, offset, raw);
-                    }
-                    Some(Err(error)) => {
-                        tracing::warn!(%switch, %port, %error, "its counters begin anew");
-                        self.tallies.plugged(key);
-                    }
-                    Some(Ok(_)) | None => self.tallies.plugged(key),
-                }
-            }
-        }
-        for key in self.told.keys().cloned().collect::<Vec<_>>() {
-            self.go_on(&key);
-        }
-        self.owned();
-    }
-
-    fn owned(&mut self) {
+    pub(super) fn owned(&mut self) {
         let plugs = self.plugs.iter().flat_map(|(switch, plugs)| {
             plugs
                 .iter()
@@ -144,9 +111,26 @@ impl Task {
             }
         }
         moved.extend(found.stale.values().cloned());
+        self.wired = self.wired_of(&found.plugs, &view);
         self.found(found);
         self.owned();
         moved
+    }
+
+    /// Rows of ports that are ours, or were when somebody took their marks away.
+    fn wired_of(&self, plugs: &wiring::Plugs, view: &View<'_>) -> BTreeSet<Uuid> {
+        let wired = plugs.iter().flat_map(|(switch, plugs)| {
+            let wish = self.intent.get(switch);
+            let plugs = plugs.iter();
+            plugs.filter(move |(port, _)| wish.is_some_and(|wish| wish.ports.contains_key(*port)))
+        });
+        let rows = wired.map(|(_, plug)| plug.port);
+        let is_ours = |uuid: &Uuid| {
+            let row = view.row(view::PORT, *uuid);
+            let marked = row.map(|row| rows::ours(row, "external_ids"));
+            self.wired.contains(uuid) || marked.is_some_and(|marks| !marks.is_empty())
+        };
+        rows.filter(is_ours).collect()
     }
 
     /// What of the host's own traffic passes its devices, if one of them is to
@@ -166,13 +150,20 @@ impl Task {
 
     fn plan(&self, scope: &Scope, network: &HostNetwork) -> Option<RowPlan> {
         let view = View::new(self.database.as_ref()?.cache());
+        let ruled = if self.stale.is_empty() {
+            Ruled::new()
+        } else {
+            self.bridges.numbers()
+        };
         Some(rows::plan(&Inputs {
             intent: &self.intent,
             tallies: &self.tallies,
             config: &self.config,
             view: &view,
             plugs: &self.plugs,
+            wired: &self.wired,
             stale: &self.stale,
+            ruled: &ruled,
             going: &self.going,
             known: &self.known,
             network,
@@ -210,16 +201,16 @@ impl Task {
     }
 
     /// Writes the whole delta: somebody asked for it.
-    pub(super) async fn write(&mut self, scope: &Scope) -> Result<(), String> {
-        self.catch_up_with_sent().await?;
+    pub(super) async fn write(&mut self, scope: &Scope) -> Result<(), DatapathError> {
+        self.catch_up_with_sent().await.map_err(unchanged)?;
         let network = self.network();
         for _ in 0..ROUNDS {
             self.look();
             self.read_unread().await;
             let Some(plan) = self.plan(scope, &network) else {
-                return Err("the database of Open vSwitch is away".to_owned());
+                return Err(unread("the database of Open vSwitch is away".to_owned()));
             };
-            self.tell_of_foreign_settings(&plan.foreign);
+            self.tell_of_others_settings(&plan);
             self.failures = plan.refused;
             if plan.transaction.is_empty() {
                 break;
@@ -231,12 +222,12 @@ impl Task {
                 break;
             }
         }
-        self.judge().await
+        self.judge().await.map_err(unread)
     }
 
     /// Follows what others wrote: what they plugged is taken in, what they
     /// changed of ours is told, and undone if that is the policy.
-    pub(super) async fn settle(&mut self) -> Result<(), String> {
+    pub(super) async fn settle(&mut self) -> Result<(), DatapathError> {
         // Here, as what it writes itself has to be followed, too.
         self.unsettled = false;
         let network = self.network();
@@ -245,10 +236,8 @@ impl Task {
             self.read_unread().await;
             moved.extend(self.tallies.renewed());
             let Some(plan) = self.plan(&Scope::All, &network) else {
-                return Err("the database of Open vSwitch is away".to_owned());
+                return Err(unread("the database of Open vSwitch is away".to_owned()));
             };
-            self.tell_of_foreign_settings(&plan.foreign);
-            self.failures = plan.refused;
             let follows = |difference: &Difference| match &difference.place {
                 (switch, Part::Port(port)) => moved.contains(&(switch.clone(), port.clone())),
                 // Its rows follow its ports.
@@ -256,16 +245,25 @@ impl Task {
                 (_, Part::Bridge) => false,
             };
             let meets = Meets::of(&plan.differences, &self.intent);
-            let (follows, drift): (Vec<_>, Vec<_>) =
-                plan.differences.into_iter().partition(follows);
-            let transaction = match self.config.drift {
-                DriftPolicy::Repair => plan.transaction,
+            let differences = plan.differences.iter().cloned();
+            let (follows, drift): (Vec<_>, Vec<_>) = differences.partition(follows);
+            let plan = match self.config.drift {
+                DriftPolicy::Repair => Some(plan),
                 DriftPolicy::Report => {
                     let places = follows.into_iter().map(|difference| difference.place);
-                    let plan = self.plan(&Scope::Only(places.collect()), &network);
-                    plan.map(|plan| plan.transaction).unwrap_or_default()
+                    self.plan(&Scope::Only(places.collect()), &network)
                 }
             };
+            let Some(plan) = plan else {
+                return Err(unread("the database of Open vSwitch is away".to_owned()));
+            };
+            self.tell_of_others_settings(&plan);
+            let RowPlan {
+                transaction,
+                refused,
+                ..
+            } = plan;
+            self.failures = refused;
             if transaction.is_empty() {
                 self.report(drift, false);
                 break;
@@ -278,7 +276,7 @@ impl Task {
                 break;
             }
         }
-        self.judge().await
+        self.judge().await.map_err(unread)
     }
 
     fn report(&mut self, drift: Vec<Difference>, repaired: bool) {
@@ -303,7 +301,7 @@ impl Task {
             return;
         }
         if let Err(error) = self.settle().await {
-            tracing::warn!(error, "what others changed can't be followed");
+            tracing::warn!(%error, "what others changed can't be followed");
             self.notices.tell(Notice::Disturbed);
         }
         self.forward_all().await;
@@ -390,45 +388,20 @@ impl Task {
     }
 }
 
-/// What the marks say is to be.
-fn intent(view: &View<'_>) -> Intent {
-    let mut intent = Intent::new();
-    for (uuid, row) in view.table(view::BRIDGE) {
-        let name = row.str("name").unwrap_or("");
-        let (switch, settings) = match marks::bridge(&rows::ours(row, "external_ids")) {
-            Ok(Some(found)) => found,
-            Ok(None) => continue,
-            Err(error) => {
-                tracing::warn!(bridge = name, %error, "its marks can't be read");
-                continue;
-            }
-        };
-        let mut wish = Wish::new(settings);
-        for (_, port) in view.ports_of(*uuid) {
-            let ids = rows::ours(port, "external_ids");
-            match marks::port(&ids, &wish.settings.private_vlans) {
-                Ok(Some((id, spec))) => drop(wish.ports.insert(id, spec.into())),
-                Ok(None) => {}
-                Err(error) => {
-                    let port = port.str("name").unwrap_or("");
-                    tracing::warn!(bridge = name, port, %error, "its marks can't be read");
-                }
-            }
-        }
-        for mirror in row.uuids("mirrors") {
-            let row = view.row(view::MIRROR, mirror);
-            let ids = row.map(|row| rows::ours(row, "external_ids"));
-            match ids.as_ref().map(marks::mirror) {
-                Some(Ok(Some((name, session)))) => drop(wish.mirrors.insert(name, session)),
-                Some(Ok(None)) | None => {}
-                Some(Err(error)) => {
-                    tracing::warn!(bridge = name, %error, "a mirror's marks can't be read");
-                }
-            }
-        }
-        intent.insert(switch, wish);
+/// Nobody knows what is there.
+pub(super) fn unread(reason: String) -> DatapathError {
+    DatapathError {
+        doing: "read",
+        reason,
     }
-    intent
+}
+
+/// What is there was not changed, as far as anybody knows.
+pub(super) fn unchanged(reason: String) -> DatapathError {
+    DatapathError {
+        doing: "changed",
+        reason,
+    }
 }
 
 /// An error with its causes.

@@ -3,12 +3,25 @@
 
 use std::collections::BTreeMap;
 
-use dvs_schemas::{PortId, SwitchName};
+use dvs_schemas::{PortId, SwitchName, VnicId};
+use uuid::Uuid;
 
 use super::Task;
 use crate::datapath::ovs::unusable::WhyUnusable;
+use crate::datapath::ovs::view;
 use crate::datapath::ovs::wiring::{Found, Plug};
-use crate::datapath::{Notice, Part, StepFailure};
+use crate::datapath::{Notice, Part, Pulled, StepFailure};
+
+/// What was told of a plug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Which vNIC it said that it is.
+    vnic: Option<VnicId>,
+    /// Its name.
+    interface: String,
+    /// Its row.
+    row: Uuid,
+}
 
 impl Task {
     /// Takes in what was found.
@@ -16,14 +29,17 @@ impl Task {
         let Found {
             plugs,
             unusable,
+            unread,
             stale,
         } = found;
         self.plugs = plugs;
         self.unusable = unusable;
+        self.unread = unread;
         self.stale = stale;
         self.tell_of_plugs();
         self.tell_of_machines();
         self.tell_of_unusable();
+        self.tell_of_unread_words();
         self.tell_of_missing_plugs();
     }
 
@@ -33,6 +49,15 @@ impl Task {
             let is_new = |port: &PortId| !self.shown.contains_key(&(switch.clone(), port.clone()));
             self.bridges.answers(switch) && plugs.keys().any(is_new)
         })
+    }
+
+    /// True of a port of a bridge that is not taken for the switch's by now. What
+    /// is plugged in there nobody can say for certain, so what had the port
+    /// keeps it.
+    fn is_unclear(&self, (switch, port): &(SwitchName, PortId)) -> bool {
+        let wish = self.intent.get(switch);
+        let is_wanted = wish.is_some_and(|wish| wish.ports.contains_key(port));
+        is_wanted && self.database.is_some() && !self.is_ruled(switch)
     }
 
     /// Tells which interfaces came and went, whether anybody wants them or not.
@@ -46,7 +71,14 @@ impl Task {
         });
         let plugs: BTreeMap<(SwitchName, PortId), &Plug> = plugs.collect();
         for (key, plug) in &plugs {
-            if self.shown.get(key) == Some(&plug.vnic) || !self.bridges.answers(&key.0) {
+            if let Some(shown) = self.shown.get_mut(key)
+                && shown.vnic == plug.vnic
+            {
+                shown.interface.clone_from(&plug.name);
+                shown.row = plug.interface;
+                continue;
+            }
+            if !self.bridges.answers(&key.0) && !self.is_unclear(key) {
                 continue;
             }
             let (switch, port) = key.clone();
@@ -59,7 +91,12 @@ impl Task {
                 mac: plug.mac,
                 machine,
             });
-            self.shown.insert(key.clone(), plug.vnic.clone());
+            let shown = Shown {
+                vnic: plug.vnic.clone(),
+                interface: plug.name.clone(),
+                row: plug.interface,
+            };
+            self.shown.insert(key.clone(), shown);
         }
         let shown = self.shown.keys();
         let gone: Vec<_> = shown
@@ -67,7 +104,10 @@ impl Task {
             .cloned()
             .collect();
         for key in gone {
-            self.shown.remove(&key);
+            let Some(shown) = self.shown.remove(&key) else {
+                continue;
+            };
+            let why = self.pulled(&shown);
             let (switch, port) = key;
             // Another bridge has the port's interface now, and that was told.
             let is_elsewhere = |other: &SwitchName| {
@@ -75,8 +115,24 @@ impl Task {
                 self.shown.contains_key(&other)
             };
             if !self.plugs.keys().any(is_elsewhere) {
-                self.notices.tell(Notice::Unplugged { switch, port });
+                self.notices.tell(Notice::Unplugged {
+                    switch,
+                    port,
+                    interface: shown.interface,
+                    why,
+                });
             }
+        }
+    }
+
+    /// What became of an interface that was told of.
+    fn pulled(&self, Shown { interface, row, .. }: &Shown) -> Pulled {
+        let database = self.database.as_ref();
+        let there = database.and_then(|it| it.cache().row(view::INTERFACE, *row));
+        match (there, self.unusable.get(interface)) {
+            (None, _) => Pulled::Off,
+            (Some(_), Some(unusable)) => Pulled::Unusable(unusable.why.to_string()),
+            (Some(_), None) => Pulled::Renamed,
         }
     }
 

@@ -11,7 +11,7 @@ use dvs_schemas::{PortId, ShapingLimit, SwitchName};
 
 use super::Task;
 use super::bridges::Order;
-use super::database::chain;
+use super::database::{chain, unread};
 use crate::datapath::ovs::announcement;
 use crate::datapath::ovs::counters::of_stats;
 use crate::datapath::ovs::forwarding::{ForwardingError, Wanted, meters_of};
@@ -45,13 +45,13 @@ impl Task {
         // A switch that answers has said in the database before what became of
         // its devices.
         if let Err(error) = self.follow().await {
-            tracing::warn!(error, "what is plugged in can't be told yet");
+            tracing::warn!(%error, "what is plugged in can't be told yet");
         }
         self.forward().await;
     }
 
-    async fn follow(&mut self) -> Result<(), String> {
-        self.catch_up().await?;
+    async fn follow(&mut self) -> Result<(), DatapathError> {
+        self.catch_up().await.map_err(unread)?;
         self.settle().await
     }
 
@@ -75,10 +75,8 @@ impl Task {
         let view = View::new(self.database.as_ref()?.cache());
         let order = |(switch, wish): (&SwitchName, &Wish)| {
             let (bridge, _) = self.config.bridge(switch);
-            let uuid = view.bridge(bridge.as_str())?;
-            let row = view.row(view::BRIDGE, uuid)?;
             // Where it isn't ours the database's side says why.
-            if rows::switch_of(&self.known, uuid, row).as_ref() != Some(switch) {
+            if !self.is_ruled_in(&view, switch) {
                 return None;
             }
             let number = |name: &str| {
@@ -99,6 +97,21 @@ impl Task {
             })
         };
         Some(self.intent.iter().filter_map(order).collect())
+    }
+
+    /// True if the bridge of a switch is there, and the switch's.
+    pub(super) fn is_ruled(&self, switch: &SwitchName) -> bool {
+        let database = self.database.as_ref();
+        database.is_some_and(|database| self.is_ruled_in(&View::new(database.cache()), switch))
+    }
+
+    fn is_ruled_in(&self, view: &View<'_>, switch: &SwitchName) -> bool {
+        let (bridge, _) = self.config.bridge(switch);
+        let there = view.bridge(bridge.as_str());
+        let row = there.and_then(|uuid| Some((uuid, view.row(view::BRIDGE, uuid)?)));
+        row.and_then(|(uuid, row)| rows::switch_of(&self.known, uuid, row))
+            .as_ref()
+            == Some(switch)
     }
 
     pub(super) fn look_for_meters(&mut self) {
@@ -146,15 +159,6 @@ impl Task {
             learning: self.config.learning,
         };
         Wanted { layout, rates }
-    }
-
-    /// Takes in what placements had come to as far as anybody was told.
-    pub(super) fn resume(&mut self, told: Vec<(SwitchName, CountersOf)>) {
-        for (switch, of) in told {
-            let key = (switch, of.port.clone());
-            self.told.insert(key.clone(), of);
-            self.go_on(&key);
-        }
     }
 
     /// Makes a port's counters go on from what is told of its placement.

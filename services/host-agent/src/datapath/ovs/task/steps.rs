@@ -6,6 +6,7 @@ use dvs_schemas::v1::{CountersOf, Link};
 use dvs_schemas::{PortId, SwitchName};
 
 use super::Task;
+use super::database::unchanged;
 use crate::datapath::ovs::config::DriftPolicy;
 use crate::datapath::ovs::intent::take;
 use crate::datapath::ovs::rows::Scope;
@@ -17,15 +18,13 @@ impl Task {
         &mut self,
         steps: &[Step],
     ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
-        let error = |reason| DatapathError {
-            doing: "changed",
-            reason,
-        };
+        // Whatever stands in the way, what was asked for is not done.
+        let error = |error: DatapathError| unchanged(error.reason);
         if self.database.is_none() {
             self.connect().await.map_err(error)?;
         }
         // First, as it may end what interfaces counted that are gone by now.
-        self.catch_up().await.map_err(error)?;
+        self.catch_up().await.map_err(unchanged)?;
         self.read_placements(steps).await;
         let able = self.abilities.clone();
         let refused = self.what_cuts_off(steps);
@@ -42,7 +41,7 @@ impl Task {
         self.try_shaping(steps).await;
         if self.abilities != able {
             self.take_again(steps, &refused, &mut results);
-            self.catch_up().await.map_err(error)?;
+            self.catch_up().await.map_err(unchanged)?;
             self.write(&scope).await.map_err(error)?;
             self.forward_all().await;
         }
