@@ -440,3 +440,45 @@ async fn a_machine_that_goes_while_its_agent_is_dead_frees_its_port() -> Result<
     host_of(&fleet, "b", Some("left")).await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_converged_host_shows_no_write_after_a_start_of_its_agent() -> Result<()> {
+    if skipped("a_converged_host_shows_no_write_after_a_start_of_its_agent") {
+        return Ok(());
+    }
+    let fleet = Fleet::start(Settings {
+        hosts: 1,
+        ..Settings::default()
+    })
+    .await?;
+    let mut left = AgentHost::start(&fleet, "left", None)?;
+    let port = |name: &str| json!({"kind": "Port", "name": name, "switch": "prod", "group": "web", "host": "left"});
+    let documents = json!([
+        {"kind": "Switch", "name": "prod", "hosts": ["left"]},
+        {"kind": "PortGroup", "name": "web", "switch": "prod"},
+        port("a"), port("b"), port("empty"),
+    ]);
+    fleet.operator().apply(&documents).await?;
+    let mut a = Vm::start(Mac::numbered(1));
+    let mut b = Vm::start(Mac::numbered(2));
+    left.plug(&a, "a");
+    left.plug(&b, "b");
+    assert!(reaches(&mut a, &mut b));
+    fleet.in_sync().await?;
+    assert!(left.metric("dvs_datapath_writes_total")? > 0);
+    left.restart_agent(&fleet)?;
+    // What has no row is set again, and kept.
+    let applies = async |_: &_| left.metric("dvs_applies_total{outcome=\"applied\"}");
+    fleet
+        .until("the agent is back", applies, |applies| *applies > 0)
+        .await?;
+    fleet.in_sync().await?;
+    for name in [
+        "dvs_datapath_writes_total",
+        "dvs_ovsdb_transactions_total",
+        "dvs_drift_total",
+    ] {
+        assert_eq!(left.metric(name)?, 0, "{name}");
+    }
+    Ok(())
+}

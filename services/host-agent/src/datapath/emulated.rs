@@ -413,8 +413,8 @@ impl State {
             ended.push(self.end(switch, port, before.port.epoch));
         }
         Ok(Done {
-            link: None,
             extent: self.extent(port),
+            ..Done::default()
         })
     }
 

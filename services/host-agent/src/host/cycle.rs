@@ -138,6 +138,18 @@ impl Cycle {
         }
     }
 
+    /// A step was written: that counts for those who wait for it.
+    pub(super) fn count_write(&mut self, step: &Step) {
+        for waiter in &mut self.waiters {
+            if waiter.stage == Stage::Apply
+                && step.switch == waiter.switch
+                && waiter.scope.covers(&step.write.part())
+            {
+                waiter.writes += 1;
+            }
+        }
+    }
+
     fn try_again(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {
         self.attempt = self.attempt.saturating_add(1);
         self.retry = Some(now.after(FAILED.wait(self.attempt, chance)));
@@ -253,9 +265,7 @@ impl HostCore {
             let covered = |step: &&Step| {
                 step.switch == waiter.switch && waiter.scope.covers(&step.write.part())
             };
-            let writes = steps.iter().filter(covered).count();
-            if writes > 0 {
-                waiter.writes += writes;
+            if steps.iter().any(|step| covered(&step)) {
                 waiter.stage = Stage::Apply;
             } else if let Some(switch) = self.switches.get(&waiter.switch) {
                 let rolled_back = self.rollback.why(&waiter.switch, &switch.held);

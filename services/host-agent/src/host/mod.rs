@@ -34,8 +34,7 @@ use std::time::Duration;
 
 use dvs_ledger::Decision;
 use dvs_schemas::v1::{
-    self, ClaimRequest, ConditionKind, ConditionList, HostDatapath, Link,
-    ReleaseRequest, V1,
+    self, ClaimRequest, ConditionKind, ConditionList, HostDatapath, Link, ReleaseRequest, V1,
 };
 use dvs_schemas::{HostName, PortId, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;

@@ -11,7 +11,7 @@ use dvs_schemas::{PortId, SwitchName, Timestamp};
 use super::messages::HostEffect;
 use super::waiter::Failures;
 use super::{Effect, HostCore};
-use crate::datapath::{Behind, Bridge, Done, Part, PluggedPort, Step, StepFailure, Write};
+use crate::datapath::{Behind, Bridge, Done, Extent, Part, PluggedPort, Step, StepFailure, Write};
 
 impl HostCore {
     /// Takes in what became of steps, and answers what failed.
@@ -33,6 +33,10 @@ impl HostCore {
             });
             match result {
                 Ok(done) => {
+                    match done.extent {
+                        Extent::Written => self.cycle.count_write(step),
+                        Extent::Kept => {}
+                    }
                     if let Part::Mirror(_) = step.write.part() {
                         mirrors_moved.insert(&step.switch);
                     }

@@ -25,8 +25,8 @@ impl HostCore {
         let wanted = self.switches.iter().flat_map(|(name, switch)| {
             let held = &switch.held;
             let all = Parts::all(held, None);
-            let uplinks = self.rollback.stays(name, held);
-            plan(name, held, None, &all, MayRemove::Only(&nothing), uplinks).steps
+            let stays = self.rollback.stays(name, held);
+            plan(name, held, None, &all, MayRemove::Only(&nothing), &stays).steps
         });
         Remembered {
             counters: self.counters(),

@@ -2,7 +2,7 @@
 //! Who asked is answered once: when it is true and durable, or with what
 //! failed, by port and field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,23 @@ fn failing_ports_are_named_with_their_field_and_the_others_are_applied() {
     let picture = rig.datapath.picture();
     let ports: Vec<&PortId> = picture["prod"].ports.keys().collect();
     assert_eq!(ports, [&id::<PortId>("p2")]);
+}
+
+#[test]
+fn what_is_kept_for_a_plug_to_come_is_no_write() {
+    let behaviour = Behaviour {
+        empty: BTreeSet::from([id("p1")]),
+        ..Behaviour::default()
+    };
+    let mut rig = Rig::on(Arc::new(Emulated::new(behaviour, 1)));
+    let mut publisher = site();
+    // The bridge and the other port.
+    let asked = rig.send(&publisher.full());
+    assert_eq!(rig.outcome(asked), ApplyOutcome::Applied { writes: 2 });
+    let push = one(publisher.commit(&Commit::Port(id("p1"), id("g1"), access(77))));
+    let asked = rig.send(&push);
+    assert_eq!(rig.outcome(asked), ApplyOutcome::Applied { writes: 0 });
+    assert_eq!(rig.datapath.writes(), 2);
 }
 
 #[test]

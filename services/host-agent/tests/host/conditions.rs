@@ -384,7 +384,11 @@ fn of_more_than_a_message_has_room_for_something_of_each_kind_is_told_and_how_mu
     );
     let list = rig.core().conditions();
     let of = |kind| list.conditions.iter().filter(|it| it.kind == kind).count();
-    assert_eq!(of(ConditionKind::MirrorIncomplete), 1, "the last kind of all");
+    assert_eq!(
+        of(ConditionKind::MirrorIncomplete),
+        1,
+        "the last kind of all"
+    );
     let (unusable, drift) = (
         of(ConditionKind::InterfaceUnusable),
         of(ConditionKind::Drift),
