@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is wrong on hosts, as the collector has it.
 
+use std::collections::BTreeMap;
+
 use dvs_schemas::v1::{
     Condition, ConditionList, ConditionTarget, ConditionsOfHost, RuntimeConditionsReply,
     RuntimeConditionsRequest,
 };
-use dvs_schemas::{PortId, Timestamp, subjects};
+use dvs_schemas::{HostName, PortId, Timestamp, subjects};
 
 use crate::failure::{Failure, chain};
 use crate::output::{or_dash, say, table};
@@ -69,6 +71,43 @@ pub fn words(of: &[ConditionsOfHost]) -> String {
     let conditions = of.iter().flat_map(|of| &of.list.conditions);
     let mut words: Vec<&str> = conditions.map(|condition| condition.kind.title()).collect();
     words.dedup();
+    or_dash((!words.is_empty()).then(|| words.join(", ")))
+}
+
+/// What is wrong with a port, for a cell. Where nothing is known of it and its
+/// host had no room for all, that may be wrong all the same.
+#[must_use]
+pub fn of_port_in_words(
+    all: &[ConditionsOfHost],
+    port: &PortId,
+    host: Option<&HostName>,
+) -> String {
+    let about = of_port(all, port);
+    let its_host = all.iter().find(|of| Some(&of.host) == host);
+    let left_out = its_host.map_or(0, |of| of.list.more);
+    if about.is_empty() && left_out > 0 {
+        return format!("? ({left_out} left out)");
+    }
+    words(&about)
+}
+
+/// What is wrong on a host, kind by kind, for a cell.
+#[must_use]
+pub fn of_host_in_words(all: &[ConditionsOfHost], host: &HostName) -> String {
+    let mut kinds = BTreeMap::<_, u64>::new();
+    let mut more = 0;
+    for of in all.iter().filter(|of| of.host == *host) {
+        more += of.list.more;
+        for condition in &of.list.conditions {
+            *kinds.entry(condition.kind).or_default() += 1;
+        }
+    }
+    let kinds = kinds.into_iter().map(|(kind, count)| match count {
+        1 => kind.title().to_owned(),
+        many => format!("{} ({many})", kind.title()),
+    });
+    let more = (more > 0).then(|| format!("{more} more"));
+    let words: Vec<String> = kinds.chain(more).collect();
     or_dash((!words.is_empty()).then(|| words.join(", ")))
 }
 

@@ -195,7 +195,8 @@ fn render_ports_briefly(items: &[Item], wrong: &[ConditionsOfHost], no_headings:
         };
         let mut row = row(item);
         row.truncate(usual);
-        row.push(conditions::words(&conditions::of_port(wrong, &port.name)));
+        let host = port.host.as_ref();
+        row.push(conditions::of_port_in_words(wrong, &port.name, host));
         Some(row)
     });
     table(&headings, rows.collect(), no_headings)

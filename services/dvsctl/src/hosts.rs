@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use dvs_schemas::v1::{
-    Diverged, ForgetReply, ForgetRequest, HostDatapath, HostListReply, HostListRequest, HostStatus,
-    Presence, RepushEntry, RepushKey, RetryListReply, RetryListRequest, RipEntry, SwitchOnHost,
+    ConditionsOfHost, Diverged, ForgetReply, ForgetRequest, HostDatapath, HostListReply,
+    HostListRequest, HostStatus, Presence, RepushEntry, RepushKey, RetryListReply,
+    RetryListRequest, RipEntry, RuntimeConditionsRequest, SwitchOnHost,
 };
 use dvs_schemas::{HostName, SwitchName, Timestamp, subjects};
 use serde::Serialize;
 
 use crate::args::{ForgetArgs, of_host};
 use crate::change::warn;
+use crate::conditions;
 use crate::failure::{Failure, Verdict, chain};
 use crate::output::{
     ListFormat, OutputFormat, count, json, or_dash, print, say, say_if_empty, table, yaml,
@@ -287,8 +289,23 @@ pub async fn run(
     };
     let queues = queues_or_warning(&session, request).await;
     let joined = join(hosts, &queues);
+    let wrong = match format.output {
+        OutputFormat::Table | OutputFormat::Wide if !joined.is_empty() => {
+            let all = RuntimeConditionsRequest {
+                host: host.clone(),
+                ..RuntimeConditionsRequest::default()
+            };
+            conditions::or_warning(&session, all).await
+        }
+        OutputFormat::Table
+        | OutputFormat::Wide
+        | OutputFormat::Json
+        | OutputFormat::Yaml
+        | OutputFormat::Name => Vec::new(),
+    };
     print(&render(
         &joined,
+        &wrong,
         queues.now,
         format.output,
         format.no_headings,
@@ -338,6 +355,7 @@ pub(crate) fn presence(presence: Presence) -> &'static str {
 /// A host has no JSON or YAML form, which is none of the user's making.
 pub fn render(
     hosts: &[HostInSync],
+    wrong: &[ConditionsOfHost],
     now: Timestamp,
     output: OutputFormat,
     no_headings: bool,
@@ -355,12 +373,22 @@ pub fn render(
         }
     };
     let mut headings = vec![
-        "HOST", "PRESENCE", "SWITCH", "WANTED", "OBSERVED", "PORTS", "STATE",
+        "HOST",
+        "PRESENCE",
+        "SWITCH",
+        "WANTED",
+        "OBSERVED",
+        "PORTS",
+        "CONDITIONS",
+        "STATE",
     ];
     if wide {
         headings.extend(["HEARD", "NODE", "VERSION"]);
     }
-    let rows = hosts.iter().flat_map(|host| rows(host, now));
+    let rows = hosts.iter().flat_map(|host| {
+        let wrong = conditions::of_host_in_words(wrong, &host.status.host);
+        rows(host, &wrong, now)
+    });
     let cut = |mut row: Vec<String>| {
         row.truncate(headings.len());
         row
@@ -370,9 +398,9 @@ pub fn render(
 }
 
 /// A row per switch of a host, or one that says it has none.
-fn rows(host: &HostInSync, now: Timestamp) -> Vec<Vec<String>> {
+fn rows(host: &HostInSync, wrong: &str, now: Timestamp) -> Vec<Vec<String>> {
     let HostInSync { status, sync } = host;
-    let mut cells: Vec<[String; 5]> = status
+    let mut cells: Vec<[String; 6]> = status
         .switches
         .iter()
         .zip(sync)
@@ -382,6 +410,7 @@ fn rows(host: &HostInSync, now: Timestamp) -> Vec<Vec<String>> {
                 on_host.wanted.to_string(),
                 or_dash(on_host.observed),
                 on_host.ports.to_string(),
+                wrong.to_owned(),
                 sync.to_string(),
             ]
         })
@@ -391,7 +420,15 @@ fn rows(host: &HostInSync, now: Timestamp) -> Vec<Vec<String>> {
             Some(diverged) => diverged.to_string(),
             None => "no switch".to_owned(),
         };
-        cells.push(["-".into(), "-".into(), "-".into(), "0".into(), state]);
+        let dash = || "-".to_owned();
+        cells.push([
+            dash(),
+            dash(),
+            dash(),
+            "0".to_owned(),
+            wrong.to_owned(),
+            state,
+        ]);
     }
     let before = [
         status.host.to_string(),
@@ -405,7 +442,7 @@ fn rows(host: &HostInSync, now: Timestamp) -> Vec<Vec<String>> {
         or_dash(status.node.as_ref()),
         or_dash(status.version.as_ref()),
     ];
-    let row = |cells: [String; 5]| {
+    let row = |cells: [String; 6]| {
         let row = before.iter().cloned().chain(cells);
         row.chain(after.iter().cloned()).collect()
     };

@@ -5,14 +5,15 @@ use std::collections::VecDeque;
 
 use crate::fake::Script;
 use dvs_schemas::v1::{
-    ApplyReply, ChangedObject, ConnectRequest, Counters, CountersOf, DisconnectReply,
-    DisconnectRequest, EntrySelection, EntryState, ForgetReply, ForgetRequest, GetReply,
-    GetRequest, HostListReply, HostListRequest, HostStatus, Item, Link, LiveReply, LiveRequest,
-    MoveRequest, ObjectRef, Operation, PastEvent, PortRuntime, Presence, Queue, RepushEntry,
-    RepushKey, RetryListReply, RetryListRequest, RipEntry, RipKey, Rollup, RollupBy, RollupKey,
-    RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest, RuntimeListReply,
-    RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, SelectionReply,
-    SwitchOnHost, Telling, ToldBy, V1, Wait,
+    ApplyReply, ChangedObject, Condition, ConditionKind, ConditionList, ConditionTarget,
+    ConditionsOfHost, ConnectRequest, Counters, CountersOf, DisconnectReply, DisconnectRequest,
+    EntrySelection, EntryState, ForgetReply, ForgetRequest, GetReply, GetRequest, HostListReply,
+    HostListRequest, HostStatus, Item, Link, LiveReply, LiveRequest, MoveRequest, ObjectRef,
+    Operation, PastEvent, PortRuntime, Presence, Queue, RepushEntry, RepushKey, RetryListReply,
+    RetryListRequest, RipEntry, RipKey, Rollup, RollupBy, RollupKey, RuntimeConditionsReply,
+    RuntimeConditionsRequest, RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest,
+    RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest,
+    SelectionReply, SwitchOnHost, Telling, ToldBy, V1, Wait,
 };
 use dvs_schemas::{Epoch, ObjectKey, Problem, ProblemCode, Revision, Timestamp, Vlan, subjects};
 
@@ -243,6 +244,27 @@ fn rip(host: &str) -> RipEntry {
     }
 }
 
+/// What is wrong on a host with ports, and how much besides.
+fn wrong(host: &str, of: &[(ConditionKind, &str)], more: u64) -> ConditionsOfHost {
+    let conditions = of.iter().map(|(kind, port)| Condition {
+        kind: *kind,
+        on: ConditionTarget {
+            port: Some(port.parse().unwrap()),
+            ..ConditionTarget::default()
+        },
+        message: "it is".to_owned(),
+        since: Timestamp(1_000),
+    });
+    ConditionsOfHost {
+        host: host.parse().unwrap(),
+        heard: Timestamp(2_000),
+        list: ConditionList {
+            conditions: conditions.collect(),
+            more,
+        },
+    }
+}
+
 fn five() -> Vec<HostStatus> {
     vec![
         host("h1", Presence::Present, 7, Some(7)),
@@ -257,15 +279,36 @@ fn five() -> Vec<HostStatus> {
 async fn hosts_show_whether_they_are_in_sync() {
     let script = hosts(Script::default(), vec![five()]);
     let script = queues(script, vec![repush("h3", Some(78_000))], vec![rip("h5")]);
+    let script = script.on(
+        subjects::RUNTIME_CONDITIONS,
+        |_: RuntimeConditionsRequest| {
+            Ok(RuntimeConditionsReply {
+                v: V1,
+                hosts: vec![
+                    wrong("h1", &[(ConditionKind::Drift, "web-1")], 0),
+                    wrong(
+                        "h2",
+                        &[
+                            (ConditionKind::ClaimWaits, "web-1"),
+                            (ConditionKind::ClaimWaits, "web-2"),
+                            (ConditionKind::Drift, "web-1"),
+                        ],
+                        40,
+                    ),
+                ],
+                next: None,
+            })
+        },
+    );
     let fake = script.start().await;
     assert_eq!(
         fake.ends(0, &["get", "hosts"]).await.stdout,
-        "HOST  PRESENCE    SWITCH  WANTED  OBSERVED  PORTS  STATE\n\
-         h1    present     prod    7       7         2      in sync\n\
-         h2    present     prod    7       5         2      pending\n\
-         h3    absent      prod    7       5         2      out of sync: no responder\n\
-         h4    never seen  prod    7       -         2      pending\n\
-         h5    present     prod    6       7         2      removing 1 port\n"
+        "HOST  PRESENCE    SWITCH  WANTED  OBSERVED  PORTS  CONDITIONS                       STATE\n\
+         h1    present     prod    7       7         2      drift                            in sync\n\
+         h2    present     prod    7       5         2      claim waits (2), drift, 40 more  pending\n\
+         h3    absent      prod    7       5         2      -                                out of sync: no responder\n\
+         h4    never seen  prod    7       -         2      -                                pending\n\
+         h5    present     prod    6       7         2      -                                removing 1 port\n"
     );
 }
 
