@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::address::{AddressList, MacAddr};
 use crate::codec::from_tree;
-use crate::ids::{Epoch, MachineId, Revision, StoreId, UplinkName, VnicId};
+use crate::ids::{Epoch, MachineId, Revision, SessionId, StoreId, UplinkName, VnicId};
 use crate::policy::{
     Direction, Policy, PolicyField, Rate, Security, Shaping, ShapingLimit, Verdict,
 };
@@ -93,6 +93,11 @@ pub fn revision() -> impl Strategy<Value = Revision> {
 /// Any epoch.
 pub fn epoch() -> impl Strategy<Value = Epoch> {
     prop_oneof![9 => 0..5_u64, 1 => any::<u64>()].prop_map(Epoch)
+}
+
+/// Any session, mostly one of a few.
+pub fn session() -> impl Strategy<Value = SessionId> {
+    prop_oneof![9 => 1..5_u64, 1 => any::<u64>()].prop_map(SessionId)
 }
 
 /// Any UUID.

@@ -11,6 +11,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
+use crate::time::Timestamp;
+
 /// Longest name, in bytes: a UUID (36) fits with room, and a subject of six
 /// tokens stays far below what nats-server accepts for one line.
 pub const NAME_MAX: usize = 63;
@@ -278,6 +280,43 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// Number of a session: the time in which one agent is a host's for the
+/// publisher, which gives it with its answer to the agent's hello. Of one host
+/// later ones are larger, whoever numbered them; so everybody knows which words
+/// are of an agent whose time is over, and that time never comes back.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(transparent)]
+pub struct SessionId(pub u64);
+
+impl SessionId {
+    /// A session that begins now, after this one. Counted in milliseconds since
+    /// 1970, so that one is later than those that nobody remembers, too, unless
+    /// the clock was set back.
+    #[must_use]
+    pub fn next(self, now: Timestamp) -> Self {
+        Self(self.0.saturating_add(1).max(now.0))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 /// Identity of one publisher ledger, made when the file is. Revisions of two
 /// ledgers can't be compared; being a time-ordered UUID (version 7), the
 /// identity says which ledger is the later one. A host follows one of them, and
@@ -323,6 +362,13 @@ mod tests {
         assert!(Epoch(60_000) < earlier, "numbered before there were two");
         let last = StoreId(Uuid::max());
         assert_eq!(Epoch::of(last, Revision(u64::MAX)), Epoch(u64::MAX));
+    }
+
+    #[test]
+    fn a_session_is_later_than_the_one_before_whatever_the_clock_says() {
+        assert_eq!(SessionId(7).next(Timestamp(5_000)), SessionId(5_000));
+        assert_eq!(SessionId(7_000).next(Timestamp(5_000)), SessionId(7_001));
+        assert_eq!(SessionId(u64::MAX).next(Timestamp(0)), SessionId(u64::MAX));
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub use documents::{
     ObjectKey, PortDoc, PortGroupDoc, SwitchDoc,
 };
 pub use ids::{
-    Epoch, HostName, InvalidName, MachineId, MirrorName, PortGroupName, PortId, Revision, StoreId,
-    SwitchName, UplinkName, VnicId,
+    Epoch, HostName, InvalidName, MachineId, MirrorName, PortGroupName, PortId, Revision,
+    SessionId, StoreId, SwitchName, UplinkName, VnicId,
 };
 pub use policy::{Direction, Policy, PolicyField, Rate, Security, Shaping, ShapingLimit, Verdict};
 pub use problem::{Problem, ProblemCode};

@@ -36,6 +36,8 @@ pub enum ProblemCode {
     NotFound,
     /// It contradicts the present state: look, then repeat.
     Conflict,
+    /// Another agent is the host's, and whoever asked is not heard for it.
+    Namesake,
     /// It, or what it leads to, does not fit into one message.
     TooLarge,
     /// The service can't just now: repeat later.
@@ -51,7 +53,7 @@ impl ProblemCode {
         match self {
             Self::Invalid => 400,
             Self::NotFound => 404,
-            Self::Conflict => 409,
+            Self::Conflict | Self::Namesake => 409,
             Self::TooLarge => 413,
             Self::Internal => 500,
             Self::Unavailable => 503,

@@ -98,17 +98,20 @@ pub enum AgentVerb {
     Fetch,
     /// Let go of a port once its machine has stopped: [`crate::v1::Yield`].
     Yield,
+    /// Say whether the agent of a session is there: [`crate::v1::Identify`].
+    Identify,
 }
 
 impl AgentVerb {
     /// Every verb.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Clobber,
         Self::Remove,
         Self::Plan,
         Self::Live,
         Self::Fetch,
         Self::Yield,
+        Self::Identify,
     ];
 }
 
@@ -121,6 +124,7 @@ impl fmt::Display for AgentVerb {
             Self::Live => "live",
             Self::Fetch => "fetch",
             Self::Yield => "yield",
+            Self::Identify => "identify",
         })
     }
 }

@@ -79,7 +79,7 @@ impl Machines {
             data: data.path().to_owned(),
             hosts: hosts.clone().into_iter().collect(),
             settings: HostSettings {
-                session: Uuid::new_v4(),
+                agent: Uuid::new_v4(),
                 node: "test".to_owned(),
                 datapath: dvs_schemas::v1::HostDatapath::Emulated,
                 heartbeat: HEARTBEAT,

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 use anyhow::Result;
-use dvs_schemas::subjects::{CONFIG_APPLY, CONFIG_DELETE, CONFIG_GET, PORT_MOVE, RUNTIME_GET};
+use dvs_schemas::subjects::{
+    CONFIG_APPLY, CONFIG_DELETE, CONFIG_GET, HOST_LIST, PORT_MOVE, RUNTIME_GET,
+};
 use dvs_schemas::v1::Counters;
 use dvs_tests::fleet::{Fleet, Program, Settings};
 use serde_json::{Value, json};
@@ -407,8 +409,10 @@ async fn a_host_that_tells_of_a_placement_it_never_had_changes_nothing_and_is_lo
     state["epoch"] = json!(epoch);
     // All agents have one key, so whoever runs one of them can say this.
     let forger = fleet.sign_in(Program::Agent).await?;
+    let hosts = fleet.operator().ask(HOST_LIST, &json!({})).await?.ok()?;
+    let session = hosts["hosts"][1]["session"].clone();
     let forged = |seq: u64, what: &str, told: Value| {
-        json!({"v": 1, "host": "host-2", "session": "00000000-0000-0000-0000-000000000001",
+        json!({"v": 1, "host": "host-2", "session": session,
                "seq": seq, "at": "2026-01-01T00:00:00Z", what: told})
     };
     let counted = Counters {
@@ -417,8 +421,8 @@ async fn a_host_that_tells_of_a_placement_it_never_had_changes_nothing_and_is_lo
     };
     let counters = json!({"port": "web-1", "epoch": epoch, "counters": counted});
     for (seq, verb, what, told) in [
-        (1, "changed", "ports", state),
-        (2, "settled", "counters", counters),
+        (1_001, "changed", "ports", state),
+        (1_002, "settled", "counters", counters),
     ] {
         let event = forged(seq, what, json!([told]));
         let subject = format!("dvs.v1.event.host-2.{verb}");

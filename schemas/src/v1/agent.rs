@@ -8,8 +8,8 @@ use super::{Lineage, Position, V1};
 use crate::address::MacAddr;
 use crate::documents::{MirrorDestination, MirrorSource, Teaming};
 use crate::ids::{
-    Epoch, HostName, MirrorName, PortGroupName, PortId, Revision, StoreId, SwitchName, UplinkName,
-    VnicId,
+    Epoch, HostName, MirrorName, PortGroupName, PortId, Revision, SessionId, StoreId, SwitchName,
+    UplinkName, VnicId,
 };
 use crate::policy::Policy;
 use crate::telling::RuntimeSettings;
@@ -178,6 +178,8 @@ pub struct ApplyReport {
     pub v: V1,
     /// Who answers.
     pub host: HostName,
+    /// The agent's session.
+    pub session: SessionId,
     /// The switch concerned.
     pub switch: SwitchName,
     /// The newest revision of the switch that the host has applied, which may
@@ -256,6 +258,8 @@ pub struct RemoveReport {
     pub v: V1,
     /// Who answers.
     pub host: HostName,
+    /// The agent's session.
+    pub session: SessionId,
     /// The switch concerned.
     pub switch: SwitchName,
     /// The newest revision that it has applied of the switch.
@@ -288,6 +292,8 @@ pub struct Plan {
     pub v: V1,
     /// Who answers.
     pub host: HostName,
+    /// The agent's session.
+    pub session: SessionId,
     /// The switch concerned.
     pub switch: SwitchName,
     /// What would happen.

@@ -3,10 +3,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::V1;
-use crate::ids::{HostName, MirrorName, PortId, SwitchName};
+use crate::ids::{HostName, MirrorName, PortId, SessionId, SwitchName};
 use crate::time::Timestamp;
 
 /// What kind of thing is wrong.
@@ -115,8 +114,8 @@ pub struct HostConditions {
     pub v: V1,
     /// Who.
     pub host: HostName,
-    /// Identity of this run of the agent.
-    pub session: Uuid,
+    /// The agent's session.
+    pub session: SessionId,
     /// Number of the event within the run, from 1.
     pub seq: u64,
     /// When it was seen.

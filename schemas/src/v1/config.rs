@@ -12,7 +12,7 @@ use super::V1;
 use super::agent::{Change, Clobber, Remove};
 use crate::codec::{Format, decode_tree, from_tree};
 use crate::documents::{Document, Kind, ObjectKey};
-use crate::ids::{Epoch, HostName, PortGroupName, PortId, Revision, SwitchName, VnicId};
+use crate::ids::{Epoch, HostName, PortGroupName, PortId, Revision, SessionId, SwitchName, VnicId};
 use crate::problem::Problem;
 
 /// Most documents in one request: 10,000 hosts' worth of one port each, and
@@ -518,9 +518,19 @@ pub enum RenderRequest {
 #[serde(rename_all = "snake_case")]
 pub enum RenderReply {
     /// Send this to the host's clobber.
-    Clobber(Box<Clobber>),
+    Clobber {
+        /// The session whose answer counts.
+        session: SessionId,
+        /// The message.
+        clobber: Box<Clobber>,
+    },
     /// Send this to the host's remove.
-    Remove(Remove),
+    Remove {
+        /// As above.
+        session: SessionId,
+        /// The message.
+        remove: Remove,
+    },
     /// The port belongs there again: forget the removal. With braces, so that
     /// it is written as a map as every message is, and not as a bare string.
     Cancelled {},

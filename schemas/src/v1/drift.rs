@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::V1;
-use crate::ids::{HostName, MirrorName, PortId, SwitchName};
+use crate::ids::{HostName, MirrorName, PortId, SessionId, SwitchName};
 use crate::time::Timestamp;
 
 /// Somebody else changed what is ours in a host's datapath. Told once, and
@@ -16,6 +16,8 @@ pub struct Drift {
     pub v: V1,
     /// Where.
     pub host: HostName,
+    /// The agent's session.
+    pub session: SessionId,
     /// When it was seen.
     pub at: Timestamp,
     /// The switch concerned.

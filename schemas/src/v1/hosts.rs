@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How hosts make themselves known, and what is known of them.
 
+use std::net::IpAddr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Diverged, Position, V1};
-use crate::ids::{HostName, Revision, SwitchName};
+use crate::ids::{HostName, Revision, SessionId, SwitchName};
 use crate::time::Timestamp;
 
 /// A host came, or came back: after each connection to the bus, repeated until
@@ -18,11 +20,17 @@ pub struct Hello {
     /// Who.
     pub host: HostName,
     /// Identity of this run of the agent.
-    pub session: Uuid,
+    pub agent: Uuid,
+    /// The last session that it was in, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
     /// The agent's version.
     pub version: String,
     /// The machine or container that it runs on, for people.
     pub node: String,
+    /// Where the bus sees it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
     /// What forwards its packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datapath: Option<HostDatapath>,
@@ -46,11 +54,15 @@ pub enum HostDatapath {
     Emulated,
 }
 
-/// Reply to a hello: full states follow, one clobber per switch.
+/// Reply to a hello: the agent is the host's from now on, and full states
+/// follow, one clobber per switch. An agent that is not is told
+/// [`ProblemCode::Namesake`](crate::ProblemCode::Namesake) instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HelloReply {
     /// Version of the message.
     pub v: V1,
+    /// The session that the agent is in, and speaks in from now on.
+    pub session: SessionId,
     /// The switches that the host is part of, and those that it holds but is
     /// no more part of: the full state of each follows.
     pub switches: Vec<SwitchName>,
@@ -72,19 +84,45 @@ pub struct Heartbeat {
     pub v: V1,
     /// Who.
     pub host: HostName,
-    /// Identity of this run of the agent.
-    pub session: Uuid,
-    /// Number of the newest runtime event of this run; 0 before the first. A
-    /// gap tells the collector that it missed one.
+    /// The agent's session.
+    pub session: SessionId,
+    /// Number of the newest runtime event of this run of the agent; 0 before
+    /// the first. A gap tells the collector that it missed one.
     pub seq: u64,
     /// When the next heartbeat is due, in ms; three missed mean absent.
     pub interval_ms: u64,
+    /// Whether it is the last one, since the agent stops: nobody has to be asked
+    /// whether it lives before another one is the host's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last: bool,
     /// What it has applied.
     #[serde(default)]
     pub observed: Vec<Observed>,
     /// The newest commits that it knows of, one of each store and run.
     #[serde(default)]
     pub positions: Vec<Position>,
+}
+
+/// Whether the agent that is in this session is there. Only that one answers;
+/// one whose session is an earlier one is told by it that its time is over, and
+/// says hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Identify {
+    /// Version of the message.
+    pub v: V1,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// Answer to [`Identify`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Identified {
+    /// Version of the message.
+    pub v: V1,
+    /// Who.
+    pub host: HostName,
+    /// The session that it is in.
+    pub session: SessionId,
 }
 
 /// Hosts wanted; all filters must match.
@@ -152,9 +190,15 @@ pub struct HostStatus {
     /// When it was last heard of, since the publisher runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard: Option<Timestamp>,
+    /// The session of its agent: what is said in any other counts for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
     /// The machine or container that its agent runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// Where the bus saw its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
     /// Its agent's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -165,8 +209,28 @@ pub struct HostStatus {
     /// ledger counts as applied there, and nothing is pushed to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diverged: Option<Diverged>,
+    /// Other agents that want to be this host, and are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namesakes: Vec<Namesake>,
     /// The switches that it is part of.
     pub switches: Vec<SwitchOnHost>,
+}
+
+/// An agent that calls itself as a host does whose agent is another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Namesake {
+    /// Identity of this run of the agent.
+    pub agent: Uuid,
+    /// The machine or container that it runs on.
+    pub node: String,
+    /// Where the bus saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The last session that it was in, if it was ever the host's agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// When it last said hello.
+    pub heard: Timestamp,
 }
 
 /// Whether a host is there.

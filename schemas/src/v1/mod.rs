@@ -34,7 +34,7 @@ pub use counters::{Counters, CountersOf};
 pub use drift::Drift;
 pub use hosts::{
     ForgetReply, ForgetRequest, Heartbeat, Hello, HelloReply, HostDatapath, HostListReply,
-    HostListRequest, HostStatus, Observed, Presence, SwitchOnHost,
+    HostListRequest, HostStatus, Identified, Identify, Namesake, Observed, Presence, SwitchOnHost,
 };
 pub use ports::{
     Activity, ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, Machine, MoveRequest,

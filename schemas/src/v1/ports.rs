@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Deadline, Position, V1, Wait};
 use crate::address::MacAddr;
-use crate::ids::{Epoch, HostName, MachineId, PortGroupName, PortId, Revision, SwitchName, VnicId};
+use crate::ids::{
+    Epoch, HostName, MachineId, PortGroupName, PortId, Revision, SessionId, SwitchName, VnicId,
+};
 
 /// Connects a vNIC to a port, and places the port on the vNIC's host. A port
 /// has one vNIC and a vNIC one port: whoever comes second is told who is there,
@@ -116,6 +118,8 @@ pub struct ClaimRequest {
     pub v: V1,
     /// Who asks.
     pub host: HostName,
+    /// The agent's session.
+    pub session: SessionId,
     /// The port.
     pub port: PortId,
     /// The vNIC behind the interface, if the host can tell. A port without a
@@ -208,6 +212,8 @@ pub struct ReleaseRequest {
     pub v: V1,
     /// Who asks.
     pub host: HostName,
+    /// The agent's session.
+    pub session: SessionId,
     /// The port.
     pub port: PortId,
     /// The epoch in which the host held the port: this placement ends, and no

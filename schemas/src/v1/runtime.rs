@@ -4,11 +4,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::{ConditionList, Counters, CountersOf, Forgotten, HostConditions, V1};
 use crate::ids::{
-    Epoch, HostName, MirrorName, PortGroupName, PortId, Revision, StoreId, SwitchName,
+    Epoch, HostName, MirrorName, PortGroupName, PortId, Revision, SessionId, StoreId, SwitchName,
 };
 use crate::time::Timestamp;
 use crate::vlan::Vlan;
@@ -66,8 +65,8 @@ pub struct Changed {
     pub v: V1,
     /// Who.
     pub host: HostName,
-    /// Identity of this run of the agent.
-    pub session: Uuid,
+    /// The agent's session.
+    pub session: SessionId,
     /// Number of the event within the run, from 1.
     pub seq: u64,
     /// When it was seen.
@@ -87,8 +86,8 @@ pub struct Settled {
     pub v: V1,
     /// Who.
     pub host: HostName,
-    /// Identity of this run of the agent.
-    pub session: Uuid,
+    /// The agent's session.
+    pub session: SessionId,
     /// Number of the event within the run, from 1.
     pub seq: u64,
     /// When it was seen.
@@ -105,8 +104,8 @@ pub struct EventNotice {
     pub v: V1,
     /// Who.
     pub host: HostName,
-    /// Identity of this run of the agent.
-    pub session: Uuid,
+    /// The agent's session.
+    pub session: SessionId,
     /// Number of the event within the run, from 1.
     pub seq: u64,
     /// When it was seen.
@@ -120,8 +119,8 @@ pub struct EventNotice {
 pub struct Fetch {
     /// Version of the message.
     pub v: V1,
-    /// The run that told it.
-    pub session: Uuid,
+    /// The session in which it was told.
+    pub session: SessionId,
     /// Its number.
     pub seq: u64,
 }
@@ -430,6 +429,8 @@ pub struct LiveReply {
     pub v: V1,
     /// Who.
     pub host: HostName,
+    /// The agent's session.
+    pub session: SessionId,
     /// When it was read.
     pub at: Timestamp,
     /// Rare states.

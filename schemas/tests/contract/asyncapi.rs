@@ -279,6 +279,11 @@ fn agent(verb: AgentVerb) -> Subject {
             &[],
             "Let go of a port that another host waits for, once its machine has stopped.",
         ),
+        AgentVerb::Identify => (
+            "Identify",
+            &["Identified"],
+            "Say whether the agent of a session is there.",
+        ),
     };
     Subject {
         id: format!("agent.{verb}"),

@@ -30,6 +30,8 @@ macro_rules! for_each_message {
             told PlacementsReply placements_reply;
             asked Hello hello;
             told HelloReply hello_reply;
+            asked Identify identify;
+            told Identified identified;
             asked ForgetRequest forget_request;
             told ForgetReply forget_reply;
             asked ContinueRequest continue_request;

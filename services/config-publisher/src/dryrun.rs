@@ -10,6 +10,7 @@ use dvs_schemas::{HostName, SwitchName, Timestamp};
 
 use crate::events::{Answer, Call, Outcome};
 use crate::fleet::Host;
+use crate::pushes::FOREIGN;
 use crate::query::Page;
 use crate::record::{Owed, Record};
 use crate::render::{Parts, View, members};
@@ -160,6 +161,7 @@ impl DryRun {
             Answer::Unreadable(why) => {
                 self.fails(&host, &switch, format!("its answer can't be read: {why}"));
             }
+            Answer::Foreign => self.fails(&host, &switch, FOREIGN.to_owned()),
             Answer::TimedOut => self.fails(&host, &switch, "no answer in time".to_owned()),
             Answer::NoResponder => {
                 self.fails(&host, &switch, "nobody listens for the host".to_owned());

@@ -13,7 +13,7 @@ use dvs_schemas::v1::{
     ReleaseRequest, Remove, RemoveReport, RenderReply, RenderRequest, ResyncReply, ResyncRequest,
     RetryPut, RuntimeForgetReply, RuntimeForgetRequest, Yield,
 };
-use dvs_schemas::{HostName, Problem};
+use dvs_schemas::{HostName, Problem, SessionId};
 pub use dvs_transport::endpoint::ReplyToken;
 use serde::Serialize;
 
@@ -87,6 +87,15 @@ pub enum Event {
         /// Its answer, or why there is none.
         result: Result<RuntimeForgetReply, String>,
     },
+    /// Whether the agent of a session is there.
+    Identified {
+        /// Its host.
+        host: HostName,
+        /// The session.
+        session: SessionId,
+        /// Whether it answered; the error says why it was not asked.
+        is_there: Result<bool, String>,
+    },
     /// The bus is there, or there again.
     Connected {
         /// Bytes that it takes in one message.
@@ -120,6 +129,8 @@ pub enum Answer {
     Unreadable(String),
     /// No answer in time; the host may have done it.
     TimedOut,
+    /// An agent answered that is not the host's, or is so no more.
+    Foreign,
     /// Nobody listens for the host.
     NoResponder,
     /// The message never left, and why.
@@ -229,6 +240,14 @@ pub enum Effect {
         host: HostName,
         /// Who waits, for what.
         request: Yield,
+    },
+    /// Ask whether the agent of a session is there, and tell others whose time is
+    /// over that it is; comes back as [`Event::Identified`].
+    Identify {
+        /// Its host.
+        host: HostName,
+        /// The session.
+        session: SessionId,
     },
     /// Tell the collector of forgotten hosts; its answer comes back as
     /// [`Event::CollectorTold`].

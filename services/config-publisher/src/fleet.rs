@@ -4,15 +4,17 @@
 //! within one heartbeat of a start, and who is silent for long is absent.
 
 mod following;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_schemas::v1::{
     Diverged, Heartbeat, Hello, HostDatapath, HostVerdict, Observed, Position, Presence,
 };
-use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
+use dvs_schemas::{HostName, Revision, SessionId, SwitchName, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -20,6 +22,8 @@ use crate::history::AsOf;
 use crate::record::PushId;
 use following::diverged;
 pub use following::way_on;
+pub use sessions::Arrival;
+use sessions::Known;
 
 /// Heartbeats that may be missing before a host counts as absent.
 const MISSED: u32 = 3;
@@ -42,11 +46,17 @@ const WORDS: usize = 255;
 pub struct HostEntry {
     /// The machine or container that its agent runs on.
     pub node: String,
+    /// Where the bus saw its agent.
+    pub address: Option<IpAddr>,
     /// Its agent's version.
     pub version: String,
     /// What forwards its packets.
     #[serde(default)]
     pub datapath: Option<HostDatapath>,
+    /// Its agent; none as long as that has said no hello to this ledger.
+    pub agent: Option<Uuid>,
+    /// The session of its agent.
+    pub session: SessionId,
 }
 
 /// A host.
@@ -61,8 +71,13 @@ pub struct Host {
     /// Since when signs of life would come; none while the bus is away, and
     /// nobody becomes absent then.
     listening: Option<Timestamp>,
-    /// The full push that answers its hello, while that is under way.
-    greeting: Option<(Uuid, PushId)>,
+    /// The full push that answers the hello of this session.
+    greeting: Option<(SessionId, PushId)>,
+    /// Whether its agent has gone, or does not answer, so that another one may
+    /// follow it.
+    ended: bool,
+    /// Other agents that want to be this host, the latest last.
+    namesakes: Vec<Known>,
 }
 
 /// What a host has applied of a switch, as far as it told.
@@ -218,13 +233,22 @@ impl Fleet {
         self.hosts.get(host)?.waited_until()
     }
 
-    /// Takes in a hello.
-    pub fn greet(&mut self, now: Timestamp, hello: &Hello, ledger: AsOf<'_>) -> Greeted {
-        let short = |text: &str| text.chars().take(WORDS).collect();
+    /// Takes in the hello of a host's agent, which is in this session.
+    pub fn greet(
+        &mut self,
+        now: Timestamp,
+        hello: &Hello,
+        agent: Option<Uuid>,
+        session: SessionId,
+        ledger: AsOf<'_>,
+    ) -> Greeted {
         let entry = HostEntry {
             node: short(&hello.node),
+            address: hello.address,
             version: short(&hello.version),
             datapath: hello.datapath,
+            agent,
+            session,
         };
         let known = self.hosts.get(&hello.host).map(|host| host.entry == entry);
         let greeted = match known {
@@ -235,6 +259,7 @@ impl Fleet {
         let host = self.hosts.entry(hello.host.clone());
         let host = host.or_insert_with(|| Host::unheard(entry.clone()));
         host.entry = entry;
+        host.ended = false;
         host.listening.get_or_insert(now);
         let interval = match host.sign {
             Sign::None | Sign::Awaited { .. } => FIRST_INTERVAL,
@@ -261,13 +286,14 @@ impl Fleet {
         self.news.remove(host);
     }
 
-    /// Whether this run of the host's agent said its hello to another ledger
-    /// than this one, and was sent nothing for it since.
+    /// Whether the host's agent said its hello to another ledger than this one,
+    /// and was sent nothing for it since.
     #[must_use]
-    pub fn is_stranger(&self, host: &HostName, session: Uuid) -> bool {
+    pub fn is_stranger(&self, host: &HostName, session: SessionId) -> bool {
         self.hosts.get(host).is_none_or(|host| {
             let greeted = host.greeting.is_some_and(|(greeted, _)| greeted == session);
-            host.entry == HostEntry::default() && !greeted
+            let is_known = host.entry.agent.is_some() || greeted;
+            session > host.entry.session || !is_known
         })
     }
 
@@ -275,6 +301,7 @@ impl Fleet {
     pub fn hear(&mut self, now: Timestamp, heartbeat: &Heartbeat, ledger: AsOf<'_>) {
         if let Some(host) = self.hosts.get_mut(&heartbeat.host) {
             let interval = Duration::from_millis(heartbeat.interval_ms).min(LONGEST_INTERVAL);
+            host.ended = heartbeat.last;
             host.sign = Sign::Heard { at: now, interval };
             let before = std::mem::replace(
                 &mut host.observed,
@@ -326,15 +353,15 @@ impl Fleet {
         }
     }
 
-    /// The full push that this run of the host's agent is being sent already.
+    /// The full push that the host's agent is being sent already in this session.
     #[must_use]
-    pub fn greeting(&self, host: &HostName, session: Uuid) -> Option<PushId> {
+    pub fn greeting(&self, host: &HostName, session: SessionId) -> Option<PushId> {
         let (greeted, push) = self.hosts.get(host)?.greeting?;
         (greeted == session).then_some(push)
     }
 
     /// Notes the full push that answers a hello.
-    pub fn greeted_by(&mut self, host: &HostName, session: Uuid, push: PushId) {
+    pub fn greeted_by(&mut self, host: &HostName, session: SessionId, push: PushId) {
         if let Some(host) = self.hosts.get_mut(host) {
             host.greeting = Some((session, push));
         }
@@ -433,8 +460,14 @@ impl Host {
             sign: Sign::None,
             listening: None,
             greeting: None,
+            ended: false,
+            namesakes: Vec::new(),
         }
     }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(WORDS).collect()
 }
 
 /// What a host tells, with where it is.

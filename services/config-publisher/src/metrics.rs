@@ -142,6 +142,7 @@ impl Pushes {
             },
             Answer::Planned(_) => "planned",
             Answer::Unreadable(_) => "unreadable",
+            Answer::Foreign => "foreign",
             Answer::TimedOut => "timed_out",
             Answer::NoResponder => "no_responder",
             Answer::NotSent(_) => "not_sent",

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use dvs_schemas::codec::{self, Format};
 use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::{
-    ClaimOutcome, ClaimReply, Clobber, PutReply, ReleaseOutcome, ReleaseReply, RepushKey, RetryPut,
-    RipKey, RuntimeForgetReply, RuntimeForgetRequest, Yield,
+    ClaimOutcome, ClaimReply, Clobber, Identified, Identify, PutReply, ReleaseOutcome,
+    ReleaseReply, RepushKey, RetryPut, RipKey, RuntimeForgetReply, RuntimeForgetRequest, V1, Yield,
 };
-use dvs_schemas::{HostName, Problem};
+use dvs_schemas::{HostName, Problem, SessionId};
 use dvs_transport::{Batch, Bus, CallResult, Transport};
 use futures_util::FutureExt;
 use serde::Serialize;
@@ -27,6 +27,10 @@ use crate::metrics::Pushes;
 /// How long another service may take to make durable what it is told. That is one commit; what
 /// takes longer is a service that waits for its disk or the bus.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an agent may take to say that it is there, while another one waits
+/// to be the host's. It answers from memory.
+const IDENTIFY: Duration = Duration::from_secs(1);
 
 /// Calls that one task writes and follows. A push of thousands of full states
 /// is written by all cores at once, and its first messages leave while the last
@@ -73,6 +77,9 @@ impl Performer {
                         tokio::spawn(self.clone().hand_over(number, put));
                     }
                     Effect::Yield { host, request } => self.ask_to_yield(&host, &request).await,
+                    Effect::Identify { host, session } => {
+                        tokio::spawn(self.clone().identify(host, session));
+                    }
                     Effect::TellCollector { number, request } => {
                         tokio::spawn(self.clone().tell_collector(number, request));
                     }
@@ -90,6 +97,42 @@ impl Performer {
         let subject = subjects::agent(host, AgentVerb::Yield);
         if let Err(error) = self.bus.publish(subject, written(request)).await {
             tracing::debug!(%host, %error, "not told who waits; that is repeated");
+        }
+    }
+
+    /// Asks whether the agent of a session is there. Whatever happens comes back,
+    /// or whoever says hello would wait.
+    async fn identify(self, host: HostName, session: SessionId) {
+        let is_there = caught(self.is_there(&host, session)).await;
+        // As above.
+        let event = Event::Identified {
+            host,
+            session,
+            is_there,
+        };
+        let _ = self.inbox.send(event).await;
+    }
+
+    async fn is_there(&self, host: &HostName, session: SessionId) -> Result<bool, String> {
+        let call = dvs_transport::Call::Direct {
+            host: host.clone(),
+            subject: subjects::agent(host, AgentVerb::Identify),
+            payload: written(&Identify { v: V1, session }),
+        };
+        let mut outcomes = self.transport.send(Batch {
+            deadline: IDENTIFY,
+            calls: vec![call],
+        });
+        let ended = outcomes.next().await.into_iter().flatten().next();
+        match ended.map(|ended| ended.result) {
+            Some(CallResult::Answered(payload)) => {
+                let answer: Identified = codec::decode_answer(&payload)
+                    .map_err(|problem| format!("its answer can't be read: {problem}"))?;
+                Ok(answer.session == session)
+            }
+            Some(CallResult::TimedOut | CallResult::NoResponder) => Ok(false),
+            Some(CallResult::NotSent(why)) => Err(why),
+            None => Err("config-publisher stops".to_owned()),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::fleet::{Fleet, Host};
 use crate::history::AsOf;
 use crate::record::{Owed, Record};
 use crate::render::{Parts, View, members};
+pub(crate) use judge::FOREIGN;
 use judge::{Lagging, judge};
 
 /// Hosts that a summary names at most.
@@ -329,6 +330,7 @@ fn position(answer: &Answer) -> Option<Position> {
         Answer::Applied(report) => report.position,
         Answer::Removed(report) => report.position,
         Answer::Planned(_)
+        | Answer::Foreign
         | Answer::Unreadable(_)
         | Answer::TimedOut
         | Answer::NoResponder

@@ -312,10 +312,17 @@ fn status(config: &Config, fleet: &Fleet, name: &HostName, now: Timestamp) -> Ho
         host: name.clone(),
         presence: Host::presence(host, now),
         heard: host.and_then(Host::heard),
+        session: host.map(Host::session),
         node: told(|entry| &entry.node),
+        address: host.and_then(|host| host.entry.address),
         version: told(|entry| &entry.version),
         datapath: host.and_then(|host| host.entry.datapath),
         diverged: host.and_then(Host::diverged).cloned(),
+        namesakes: host
+            .into_iter()
+            .flat_map(|host| host.namesakes(now))
+            .cloned()
+            .collect(),
         switches: switches.collect(),
     }
 }

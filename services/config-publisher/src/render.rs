@@ -10,7 +10,7 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{
     HostName, Hosts, MirrorSessionDoc, PortGroupDoc, PortId, Problem, ProblemCode, Revision,
-    SwitchDoc, SwitchName,
+    SessionId, SwitchDoc, SwitchName,
 };
 
 use crate::changes::Placed;
@@ -327,14 +327,18 @@ impl<'a> View<'a> {
                            has is to go";
             return Err(Problem::new(ProblemCode::Unavailable, message));
         }
-        Ok(self.due_now(request))
+        let host = self.fleet.get(host);
+        Ok(self.due_now(request, host.map(Host::session).unwrap_or_default()))
     }
 
-    fn due_now(&self, request: &RenderRequest) -> RenderReply {
+    fn due_now(&self, request: &RenderRequest, session: SessionId) -> RenderReply {
         match request {
             RenderRequest::State { host, switch } => {
                 let globals = self.globals(switch);
-                RenderReply::Clobber(Box::new(self.whole(switch, host, globals.as_ref())))
+                RenderReply::Clobber {
+                    session,
+                    clobber: Box::new(self.whole(switch, host, globals.as_ref())),
+                }
             }
             RenderRequest::Removal {
                 host,
@@ -348,7 +352,7 @@ impl<'a> View<'a> {
                 if self.port_on(switch, host, port).is_some() {
                     return RenderReply::Cancelled {};
                 }
-                RenderReply::Remove(Remove {
+                let remove = Remove {
                     v: V1,
                     store: self.history.store(),
                     lineage: self.history.lineage(),
@@ -357,7 +361,8 @@ impl<'a> View<'a> {
                         port: port.clone(),
                         revision: self.revision,
                     }],
-                })
+                };
+                RenderReply::Remove { session, remove }
             }
         }
     }

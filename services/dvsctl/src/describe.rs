@@ -13,6 +13,7 @@ use crate::conditions;
 use crate::failure::{Failure, Verdict};
 use crate::get;
 use crate::hosts::{self, HostInSync, Queues, join, presence, queues_or_warning};
+use crate::namesakes;
 use crate::output::{json, or_dash, print, say, table, yaml};
 use crate::policy::overrides;
 use crate::queues;
@@ -304,6 +305,8 @@ fn host_lines(
         format!("{}{}", presence(status.presence), heard.unwrap_or_default()),
     );
     lines.may_put("Node", status.node.as_ref());
+    lines.may_put("Address", status.address);
+    lines.may_put("Session", status.session);
     lines.may_put("Agent", status.version.as_ref());
     lines.may_put(
         "Datapath",
@@ -330,6 +333,7 @@ fn host_lines(
     if !switches.is_empty() {
         text.push_str(&format!("\nSwitches:\n{switches}"));
     }
+    text.push_str(&namesakes::lines([status], now));
     text.push_str(&conditions::lines(conditions, now));
     text.push_str(&queues::tables(queues));
     Ok(text)

@@ -17,6 +17,7 @@ use crate::args::{ForgetArgs, of_host};
 use crate::change::warn;
 use crate::conditions;
 use crate::failure::{Failure, Verdict, chain};
+use crate::namesakes;
 use crate::output::{
     ListFormat, OutputFormat, count, json, or_dash, print, say, say_if_empty, table, yaml,
 };
@@ -394,7 +395,12 @@ pub fn render(
         row
     };
     let rows = rows.map(cut).collect();
-    Ok(table(&headings, rows, no_headings))
+    let mut text = table(&headings, rows, no_headings);
+    if !no_headings {
+        let statuses = hosts.iter().map(|host| &host.status);
+        text.push_str(&namesakes::lines(statuses, now));
+    }
+    Ok(text)
 }
 
 /// A row per switch of a host, or one that says it has none.

@@ -20,6 +20,7 @@ pub mod get;
 pub mod healthcheck;
 pub mod history;
 pub mod hosts;
+pub mod namesakes;
 pub mod output;
 pub mod policy;
 pub mod ports;

@@ -153,6 +153,7 @@ fn records(reply: LiveReply) -> Vec<RuntimeRecord> {
     let LiveReply {
         v: _,
         host,
+        session: _,
         at,
         ports,
         counters,

@@ -110,6 +110,7 @@ impl Ears {
     /// Hears until stopped, or until nobody takes events any more.
     pub async fn run(mut self, stop: CancellationToken) {
         stop.run_until_cancelled(self.hear()).await;
+        self.tell_all(&HostEvent::Stopping).await;
     }
 
     async fn hear(&mut self) {
@@ -124,8 +125,9 @@ impl Ears {
                     changed.is_ok() && self.connection(stands).await
                 }
                 changed = denied.changed() => {
-                    let deaf = !denied.borrow_and_update().is_empty();
-                    changed.is_ok() && (!deaf || self.deafened().await)
+                    denied.mark_unchanged();
+                    // What is accepted again comes with a connection.
+                    changed.is_ok() && (self.hears() || self.follow().await)
                 }
                 Some(wish) = self.wishes.recv() => {
                     self.wish(wish);
@@ -148,29 +150,36 @@ impl Ears {
 
     /// The connection came, or went, or both.
     async fn connection(&mut self, stands: bool) -> bool {
-        if self.online {
-            self.online = false;
-            if !self.tell_all(&HostEvent::Disconnected).await {
-                return false;
-            }
+        if std::mem::take(&mut self.online) && !self.tell_all(&HostEvent::Disconnected).await {
+            return false;
         }
         if !stands {
             return true;
         }
         self.subscribe_own().await;
-        if !self.subscribe().await {
-            return false;
-        }
-        // Else the connection is gone again, and comes again.
-        self.online = self.deaf.is_empty();
-        !self.online || self.tell_all(&HostEvent::Connected).await
+        self.subscribe().await && self.follow().await
     }
 
-    /// The server refuses a subscription: hosts that miss what is said to them
-    /// must not pass for present. They come back with a connection on which
-    /// nothing is refused.
-    async fn deafened(&mut self) -> bool {
-        !std::mem::take(&mut self.online) || self.tell_all(&HostEvent::Disconnected).await
+    /// Tells the hosts whether the bus is there, if that is another by now.
+    async fn follow(&mut self) -> bool {
+        let online = self.hears();
+        if std::mem::replace(&mut self.online, online) == online {
+            return true;
+        }
+        let event = if online {
+            HostEvent::Connected
+        } else {
+            HostEvent::Disconnected
+        };
+        self.tell_all(&event).await
+    }
+
+    /// Whether all that is said to the hosts is heard. Hosts that miss something
+    /// must not pass for present: they come back with a connection on which the
+    /// server refuses no subscription.
+    fn hears(&self) -> bool {
+        let bus = self.line.bus();
+        bus.is_connected() && self.deaf.is_empty() && bus.denied().borrow().is_empty()
     }
 
     async fn tell_all(&self, event: &HostEvent) -> bool {

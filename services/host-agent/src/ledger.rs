@@ -106,6 +106,18 @@ pub enum LoadError {
         /// The key, as text as far as it is.
         key: String,
     },
+    /// It is other hosts'.
+    #[error(
+        "it is the ledger of host {known}, and this agent is {host}: what {known} has would be \
+         nobody's. Start it with --host {known}; or, if this is another host from now on, move \
+         the ledger away"
+    )]
+    OtherHost {
+        /// One that the ledger knows.
+        known: String,
+        /// One that it does not know.
+        host: HostName,
+    },
     /// An object of a switch that is not there.
     #[error("table {table} has an entry {key:?} of a switch that table switches doesn't have")]
     Orphan {
@@ -117,7 +129,7 @@ pub enum LoadError {
 }
 
 /// Loads what is kept of these hosts; entries of other hosts stay where they
-/// are.
+/// are, as some replicas may be left out.
 ///
 /// # Errors
 /// [`LoadError`].
@@ -125,6 +137,7 @@ pub fn load(
     ledger: &Ledger,
     hosts: &BTreeSet<HostName>,
 ) -> Result<BTreeMap<HostName, Kept>, LoadError> {
+    belongs(ledger, hosts)?;
     let mut all: BTreeMap<HostName, Kept> = BTreeMap::new();
     for (key, entry) in ledger.load::<SwitchEntry>(SWITCHES)? {
         let (host, switch) = owner(SWITCHES, &key)?;
@@ -182,6 +195,27 @@ pub fn load(
         }
     }
     Ok(all)
+}
+
+/// Refuses a ledger that knows other hosts and none of these.
+fn belongs(ledger: &Ledger, hosts: &BTreeSet<HostName>) -> Result<(), LoadError> {
+    let mut other = None;
+    for table in [SWITCHES, COUNTERS, PLUGS] {
+        for (key, _) in ledger.load::<serde::de::IgnoredAny>(table)? {
+            let known = host_of(table, &key)?;
+            if hosts.contains(known) {
+                return Ok(());
+            }
+            other.get_or_insert_with(|| known.to_owned());
+        }
+    }
+    match (other, hosts.first()) {
+        (Some(known), Some(host)) => Err(LoadError::OtherHost {
+            known,
+            host: host.clone(),
+        }),
+        (Some(_) | None, _) => Ok(()),
+    }
 }
 
 struct Loading<'a> {

@@ -185,7 +185,7 @@ async fn start(
         emulated_failure_rate: failure_rate,
     } = datapath;
     let settings = HostSettings {
-        session: Uuid::new_v4(),
+        agent: Uuid::new_v4(),
         node: node.unwrap_or_else(|| "unknown".to_owned()),
         heartbeat,
         quiet: settle,

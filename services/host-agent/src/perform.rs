@@ -4,13 +4,14 @@
 //! end never waits for the loop.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dvs_daemon::Condition;
 use dvs_schemas::subjects::{self, EventVerb};
-use dvs_schemas::v1::{ApplyOutcome, Drift, EventAck, Heartbeat, Live};
-use dvs_schemas::{Format, HostName, PortId, Problem, SwitchName, codec};
+use dvs_schemas::v1::{ApplyOutcome, Drift, EventAck, Heartbeat, Hello, HelloReply, Live};
+use dvs_schemas::{Format, HostName, PortId, Problem, ProblemCode, SwitchName, codec};
 use dvs_transport::{Bus, BusError};
 use futures_util::future::{BoxFuture, FutureExt};
 use serde::Serialize;
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::api::{Event, Wish};
-use crate::datapath::{Datapath, DatapathError, Step};
+use crate::datapath::{Datapath, Step};
 use crate::host::{
     Answer, AskFailure, Asker, Effect, HostEffect, HostEvent, LivePicture, RuntimeEvent,
     WAITERS_MAX,
@@ -164,17 +165,17 @@ struct Station<D> {
     line: Line,
 }
 
-/// The datapaths that could not be reached last, or never were, and the
-/// condition that there be none.
+/// The hosts for which something does not hold, and the condition that there
+/// be none.
 #[derive(Debug)]
-struct Unread {
+struct Lacking {
     hosts: Mutex<BTreeSet<HostName>>,
     condition: Condition,
 }
 
-impl Unread {
-    /// How it went to reach a datapath.
-    fn reached<T>(&self, host: &HostName, outcome: &Result<T, DatapathError>) {
+impl Lacking {
+    /// Whether it holds for a host, or why not.
+    fn note<T>(&self, host: &HostName, outcome: &Result<T, impl Display>) {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Ok(_) => {
@@ -196,30 +197,47 @@ pub struct Performer<D> {
     stations: HashMap<HostName, Station<D>>,
     inbox: mpsc::Sender<Event>,
     counts: Counts,
-    unread: Arc<Unread>,
+    /// Datapaths that could not be reached last, or never were.
+    unread: Arc<Lacking>,
+    /// Agents that are not their hosts'.
+    refused: Arc<Lacking>,
+}
+
+/// What has to hold of every host of the process.
+#[derive(Debug)]
+pub struct Conditions {
+    /// Its datapath was read.
+    pub read: Condition,
+    /// No other agent is known by its name.
+    pub alone: Condition,
 }
 
 impl<D: Datapath> Performer<D> {
-    /// A performer for hosts with their datapaths and lines; `condition` is
-    /// true once every datapath was read.
+    /// A performer for hosts with their datapaths and lines.
     #[must_use]
     pub fn new(
         hosts: impl IntoIterator<Item = (HostName, Arc<D>, Line)>,
         inbox: mpsc::Sender<Event>,
         counts: Counts,
-        condition: Condition,
+        Conditions { read, alone }: Conditions,
     ) -> Self {
         let station = |(host, datapath, line)| (host, Station { datapath, line });
         let stations: HashMap<_, _> = hosts.into_iter().map(station).collect();
-        let unread = Unread {
+        let unread = Lacking {
             hosts: Mutex::new(stations.keys().cloned().collect()),
-            condition,
+            condition: read,
+        };
+        alone.ok();
+        let refused = Lacking {
+            hosts: Mutex::default(),
+            condition: alone,
         };
         Self {
             stations,
             inbox,
             counts,
             unread: Arc::new(unread),
+            refused: Arc::new(refused),
         }
     }
 
@@ -326,14 +344,22 @@ impl<D: Datapath> Performer<D> {
             }
             HostEffect::Hello(hello) => {
                 let bus = station.line.bus.clone();
-                ask(
-                    bus,
-                    subjects::HOST_HELLO.to_owned(),
-                    Format::MessagePack,
-                    hello,
-                )
-                .map(HostEvent::Greeted)
-                .boxed()
+                let address = bus.client().server_info().client_ip;
+                let hello = Hello {
+                    address: address.parse().ok(),
+                    ..hello
+                };
+                let (host, refused) = (host.clone(), self.refused.clone());
+                let subject = subjects::HOST_HELLO.to_owned();
+                let answer = ask(bus, subject, Format::MessagePack, hello);
+                let greeted = move |answer: Result<HelloReply, AskFailure>| {
+                    match &answer {
+                        Ok(_) | Err(AskFailure::Namesake(_)) => refused.note(&host, &answer),
+                        Err(AskFailure::NotDone(_) | AskFailure::MaybeDone(_)) => {}
+                    }
+                    HostEvent::Greeted(answer)
+                };
+                answer.map(greeted).boxed()
             }
             HostEffect::Claim(claim) => {
                 let (bus, port) = (station.line.bus.clone(), claim.port.clone());
@@ -402,6 +428,7 @@ fn log_drift(drift: &Drift) {
     let Drift {
         v: _,
         host,
+        session: _,
         at: _,
         switch,
         port,
@@ -438,9 +465,9 @@ fn log_failure(answer: &Answer) {
     }
 }
 
-async fn read<D: Datapath>(host: HostName, datapath: Arc<D>, unread: Arc<Unread>) -> HostEvent {
+async fn read<D: Datapath>(host: HostName, datapath: Arc<D>, unread: Arc<Lacking>) -> HostEvent {
     let picture = datapath.read().await;
-    unread.reached(&host, &picture);
+    unread.note(&host, &picture);
     if let Err(error) = &picture {
         tracing::warn!(%host, %error, "read again in a while");
     }
@@ -450,12 +477,12 @@ async fn read<D: Datapath>(host: HostName, datapath: Arc<D>, unread: Arc<Unread>
 async fn apply<D: Datapath>(
     (host, datapath): (HostName, Arc<D>),
     counts: Counts,
-    unread: Arc<Unread>,
+    unread: Arc<Lacking>,
     number: u64,
     steps: Arc<[Step]>,
 ) -> HostEvent {
     let applied = datapath.apply(steps).await;
-    unread.reached(&host, &applied.steps);
+    unread.note(&host, &applied.steps);
     counts.applied(&applied);
     HostEvent::Applied { number, applied }
 }
@@ -530,7 +557,15 @@ async fn ask<Q: Serialize, A: DeserializeOwned>(
                 | BusError::NoResponder { .. } => not_done(&error),
                 BusError::TimedOut { .. } => AskFailure::MaybeDone(error.to_string()),
             })?;
-        codec::decode_answer(&message.payload).map_err(|problem| not_done(&problem))
+        codec::decode_answer(&message.payload).map_err(|problem| match problem.code {
+            ProblemCode::Namesake => AskFailure::Namesake(problem.to_string()),
+            ProblemCode::Invalid
+            | ProblemCode::NotFound
+            | ProblemCode::Conflict
+            | ProblemCode::TooLarge
+            | ProblemCode::Unavailable
+            | ProblemCode::Internal => not_done(&problem),
+        })
     };
     let answer = answer.await;
     if let Err(why) = &answer {

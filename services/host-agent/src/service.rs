@@ -22,7 +22,7 @@ use crate::datapath::Datapath;
 use crate::host::HostSettings;
 use crate::ledger::SPEC;
 use crate::metrics::Counts;
-use crate::perform::{Line, Performer, listen};
+use crate::perform::{Conditions, Line, Performer, listen};
 
 /// Hosts of one connection. Few enough that a connection's own task is not
 /// what 10,000 replicas wait for, and enough that they don't cost a server
@@ -82,7 +82,11 @@ pub async fn serve<D: Datapath>(daemon: Daemon, service: Service<D>) -> anyhow::
     };
     let stop = inbox.stop.clone();
     let counts = Counts::new(daemon.metrics());
-    let read = daemon.health().condition("datapath", "not read yet");
+    let health = daemon.health();
+    let conditions = Conditions {
+        read: health.condition("datapath", "not read yet"),
+        alone: health.condition("namesake", "nothing was said of it yet"),
+    };
 
     let hearing = CancellationToken::new();
     let mut stations = Vec::new();
@@ -104,7 +108,7 @@ pub async fn serve<D: Datapath>(daemon: Daemon, service: Service<D>) -> anyhow::
             stations.push((host.clone(), datapath.clone(), line.clone()));
         }
     }
-    let performer = Performer::new(stations, inbox.events.clone(), counts, read);
+    let performer = Performer::new(stations, inbox.events.clone(), counts, conditions);
     daemon.spawn(
         "effects",
         async move { Ok(performer.run(to_perform).await?) },

@@ -147,6 +147,10 @@ fn own(message: &Incoming) -> Result<HostEvent, Refused> {
             asker: asked()?,
         },
         AgentVerb::Yield => HostEvent::Yield(codec::decode(payload).map_err(refused)?.1),
+        AgentVerb::Identify => HostEvent::Identify {
+            message: codec::decode(payload).map_err(refused)?.1,
+            asker,
+        },
         AgentVerb::Live => HostEvent::Live {
             message: codec::decode(payload).map_err(refused)?.1,
             asker: asked()?,
@@ -180,6 +184,7 @@ pub fn answer(host: &HostName, asker: &Asker, answer: &Answer, max: usize) -> (S
         Answer::Plan(plan) => encode(format, plan),
         Answer::Live(live) => encode(format, live),
         Answer::Fetched(event) => encode(format, event),
+        Answer::Identified(identified) => encode(format, identified),
         Answer::Problem(problem) => Err(problem.clone()),
     };
     let body = body.and_then(|body| {
@@ -231,7 +236,11 @@ mod tests {
             ("remove", b"{\"v\":1", "JSON"),
             ("remove", b"\xc1", "0xc1"),
             ("live", b"{\"v\":1,\"port\":\"a.b\"}", "port name"),
-            ("dance", b"{}", "clobber, remove, plan, live, fetch, yield"),
+            (
+                "dance",
+                b"{}",
+                "clobber, remove, plan, live, fetch, yield, identify",
+            ),
         ] {
             let refused = read(&format!("dvs.v1.agent.h1.{verb}"), REPLY, payload).unwrap_err();
             assert_eq!(&*refused.asker.unwrap().token, "42");
@@ -259,6 +268,7 @@ mod tests {
         let live = Answer::Live(LiveReply {
             v: V1,
             host: host.clone(),
+            session: dvs_schemas::SessionId(1),
             at: dvs_schemas::Timestamp(0),
             ports: Vec::new(),
             counters: Vec::new(),

@@ -17,7 +17,7 @@ use dvs_schemas::v1::{
     ApplyOutcome, ApplyReport, Changed, Clobber, EventAck, FinalState, Heartbeat, Hello,
     HelloReply, LiveReply, PortGroupState, PortState, SwitchObjects, SwitchState, V1, Versioned,
 };
-use dvs_schemas::{Format, HostName, Policy, Revision, StoreId, Vlan, VlanId, codec};
+use dvs_schemas::{Format, HostName, Policy, Revision, SessionId, StoreId, Vlan, VlanId, codec};
 use dvs_transport::testing::NatsServer;
 use dvs_transport::{Batch, Bus, Call, CallResult, Identity, Invoking, Transport, connect};
 use futures_util::StreamExt;
@@ -96,6 +96,8 @@ struct Manager {
     transport: Transport,
     _invoking: Invoking,
     hellos: Subscriber,
+    /// Sessions begun so far.
+    greeted: u64,
     store: StoreId,
     revision: u64,
     vlan: u16,
@@ -114,6 +116,7 @@ impl Manager {
             transport,
             _invoking: invoking,
             hellos,
+            greeted: 0,
             store: StoreId(Uuid::from_u128(1)),
             revision: 1,
             vlan: 100,
@@ -131,8 +134,10 @@ impl Manager {
         while known.len() < hosts {
             let message = next(&mut self.hellos).await;
             let hello: Hello = decode(&message.payload);
+            self.greeted += 1;
             let reply = HelloReply {
                 v: V1,
+                session: SessionId(self.greeted),
                 switches: vec!["prod".parse().unwrap()],
             };
             let to = message.reply.unwrap();
@@ -363,17 +368,15 @@ async fn a_killed_process_knows_from_its_ledger_what_it_had_applied() {
     let mut manager = Manager::start(&server).await;
     let hosts = host("h1");
     let agent = Agent::start(&server.url(), data.path(), &["--host", "h1"]);
-    let first = manager.greet(1).await.remove(0);
+    manager.greet(1).await;
     manager.send_full(&hosts).await;
     assert_applied(&manager.change_vlan(&hosts).await, 1, 1);
     drop(agent);
     let mut beats = manager.listen(subjects::EVENT_HEARTBEATS).await;
     let _agent = Agent::start(&server.url(), data.path(), &["--host", "h1"]);
+    manager.greet(1).await;
     // An emulated datapath dies with its process: it is made anew unasked.
-    observed(&mut beats, Revision(2), |beat| {
-        beat.session != first.session
-    })
-    .await;
+    observed(&mut beats, Revision(2), |beat| beat.session == SessionId(2)).await;
     assert_eq!(manager.live(&hosts[0]).await.ports.len(), 1);
     assert_applied(&manager.send_full(&hosts).await, 1, 0);
 }
@@ -473,6 +476,7 @@ async fn greet(bus: &Bus, hellos: &mut Subscriber, host: &str) {
     assert_eq!(hello.host.as_str(), host);
     let reply = HelloReply {
         v: V1,
+        session: SessionId(1),
         switches: Vec::new(),
     };
     bus.publish(message.reply.unwrap(), encode(&reply))
@@ -491,11 +495,27 @@ async fn a_host_that_was_deaf_says_hello_anew_once_it_may_hear() {
     let bus = connect(&args, Identity::operator("test")).await.unwrap();
     bus.reach(PATIENCE).await.unwrap();
     let mut hellos = bus.subscribe(subjects::HOST_HELLO, PATIENCE).await.unwrap();
+    let mut beats = bus
+        .subscribe(subjects::EVENT_HEARTBEATS, PATIENCE)
+        .await
+        .unwrap();
     let data = tempfile::tempdir().unwrap();
     let agent = Agent::start(&url("agent"), data.path(), &["--host", "h1"]);
-    // Whether it says hello before it hears of the refusal is chance.
+    // Whether it says hello before it hears of the refusal is chance. From then
+    // on it says nothing, or it would pass for present.
     let first = greet(&bus, &mut hellos, "h1");
     let _ = tokio::time::timeout(Duration::from_secs(5), first).await;
+    let second = Duration::from_secs(1);
+    while let Ok(Some(_)) = tokio::time::timeout(second, beats.next()).await {}
+    let (mut hello, mut beat) = (hellos.next(), beats.next());
+    let said = async {
+        tokio::select! {
+            _ = &mut hello => "hello",
+            _ = &mut beat => "a heartbeat",
+        }
+    };
+    let said = tokio::time::timeout(2 * second, said).await;
+    assert!(said.is_err(), "a deaf host said {said:?}");
     let ask = async || {
         let question = Bytes::from_static(b"{\"v\":1}");
         let h1: HostName = "h1".parse().unwrap();

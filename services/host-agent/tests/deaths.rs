@@ -87,7 +87,7 @@ async fn a_panic_stops_the_service() {
             data: data.path().to_owned(),
             hosts: vec![("h1".parse().unwrap(), Arc::new(datapath))],
             settings: HostSettings {
-                session: Uuid::from_u128(1),
+                agent: Uuid::from_u128(1),
                 node: "test".to_owned(),
                 datapath: dvs_schemas::v1::HostDatapath::Emulated,
                 heartbeat: Duration::from_secs(10),

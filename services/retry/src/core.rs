@@ -14,7 +14,7 @@ use dvs_schemas::v1::{
     EntrySelection, Observed, PutReply, RenderReply, RenderRequest, RepushKey, RetryListReply,
     RetryListRequest, RetryPut, RipKey, SelectionReply, Settlement, V1,
 };
-use dvs_schemas::{HostName, Problem, Timestamp};
+use dvs_schemas::{HostName, Problem, SessionId, Timestamp};
 pub use dvs_transport::endpoint::ReplyToken;
 use fastrand::Rng;
 use serde::Serialize;
@@ -176,8 +176,9 @@ enum AnyKey {
 enum Leg {
     /// To the publisher.
     Rendering,
-    /// To the host, with what covers all that was put up to this commit.
-    Calling { covers: Commit },
+    /// To the host's agent of this session, with what covers all that was put up
+    /// to this commit.
+    Calling { session: SessionId, covers: Commit },
 }
 
 /// Both queues and the tries under way.
@@ -375,8 +376,8 @@ impl Retry {
             AnyKey::Rip(key) => (self.rip.is_flying(key, id), rendering(key, result)),
         };
         let landing = match rendering {
-            Ok(Rendering::Call(call, covers)) if flying => {
-                self.call(id, call, covers, out);
+            Ok(Rendering::Call(call, session, covers)) if flying => {
+                self.call(id, call, Leg::Calling { session, covers }, out);
                 return;
             }
             // Lands nowhere: the entry left its flight.
@@ -386,11 +387,11 @@ impl Retry {
         self.land(now, id, landing, out);
     }
 
-    fn call(&mut self, id: FlightId, call: HostCall, covers: Commit, out: &mut Decision<Effect>) {
+    fn call(&mut self, id: FlightId, call: HostCall, leg: Leg, out: &mut Decision<Effect>) {
         let Some(flight) = self.flights.get_mut(&id) else {
             return;
         };
-        flight.leg = Leg::Calling { covers };
+        flight.leg = leg;
         out.effect(Effect::Call {
             flight: id,
             host: match &flight.key {
@@ -411,15 +412,15 @@ impl Retry {
     ) {
         let Some(Flight {
             key,
-            leg: Leg::Calling { covers },
+            leg: Leg::Calling { session, covers },
         }) = self.flights.get(&id)
         else {
             return;
         };
-        let covers = *covers;
+        let (session, covers) = (*session, *covers);
         let verdict = match key {
             AnyKey::Repush(key) => {
-                let verdict = key.verdict(answer);
+                let verdict = key.verdict(answer, session);
                 if verdict.is_ok() {
                     // As a settlement by the publisher: the host has none of
                     // the ports that were removed before.
@@ -433,7 +434,7 @@ impl Retry {
                 }
                 verdict
             }
-            AnyKey::Rip(key) => key.verdict(answer),
+            AnyKey::Rip(key) => key.verdict(answer, session),
         };
         let landing = match verdict {
             Ok(()) => Landing::Done { covers },

@@ -10,7 +10,7 @@ use dvs_schemas::v1::{
     ApplyOutcome, ApplyReport, Clobber, FinalState, PortFailure, Queue, Remove, RemoveOutcome,
     RemoveReport, RenderReply, RenderRequest, RepushKey, RipKey,
 };
-use dvs_schemas::{HostName, PortId, Revision, SwitchName};
+use dvs_schemas::{HostName, PortId, Revision, SessionId, SwitchName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -57,8 +57,9 @@ pub enum Answer {
 /// What the publisher's answer means for an entry.
 #[derive(Debug)]
 pub(crate) enum Rendering {
-    /// Send this; all that was put up to this commit is in it.
-    Call(HostCall, Commit),
+    /// Send this; the answer of this session counts, and all that was put up to
+    /// this commit is in it.
+    Call(HostCall, SessionId, Commit),
     /// Nothing is to be done any more.
     Cancelled,
 }
@@ -80,8 +81,8 @@ pub(crate) trait Key: Clone + fmt::Debug + Serialize + DeserializeOwned {
     /// What the publisher's answer means.
     fn rendering(&self, reply: RenderReply) -> Result<Rendering, String>;
 
-    /// Whether the host has done it, or why not.
-    fn verdict(&self, answer: Answer) -> Result<(), String>;
+    /// Whether the host has done it, or why not. `session`: that of its agent.
+    fn verdict(&self, answer: Answer, session: SessionId) -> Result<(), String>;
 
     fn path(&self) -> Path {
         let mut path = under(self.host(), Some(self.switch()));
@@ -127,33 +128,36 @@ impl Key for RepushKey {
 
     fn rendering(&self, reply: RenderReply) -> Result<Rendering, String> {
         match reply {
-            RenderReply::Clobber(clobber) if clobber.switch == self.switch => match clobber.state {
-                FinalState::Full { .. } | FinalState::Absent => {
-                    let commit = Commit {
-                        store: clobber.store,
-                        revision: clobber.revision,
-                    };
-                    Ok(Rendering::Call(HostCall::Clobber(clobber), commit))
-                }
-                FinalState::Partial { .. } => Err("config-publisher rendered a partial state \
+            RenderReply::Clobber { session, clobber } if clobber.switch == self.switch => {
+                match clobber.state {
+                    FinalState::Full { .. } | FinalState::Absent => {
+                        let commit = Commit {
+                            store: clobber.store,
+                            revision: clobber.revision,
+                        };
+                        Ok(Rendering::Call(HostCall::Clobber(clobber), session, commit))
+                    }
+                    FinalState::Partial { .. } => Err("config-publisher rendered a partial state \
                                                    where the full state was asked for"
-                    .to_owned()),
-            },
-            RenderReply::Clobber(clobber) => Err(format!(
+                        .to_owned()),
+                }
+            }
+            RenderReply::Clobber { clobber, .. } => Err(format!(
                 "config-publisher rendered switch {} where {} was asked for",
                 clobber.switch, self.switch
             )),
-            RenderReply::Remove(_) => {
+            RenderReply::Remove { .. } => {
                 Err("config-publisher rendered a removal where a state was asked for".to_owned())
             }
             RenderReply::Cancelled {} => Ok(Rendering::Cancelled),
         }
     }
 
-    fn verdict(&self, answer: Answer) -> Result<(), String> {
+    fn verdict(&self, answer: Answer, session: SessionId) -> Result<(), String> {
         match answer {
             Answer::Clobber(report) => {
                 spoke(self, &report.host, &report.switch)?;
+                in_session(report.session, session)?;
                 match report.outcome {
                     ApplyOutcome::Applied { .. } => Ok(()),
                     ApplyOutcome::Failed { message, ports } => Err(failed(message, &ports)),
@@ -194,35 +198,36 @@ impl Key for RipKey {
 
     fn rendering(&self, reply: RenderReply) -> Result<Rendering, String> {
         match reply {
-            RenderReply::Remove(remove) if remove.switch == self.switch => {
+            RenderReply::Remove { session, remove } if remove.switch == self.switch => {
                 let ours = remove.ports.iter().find(|port| port.port == self.port);
                 let commit = ours.map(|port| Commit {
                     store: remove.store,
                     revision: port.revision,
                 });
                 match commit {
-                    Some(commit) => Ok(Rendering::Call(HostCall::Remove(remove), commit)),
+                    Some(commit) => Ok(Rendering::Call(HostCall::Remove(remove), session, commit)),
                     None => Err(format!(
                         "config-publisher rendered a removal without port {}",
                         self.port
                     )),
                 }
             }
-            RenderReply::Remove(remove) => Err(format!(
+            RenderReply::Remove { remove, .. } => Err(format!(
                 "config-publisher rendered switch {} where {} was asked for",
                 remove.switch, self.switch
             )),
-            RenderReply::Clobber(_) => {
+            RenderReply::Clobber { .. } => {
                 Err("config-publisher rendered a state where a removal was asked for".to_owned())
             }
             RenderReply::Cancelled {} => Ok(Rendering::Cancelled),
         }
     }
 
-    fn verdict(&self, answer: Answer) -> Result<(), String> {
+    fn verdict(&self, answer: Answer, session: SessionId) -> Result<(), String> {
         match answer {
             Answer::Remove(report) => {
                 spoke(self, &report.host, &report.switch)?;
+                in_session(report.session, session)?;
                 match report.outcome {
                     RemoveOutcome::Removed => Ok(()),
                     RemoveOutcome::Failed { ports } => Err(failed(String::new(), &ports)),
@@ -243,6 +248,18 @@ fn spoke(key: &impl Key, host: &HostName, switch: &SwitchName) -> Result<(), Str
     } else {
         Err(format!(
             "the host answered for host {host}, switch {switch}"
+        ))
+    }
+}
+
+/// The host's agent has to be the one that the publisher knows.
+fn in_session(said: SessionId, session: SessionId) -> Result<(), String> {
+    if said == session {
+        Ok(())
+    } else {
+        Err(format!(
+            "an agent answered in session {said}, and the host's is in {session}; see dvsctl \
+             describe host"
         ))
     }
 }

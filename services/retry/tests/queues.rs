@@ -13,7 +13,7 @@ use dvs_schemas::v1::{
     RetryPut, V1,
 };
 use dvs_schemas::{ProblemCode, Revision, StoreId};
-use harness::{AnyKey, World, attempt, forgotten, put_of, repush, rip, settled};
+use harness::{AnyKey, SESSION, World, attempt, forgotten, put_of, repush, rip, settled};
 use retry::{Action, Answer, End, Event, Fate, IN_FLIGHT, Note};
 
 fn only(world: &mut World) -> EntryState {
@@ -169,6 +169,7 @@ fn a_failed_try_waits_within_its_window_and_says_why() {
     let failure = Answer::Clobber(ApplyReport {
         v: V1,
         host: "h1".parse().unwrap(),
+        session: SESSION,
         switch: "prod".parse().unwrap(),
         observed: Revision(3),
         position: None,

@@ -10,7 +10,7 @@ use dvs_schemas::v1::{
     ApplyOutcome, ApplyReport, Clobber, FinalState, Lineage, Remove, RemoveOutcome, RemoveReport,
     RemovedPort, RenderReply, RenderRequest, V1,
 };
-use dvs_schemas::{HostName, Revision, StoreId};
+use dvs_schemas::{HostName, Revision, SessionId, StoreId};
 use dvs_transport::testing::NatsServer;
 use dvs_transport::{Bus, answer_subject};
 use futures_util::StreamExt;
@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 
 const RETRY: &str = env!("CARGO_BIN_EXE_retry");
 const QUICK: [&str; 4] = ["--retry-base", "1ms", "--retry-cap", "20ms"];
+
+/// The session of every host's agent.
+const SESSION: SessionId = SessionId(7);
 
 /// A publisher at revision 9 that renders whatever it is asked for.
 async fn publisher(bus: Bus) {
@@ -29,27 +32,33 @@ async fn publisher(bus: Bus) {
         while let Some(question) = questions.next().await {
             let store = StoreId(uuid::Uuid::nil());
             let reply = match codec::decode(&question.payload).unwrap().1 {
-                RenderRequest::State { switch, .. } => RenderReply::Clobber(Box::new(Clobber {
-                    v: V1,
-                    store,
-                    lineage: Lineage::default(),
-                    switch,
-                    revision: Revision(9),
-                    insist: false,
-                    state: FinalState::Absent,
-                })),
+                RenderRequest::State { switch, .. } => RenderReply::Clobber {
+                    session: SESSION,
+                    clobber: Box::new(Clobber {
+                        v: V1,
+                        store,
+                        lineage: Lineage::default(),
+                        switch,
+                        revision: Revision(9),
+                        insist: false,
+                        state: FinalState::Absent,
+                    }),
+                },
                 RenderRequest::Removal {
                     switch,
                     port,
                     revision,
                     ..
-                } => RenderReply::Remove(Remove {
-                    v: V1,
-                    store,
-                    lineage: Lineage::default(),
-                    switch,
-                    ports: vec![RemovedPort { port, revision }],
-                }),
+                } => RenderReply::Remove {
+                    session: SESSION,
+                    remove: Remove {
+                        v: V1,
+                        store,
+                        lineage: Lineage::default(),
+                        switch,
+                        ports: vec![RemovedPort { port, revision }],
+                    },
+                },
             };
             let reply = codec::encode(Format::MessagePack, &reply).unwrap();
             bus.publish(question.reply.unwrap(), reply).await.unwrap();
@@ -70,6 +79,7 @@ async fn host(bus: &Bus, name: &str) {
     let report = ApplyReport {
         v: V1,
         host: host.clone(),
+        session: SESSION,
         switch: clobber.switch,
         observed: clobber.revision,
         position: None,
@@ -85,6 +95,7 @@ async fn host(bus: &Bus, name: &str) {
     let report = RemoveReport {
         v: V1,
         host: host.clone(),
+        session: SESSION,
         switch: remove.switch,
         observed: Revision(1),
         position: None,

@@ -9,7 +9,7 @@ use dvs_schemas::v1::{
     Condition, ConditionList, ConditionsOfHost, RuntimeConditionsReply, RuntimeConditionsRequest,
     V1,
 };
-use dvs_schemas::{HostName, Timestamp};
+use dvs_schemas::{HostName, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::CONDITIONS;
@@ -17,12 +17,12 @@ use crate::ledger::CONDITIONS;
 /// What a page has beside its hosts, in bytes; its `next` is one name.
 const FRAME: usize = 256;
 
-/// The conditions of one host, and which word of which run said them.
+/// The conditions of one host, and which word of which session said them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Said {
-    /// Number of the agent's run.
-    pub(crate) run: u64,
-    /// Number of the event within the run, or of the newest one before a
+    /// The agent's session.
+    pub(crate) session: SessionId,
+    /// Number of the event within the session, or of the newest one before a
     /// snapshot.
     pub(crate) seq: u64,
     pub(crate) heard: Timestamp,
@@ -42,7 +42,7 @@ impl Conditions {
     /// Takes a host's conditions in, unless something later is known.
     pub(crate) fn say(&mut self, host: &HostName, said: Said, writes: &mut Writes) {
         let known = self.0.get(host);
-        if known.is_some_and(|known| (known.run, known.seq) > (said.run, said.seq)) {
+        if known.is_some_and(|known| (known.session, known.seq) > (said.session, said.seq)) {
             return;
         }
         // A host without conditions is kept, too: what it said before comes

@@ -1,48 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is known of a host's events: which run of its agent speaks, up to
+//! What is known of a host's events: which session of its agent speaks, up to
 //! which event all of them came, and whether a snapshot is needed.
 //!
-//! Runs are counted in the order in which they are first heard of, not by any
-//! clock: hosts boot with wrong ones. A heartbeat of a run that was thought
-//! over shows that it is not, and it becomes the newest; then a snapshot says
-//! what is true, whatever came before.
+//! Of sessions the later one is the larger one, as the publisher numbers them,
+//! and one that is over never comes back: what is said in it counts for nothing,
+//! but for what placements came to by then.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use dvs_ledger::Writes;
-use dvs_schemas::HostName;
+use dvs_schemas::{HostName, SessionId};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::ledger::HOSTS;
-
-/// Earlier runs that are remembered, so that their late events are known as
-/// such. Events are late by seconds, an agent's restarts lie further apart.
-const RUNS_REMEMBERED: usize = 8;
 
 /// Most events that came ahead of a missing one and are remembered; more are
 /// as good as missing, and a snapshot brings them.
 const AHEAD_MAX: usize = 256;
 
-/// One run of an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Run {
-    pub(crate) session: Uuid,
-    /// From 1, in order of first sight.
-    pub(crate) number: u64,
-}
-
 /// What is known of a host, and kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Known {
-    run: Run,
-    /// Every event of the run up to this one is in the store.
+    session: SessionId,
+    /// Every event of the session up to this one is in the store.
     upto: u64,
-    /// Whether the run's beginning is: a run before may have ended with
+    /// Whether the session's beginning is: one before may have ended with
     /// something untold.
     begun: bool,
-    /// Earlier runs, the latest last.
-    before: Vec<Run>,
 }
 
 /// A host.
@@ -72,29 +57,28 @@ enum Gap {
 /// What an event of a host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Of the present run, and not there yet.
-    New { run: u64 },
+    /// Of the present session, and not there yet.
+    New,
     /// Known already, or covered by a snapshot.
-    Covered { run: u64 },
-    /// Of a run that is over.
-    Past { run: u64 },
+    Covered,
+    /// Of a session that is over.
+    Past,
 }
 
-/// A snapshot is wanted: it will cover the run up to this event.
+/// A snapshot is wanted: it will cover the session up to this event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    pub(crate) run: u64,
+    pub(crate) session: SessionId,
     pub(crate) seq: u64,
 }
 
 impl Host {
     /// A host that is heard for the first time.
-    pub(crate) fn first(session: Uuid) -> Self {
+    pub(crate) fn first(session: SessionId) -> Self {
         let mut host = Self::from_known(Known {
-            run: Run { session, number: 1 },
+            session,
             upto: 0,
             begun: false,
-            before: Vec::new(),
         });
         host.unwritten = true;
         host
@@ -109,8 +93,7 @@ impl Host {
         }
     }
 
-    /// Writes what the ledger lacks. Stamps in the store name runs by number,
-    /// so the number must be there no later than they are.
+    /// Writes what the ledger lacks.
     pub(crate) fn write(&mut self, name: &HostName, writes: &mut Writes) {
         if std::mem::take(&mut self.unwritten) {
             writes.put(HOSTS, name.as_str(), &(name, &self.known));
@@ -118,46 +101,47 @@ impl Host {
     }
 
     /// Whether an event is there, or will never be.
-    pub(crate) fn has(&self, session: Uuid, seq: u64) -> bool {
-        let over = self.known.before.iter().any(|run| run.session == session);
-        over || (session == self.known.run.session && seq <= self.known.upto)
+    pub(crate) fn has(&self, session: SessionId, seq: u64) -> bool {
+        match session.cmp(&self.known.session) {
+            Ordering::Less => true,
+            Ordering::Equal => seq <= self.known.upto,
+            Ordering::Greater => false,
+        }
     }
 
     /// Places an event; afterwards it counts as there.
-    pub(crate) fn event(&mut self, session: Uuid, seq: u64) -> Place {
+    pub(crate) fn event(&mut self, session: SessionId, seq: u64) -> Place {
         let place = self.sight(session, seq);
         match place {
-            Place::New { .. } => {
+            Place::New => {
                 if seq == self.known.upto.saturating_add(1) || self.ahead.len() < AHEAD_MAX {
                     self.ahead.insert(seq);
                 }
                 self.catch_up();
             }
-            Place::Covered { .. } | Place::Past { .. } => {}
+            Place::Covered | Place::Past => {}
         }
         place
     }
 
     /// Places an event that counts as missing still.
-    pub(crate) fn sight(&mut self, session: Uuid, seq: u64) -> Place {
-        if session != self.known.run.session {
-            if let Some(run) = self.known.before.iter().find(|run| run.session == session) {
-                return Place::Past { run: run.number };
-            }
-            self.begin(session);
+    pub(crate) fn sight(&mut self, session: SessionId, seq: u64) -> Place {
+        if session < self.known.session {
+            return Place::Past;
         }
-        let run = self.known.run.number;
+        self.reach(session);
         if seq <= self.known.upto {
-            return Place::Covered { run };
+            return Place::Covered;
         }
-        Place::New { run }
+        Place::New
     }
 
     /// A heartbeat named the newest event. Says whether a snapshot is wanted.
-    pub(crate) fn heartbeat(&mut self, session: Uuid, seq: u64) -> Option<Wanted> {
-        if session != self.known.run.session {
-            self.begin(session);
+    pub(crate) fn heartbeat(&mut self, session: SessionId, seq: u64) -> Option<Wanted> {
+        if session < self.known.session {
+            return None;
         }
+        self.reach(session);
         let missing = seq > self.known.upto;
         let wanted = match self.gap {
             Gap::Asked => return None,
@@ -170,10 +154,7 @@ impl Host {
         } else {
             Gap::None
         };
-        wanted.then_some(Wanted {
-            run: self.known.run.number,
-            seq,
-        })
+        wanted.then_some(Wanted { session, seq })
     }
 
     /// The snapshot was asked for.
@@ -191,13 +172,13 @@ impl Host {
         self.gap = Gap::None;
     }
 
-    /// Whether what was asked for is of the run that speaks now. What is of one
-    /// that is over meanwhile is of no use.
-    pub(crate) fn is_of_present_run(&self, wanted: Wanted) -> bool {
-        wanted.run == self.known.run.number
+    /// Whether what was asked for is of the session that speaks now. What is of
+    /// one that is over meanwhile is of no use.
+    pub(crate) fn is_of_present_session(&self, wanted: Wanted) -> bool {
+        wanted.session == self.known.session
     }
 
-    /// The snapshot of the present run came, all of it.
+    /// The snapshot of the present session came, all of it.
     pub(crate) fn answered(&mut self, wanted: Wanted) {
         self.gap = Gap::None;
         self.unwritten = true;
@@ -206,19 +187,19 @@ impl Host {
         self.catch_up();
     }
 
-    fn begin(&mut self, session: Uuid) {
-        let number = self.known.run.number + 1;
-        self.known.before.retain(|run| run.session != session);
-        self.known.before.push(self.known.run);
-        if self.known.before.len() > RUNS_REMEMBERED {
-            self.known.before.remove(0);
+    /// Begins the session, unless it is the present one.
+    fn reach(&mut self, session: SessionId) {
+        if session == self.known.session {
+            return;
         }
         self.unwritten = true;
-        self.known.run = Run { session, number };
-        self.known.upto = 0;
-        self.known.begun = false;
+        self.known = Known {
+            session,
+            upto: 0,
+            begun: false,
+        };
         self.ahead.clear();
-        // What was asked of the run before is answered in vain.
+        // What was asked of the session before is answered in vain.
         if self.gap != Gap::Asked {
             self.gap = Gap::None;
         }
@@ -244,16 +225,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const A: Uuid = Uuid::from_u128(1);
-    const B: Uuid = Uuid::from_u128(2);
+    const A: SessionId = SessionId(1);
+    const B: SessionId = SessionId(2);
 
-    /// A host whose run has begun, with a snapshot up to event 0.
+    /// A host whose session has begun, with a snapshot up to event 0.
     fn host() -> Host {
         let mut host = Host::first(A);
         let wanted = host.heartbeat(A, 0);
-        assert_eq!(wanted, Some(Wanted { run: 1, seq: 0 }));
+        assert_eq!(wanted, Some(Wanted { session: A, seq: 0 }));
         host.asked();
-        host.answered(Wanted { run: 1, seq: 0 });
+        host.answered(Wanted { session: A, seq: 0 });
         host
     }
 
@@ -263,12 +244,12 @@ mod tests {
         host.event(A, 1);
         host.event(A, 3);
         assert_eq!(host.heartbeat(A, 3), None);
-        assert_eq!(host.heartbeat(A, 4), Some(Wanted { run: 1, seq: 4 }));
+        assert_eq!(host.heartbeat(A, 4), Some(Wanted { session: A, seq: 4 }));
         host.asked();
         assert_eq!(host.heartbeat(A, 5), None, "one question at a time");
-        host.answered(Wanted { run: 1, seq: 4 });
-        assert_eq!(host.event(A, 2), Place::Covered { run: 1 });
-        assert_eq!(host.event(A, 5), Place::New { run: 1 });
+        host.answered(Wanted { session: A, seq: 4 });
+        assert_eq!(host.event(A, 2), Place::Covered);
+        assert_eq!(host.event(A, 5), Place::New);
         assert_eq!(host.heartbeat(A, 5), None);
         assert_eq!(host.heartbeat(A, 5), None);
     }
@@ -294,42 +275,52 @@ mod tests {
     }
 
     #[test]
-    fn a_new_run_begins_with_a_snapshot_and_the_old_ones_events_are_past() {
+    fn a_session_begins_with_a_snapshot_and_the_events_of_the_one_before_are_past() {
         let mut host = host();
         host.event(A, 1);
-        assert_eq!(host.event(B, 1), Place::New { run: 2 });
-        assert_eq!(host.event(A, 2), Place::Past { run: 1 });
-        assert_eq!(host.heartbeat(B, 1), Some(Wanted { run: 2, seq: 1 }));
+        assert_eq!(host.event(B, 1), Place::New);
+        assert_eq!(host.event(A, 2), Place::Past);
+        assert_eq!(host.heartbeat(B, 1), Some(Wanted { session: B, seq: 1 }));
     }
 
     #[test]
-    fn a_snapshot_of_a_run_that_is_over_is_of_no_use() {
+    fn a_snapshot_of_a_session_that_is_over_is_of_no_use() {
         let mut host = Host::first(A);
         let wanted = host.heartbeat(A, 0);
         host.asked();
         host.event(B, 1);
         assert_eq!(
-            wanted.map(|wanted| host.is_of_present_run(wanted)),
+            wanted.map(|wanted| host.is_of_present_session(wanted)),
             Some(false)
         );
         host.not_answered();
         assert!(host.heartbeat(B, 1).is_some());
     }
 
-    /// A late event of a run that was never heard of looks like a new run;
-    /// the heartbeats of the real one put that right.
     #[test]
-    fn a_run_that_goes_on_speaking_is_the_newest() {
+    fn a_session_that_is_over_never_comes_back_however_often_it_speaks() {
         let mut host = host();
-        host.event(B, 1);
-        assert_eq!(host.heartbeat(A, 0), Some(Wanted { run: 3, seq: 0 }));
-        assert_eq!(host.event(B, 2), Place::Past { run: 2 });
-        assert_eq!(host.event(A, 1), Place::New { run: 3 });
+        assert_eq!(host.event(B, 1), Place::New);
+        let wanted = host.heartbeat(B, 1);
+        assert_eq!(wanted, Some(Wanted { session: B, seq: 1 }));
+        for seq in 0..3 {
+            assert_eq!(host.heartbeat(A, seq), None);
+            assert_eq!(host.event(A, seq), Place::Past);
+        }
+        assert!(host.is_of_present_session(Wanted { session: B, seq: 1 }));
+        assert_eq!(host.event(B, 2), Place::New);
+    }
+
+    #[test]
+    fn an_event_that_comes_after_its_session_is_past_though_nobody_heard_of_it() {
+        let mut host = Host::first(B);
+        assert_eq!(host.event(A, 1), Place::Past);
+        assert_eq!(host.event(B, 1), Place::New);
     }
 
     proptest! {
         #[test]
-        fn whatever_came_in_whatever_order_a_complete_run_has_no_gap(
+        fn whatever_came_in_whatever_order_a_complete_session_has_no_gap(
             mut events in prop::collection::vec(1..60_u64, 0..120),
         ) {
             events.extend(1..60);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dvs_schemas::v1::{Counters, PortRuntime, RuntimeRecord};
-use dvs_schemas::{Epoch, HostName, PortId, Timestamp};
+use dvs_schemas::{Epoch, HostName, PortId, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Placements whose counters are kept apart, so that a late report lands in its
@@ -19,9 +19,9 @@ pub(crate) const APART: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     pub(crate) host: HostName,
-    /// Number of the agent's run, as the collector counts them.
-    pub(crate) run: u64,
-    /// Number of the event within the run. What was read from the host has
+    /// The agent's session.
+    pub(crate) session: SessionId,
+    /// Number of the event within the session. What was read from the host has
     /// that of the newest event before the reading.
     pub(crate) seq: u64,
     /// When the host saw it.
@@ -37,7 +37,7 @@ impl Stamp {
     /// Of two tellings of one epoch. An epoch has one host, which is the one
     /// that told of it first; nobody else's word counts.
     fn supersedes(&self, other: &Self) -> bool {
-        self.host == other.host && (self.run, self.seq) > (other.run, other.seq)
+        self.host == other.host && (self.session, self.seq) > (other.session, other.seq)
     }
 }
 
@@ -269,7 +269,7 @@ mod tests {
         let told = Told {
             by: Stamp {
                 host: format!("h{epoch}").parse().unwrap(),
-                run: 1,
+                session: SessionId(1),
                 seq: packets,
                 at: Timestamp(packets),
                 heard: Timestamp(packets),

@@ -32,7 +32,7 @@ fn list(ports: &[&str]) -> ConditionList {
     }
 }
 
-fn event(from: &str, run: u128, seq: u64, ports: &[&str]) -> HostConditions {
+fn event(from: &str, run: u64, seq: u64, ports: &[&str]) -> HostConditions {
     HostConditions {
         v: V1,
         host: host(from),

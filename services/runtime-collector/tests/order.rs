@@ -52,7 +52,7 @@ enum Message {
 struct Truth {
     /// Per port: its owner, epoch, state if it is there, and its counters.
     ports: Vec<(usize, u64, Option<PortRuntime>, Option<CountersOf>)>,
-    runs: Vec<(u128, u64)>,
+    runs: Vec<(u64, u64)>,
     said: Vec<Message>,
     count: u64,
 }

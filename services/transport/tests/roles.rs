@@ -183,6 +183,7 @@ async fn roles_are_held_to_their_subjects() {
         ("dvs.v1.agent.h1.live", "agent", &["collector"]),
         ("dvs.v1.agent.h1.fetch", "agent", &["collector"]),
         ("dvs.v1.agent.h1.yield", "agent", &["publisher"]),
+        ("dvs.v1.agent.h1.identify", "agent", &["publisher"]),
         ("dvs.v1.event.h1.changed", "collector", &["agent"]),
         ("dvs.v1.event.h1.notice", "collector", &["agent"]),
         ("dvs.v1.reply.h1.pub7.0", "publisher", &["agent"]),

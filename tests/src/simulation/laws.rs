@@ -126,6 +126,11 @@ pub fn what_counts_as_applied_is_there(world: &World) -> Result<(), String> {
         let Some((known, core)) = publisher.fleet().get(host).zip(core) else {
             continue;
         };
+        // Of several machines of one name the word of one counts.
+        let mut others = world.hosts.iter().filter(|other| other.name == *host);
+        if others.nth(1).is_some() && core.session() != Some(known.session()) {
+            continue;
+        }
         for switch in publisher.config().switches().keys() {
             let wanted = publisher.config().wanted(switch, host);
             let key = RepushKey {
@@ -184,7 +189,9 @@ pub fn at_rest(world: &World, operators: &Operators) -> bool {
             machine.connected
                 && machine.agent.core().is_some_and(super::start::greeted)
                 && fleet.presence(&machine.name, world.now) == Presence::Present
-                && !fleet.is_stranger(&machine.name, machine.session)
+                && machine
+                    .session()
+                    .is_some_and(|session| !fleet.is_stranger(&machine.name, session))
         })
 }
 

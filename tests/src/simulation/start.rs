@@ -72,12 +72,12 @@ pub(crate) fn collector(ledger: &Ledger) -> Result<Collector, dvs_ledger::LoadEr
 pub(crate) fn agent(
     ledger: &Ledger,
     host: &HostName,
-    session: Uuid,
+    agent: Uuid,
     seed: u64,
     rollback_after: Option<Duration>,
 ) -> Result<Agent, host_agent::ledger::LoadError> {
     let settings = HostSettings {
-        session,
+        agent,
         node: host.to_string(),
         datapath: dvs_schemas::v1::HostDatapath::Emulated,
         heartbeat: Duration::from_secs(5),

@@ -9,7 +9,7 @@ use super::store::{lineage, position};
 use super::{few, v1, words};
 use crate::arbitrary::documents::{mirror_destination, mirror_source, runtime_settings, teaming};
 use crate::arbitrary::{
-    epoch, mac, mtu, name, policy, private_vlans, record, revision, store, uplink, vnic,
+    epoch, mac, mtu, name, policy, private_vlans, record, revision, session, store, uplink, vnic,
 };
 use crate::v1::{
     ApplyOutcome, ApplyReport, Change, Clobber, FinalState, GlobalKey, MirrorState, Plan,
@@ -130,6 +130,7 @@ record!(
     apply_report: ApplyReport {
         v: v1(),
         host: name(),
+        session: session(),
         switch: name(),
         observed: revision(),
         position: option::of(position()),
@@ -167,6 +168,7 @@ record!(
     remove_report: RemoveReport {
         v: v1(),
         host: name(),
+        session: session(),
         switch: name(),
         observed: revision(),
         position: option::of(position()),
@@ -196,6 +198,7 @@ record!(
     plan: Plan {
         v: v1(),
         host: name(),
+        session: session(),
         switch: name(),
         outcome: plan_outcome(),
     }

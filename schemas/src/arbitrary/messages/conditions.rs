@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{few, v1, words};
-use crate::arbitrary::{name, record, timestamp, uuid};
+use crate::arbitrary::{name, record, session, timestamp};
 use crate::v1::{
     Condition, ConditionKind, ConditionList, ConditionTarget, ConditionsOfHost, HostConditions,
     RuntimeConditionsReply, RuntimeConditionsRequest,
@@ -48,7 +48,7 @@ record!(
     host_conditions: HostConditions {
         v: v1(),
         host: name(),
-        session: uuid(),
+        session: session(),
         seq: any::<u64>(),
         at: timestamp(),
         list: condition_list(),

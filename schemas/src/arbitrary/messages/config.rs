@@ -8,7 +8,7 @@ use proptest::sample::select;
 
 use super::agent::{change, clobber, remove};
 use super::{cursor, few, v1, words};
-use crate::arbitrary::{deadline, document, epoch, name, record, revision, vnic};
+use crate::arbitrary::{deadline, document, epoch, name, record, revision, session, vnic};
 use crate::documents::Kind;
 use crate::v1::{
     ApplyReply, ApplyRequest, ChangedObject, DeleteRequest, DisconnectReply, DisconnectRequest,
@@ -158,8 +158,12 @@ pub fn render_request() -> impl Strategy<Value = RenderRequest> {
 /// Any answer to retry.
 pub fn render_reply() -> impl Strategy<Value = RenderReply> {
     prop_oneof![
-        clobber().prop_map(|clobber| RenderReply::Clobber(Box::new(clobber))),
-        remove().prop_map(RenderReply::Remove),
+        (session(), clobber().boxed()).prop_map(|(session, clobber)| RenderReply::Clobber {
+            session,
+            clobber: Box::new(clobber),
+        }),
+        (session(), remove().boxed())
+            .prop_map(|(session, remove)| RenderReply::Remove { session, remove }),
         Just(RenderReply::Cancelled {}),
     ]
 }

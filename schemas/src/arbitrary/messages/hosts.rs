@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How hosts make themselves known, and what is known of them.
 
+use std::net::IpAddr;
+
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::store::{diverged, position};
 use super::{few, v1, words};
-use crate::arbitrary::{name, record, revision, timestamp, uuid};
+use crate::arbitrary::{name, record, revision, session, timestamp, uuid};
 use crate::v1::{
     Drift, ForgetReply, ForgetRequest, Heartbeat, Hello, HelloReply, HostDatapath, HostListReply,
-    HostListRequest, HostStatus, Observed, Presence, SwitchOnHost,
+    HostListRequest, HostStatus, Identified, Identify, Namesake, Observed, Presence, SwitchOnHost,
 };
 
 fn host_datapath() -> impl Strategy<Value = HostDatapath> {
@@ -29,9 +31,11 @@ record!(
     hello: Hello {
         v: v1(),
         host: name(),
-        session: uuid(),
+        agent: uuid(),
+        session: option::of(session()),
         version: words(),
         node: words(),
+        address: option::of(any::<IpAddr>()),
         datapath: option::of(host_datapath()),
         observed: few(observed()),
         positions: few(position()),
@@ -41,7 +45,23 @@ record!(
     /// Any reply to a hello.
     hello_reply: HelloReply {
         v: v1(),
+        session: session(),
         switches: few(name()),
+    }
+);
+record!(
+    /// Any question whether an agent is there.
+    identify: Identify {
+        v: v1(),
+        session: session(),
+    }
+);
+record!(
+    /// Any answer to it.
+    identified: Identified {
+        v: v1(),
+        host: name(),
+        session: session(),
     }
 );
 record!(
@@ -65,9 +85,10 @@ record!(
     heartbeat: Heartbeat {
         v: v1(),
         host: name(),
-        session: uuid(),
+        session: session(),
         seq: any::<u64>(),
         interval_ms: any::<u64>(),
+        last: any::<bool>(),
         observed: few(observed()),
         positions: few(position()),
     }
@@ -77,6 +98,7 @@ record!(
     drift: Drift {
         v: v1(),
         host: name(),
+        session: session(),
         at: timestamp(),
         switch: name(),
         port: option::of(name()),
@@ -106,6 +128,16 @@ record!(
     }
 );
 record!(
+    /// Another agent of a host's name.
+    namesake: Namesake {
+        agent: uuid(),
+        node: words(),
+        address: option::of(any::<IpAddr>()),
+        session: option::of(session()),
+        heard: timestamp(),
+    }
+);
+record!(
     /// What may be known of a host.
     host_status: HostStatus {
         host: name(),
@@ -116,10 +148,13 @@ record!(
             Presence::Never,
         ]),
         heard: option::of(timestamp()),
+        session: option::of(session()),
         node: option::of(words()),
+        address: option::of(any::<IpAddr>()),
         version: option::of(words()),
         datapath: option::of(host_datapath()),
         diverged: option::of(diverged()),
+        namesakes: few(namesake()),
         switches: few(switch_on_host()),
     }
 );

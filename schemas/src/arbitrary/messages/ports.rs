@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::store::position;
 use super::{few, v1};
-use crate::arbitrary::{deadline, epoch, mac, machine_id, name, record, revision, vnic};
+use crate::arbitrary::{deadline, epoch, mac, machine_id, name, record, revision, session, vnic};
 use crate::v1::{
     Activity, ClaimOutcome, ClaimReply, ClaimRequest, ConnectRequest, Machine, MoveRequest,
     Placement, PlacementsReply, PlacementsRequest, ReleaseOutcome, ReleaseReply, ReleaseRequest,
@@ -74,6 +74,7 @@ record!(
     claim_request: ClaimRequest {
         v: v1(),
         host: name(),
+        session: session(),
         port: name(),
         vnic: option::of(vnic()),
         mac: option::of(mac()),
@@ -106,6 +107,7 @@ record!(
     release_request: ReleaseRequest {
         v: v1(),
         host: name(),
+        session: session(),
         port: name(),
         epoch: option::of(epoch()),
         to: option::of(name()),

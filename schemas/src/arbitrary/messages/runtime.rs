@@ -7,7 +7,7 @@ use proptest::sample::select;
 
 use super::retry::forgotten;
 use super::{condition_list, few, host_conditions, v1};
-use crate::arbitrary::{epoch, name, record, revision, store, timestamp, uuid, vlan};
+use crate::arbitrary::{epoch, name, record, revision, session, store, timestamp, vlan};
 use crate::v1::{
     Changed, Counters, CountersOf, EventAck, EventNotice, Fetch, Fetched, Link, Live, LiveReply,
     LiveRequest, PastEvent, PortGone, PortRuntime, Rollup, RollupBy, RollupKey, RuntimeForgetReply,
@@ -63,7 +63,7 @@ record!(
     changed: Changed {
         v: v1(),
         host: name(),
-        session: uuid(),
+        session: session(),
         seq: any::<u64>(),
         at: timestamp(),
         ports: few(port_runtime()),
@@ -75,7 +75,7 @@ record!(
     settled: Settled {
         v: v1(),
         host: name(),
-        session: uuid(),
+        session: session(),
         seq: any::<u64>(),
         at: timestamp(),
         counters: few(counters_of()),
@@ -86,7 +86,7 @@ record!(
     event_notice: EventNotice {
         v: v1(),
         host: name(),
-        session: uuid(),
+        session: session(),
         seq: any::<u64>(),
         at: timestamp(),
         ports: few(name()),
@@ -96,7 +96,7 @@ record!(
     /// Any question for an event.
     fetch: Fetch {
         v: v1(),
-        session: uuid(),
+        session: session(),
         seq: any::<u64>(),
     }
 );
@@ -261,6 +261,7 @@ record!(
     live_reply: LiveReply {
         v: v1(),
         host: name(),
+        session: session(),
         at: timestamp(),
         ports: few(port_runtime()),
         counters: few(counters_of()),

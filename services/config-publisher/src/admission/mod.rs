@@ -25,7 +25,7 @@ use crate::fleet::Fleet;
 pub use connecting::{connect, disconnect, relocate};
 use draft::Draft;
 pub use forgetting::forget;
-pub use plugging::{Claimed, claim, release};
+pub use plugging::{Claimed, Ending, claim, release};
 
 /// What a full state's message takes beside its objects: field names, store,
 /// switch name (63 bytes at most) and the lengths of four lists are below 512

@@ -3,14 +3,25 @@
 //! is not any more. A claim places a port that is nowhere; it never takes one
 //! from another host.
 
-use dvs_schemas::v1::{ClaimRequest, ReleaseRequest};
-use dvs_schemas::{Epoch, HostName, ObjectKey, PortDoc, Problem, ProblemCode};
+use dvs_schemas::v1::ClaimRequest;
+use dvs_schemas::{Epoch, HostName, ObjectKey, PortDoc, PortId, Problem, ProblemCode};
 
 use super::draft::Draft;
 use super::{absent, rules};
 use crate::changes::{Change, ChangeSet, Object, Placed};
 use crate::config::{Config, Entry};
 use crate::fleet::Fleet;
+
+/// A placement that is to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Who holds the port.
+    pub host: HostName,
+    /// The port.
+    pub port: PortId,
+    /// Which of its placements.
+    pub epoch: Epoch,
+}
 
 /// What a claim comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,23 +71,16 @@ pub fn claim(config: &Config, fleet: &Fleet, request: &ClaimRequest) -> Result<C
 pub fn release(
     config: &Config,
     fleet: &Fleet,
-    request: &ReleaseRequest,
+    ending: &Ending,
     next: Option<&ClaimRequest>,
 ) -> Result<ChangeSet, Problem> {
-    let ReleaseRequest {
-        v: _,
-        host,
-        port,
-        epoch,
-        to: _,
-        positions: _,
-    } = request;
+    let Ending { host, port, epoch } = ending;
     let held = config.port(port).filter(|entry| {
         let Placed {
             document,
             epoch: present,
         } = &entry.value;
-        document.host.as_ref() == Some(host) && Some(*present) == *epoch
+        document.host.as_ref() == Some(host) && present == epoch
     });
     let Some(entry) = held else {
         return Ok(ChangeSet::default());
@@ -101,6 +105,7 @@ fn granted(
     let ClaimRequest {
         v: _,
         host,
+        session: _,
         port: _,
         vnic,
         mac,

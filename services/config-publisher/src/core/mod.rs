@@ -2,6 +2,7 @@
 //! The publisher as one state: requests, hosts' answers and the time in;
 //! ledger writes, pushes and replies out.
 
+mod arriving;
 mod change;
 mod diverging;
 mod forgetting;
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use dvs_ledger::{Core, Decision, Ledger};
 use dvs_schemas::codec::REQUEST_MAX;
-use dvs_schemas::v1::{Deadline, Options, Wait};
-use dvs_schemas::{Document, ObjectKey, Problem, StoreId, Timestamp};
+use dvs_schemas::v1::{Deadline, Hello, Options, Wait};
+use dvs_schemas::{Document, HostName, ObjectKey, Problem, StoreId, Timestamp};
 use fastrand::Rng;
 use uuid::Uuid;
 
@@ -82,6 +83,8 @@ pub struct Publisher {
     config: Config,
     fleet: Fleet,
     claims: Claims,
+    /// Hellos that wait for the word of the agent that is there.
+    arriving: BTreeMap<HostName, Vec<(ReplyToken, Hello)>>,
     /// Records in the ledger.
     records: usize,
     outbox: Outbox,
@@ -120,6 +123,7 @@ impl Publisher {
             config,
             fleet,
             claims: Claims::default(),
+            arriving: BTreeMap::new(),
             records: pending.len(),
             outbox: Outbox::load(pending),
             awaited: 0,
@@ -222,14 +226,16 @@ impl Publisher {
             Request::Disconnect(request) => self.disconnect(now, &request, out),
             Request::Claim(request) => {
                 let (host, port) = (request.host.clone(), request.port.clone());
-                let claimed = self.claim(now, request, out);
+                let claimed = self.is_of_agent(&host, request.session);
+                let claimed = claimed.and_then(|()| self.claim(now, request, out));
                 claimed.inspect_err(
                     |problem| tracing::info!(%host, %port, %problem, "a claim was refused"),
                 )
             }
             Request::Release(request) => {
                 let (host, port) = (&request.host, &request.port);
-                let released = self.let_go(now, &request, out);
+                let released = self.is_of_agent(host, request.session);
+                let released = released.and_then(|()| self.let_go(now, &request, out));
                 released.inspect_err(
                     |problem| tracing::info!(%host, %port, %problem, "a release was refused"),
                 )
@@ -249,7 +255,7 @@ impl Publisher {
                 .map(|reply| Some(Reply::Rendered(reply))),
             Request::Resync(request) => self.resync(now, to, &request, out),
             Request::Continue(request) => self.go_on(now, to, &request, out),
-            Request::Hello(hello) => Ok(Some(Reply::Hello(self.hello(now, &hello, out)))),
+            Request::Hello(hello) => self.arrive(now, to, hello, out),
         };
         match result {
             Ok(Some(reply)) => answer(out, to, Ok(reply)),
@@ -291,6 +297,11 @@ impl Core for Publisher {
             Event::Request { to, request } => self.request(now, to, request, out),
             Event::Heartbeat(heartbeat) => self.heartbeat(now, &heartbeat, out),
             Event::Outcomes { push, outcomes } => self.outcomes(now, push, outcomes, out),
+            Event::Identified {
+                host,
+                session,
+                is_there,
+            } => self.identified(now, &host, session, &is_there, out),
             Event::HandedOver { number, result } => self.handed_over(now, number, &result, out),
             Event::CollectorTold { number, result } => {
                 self.collector_told(now, number, &result, out);

@@ -12,7 +12,7 @@ use dvs_schemas::{Epoch, HostName, PortId, Problem, ProblemCode, Revision, Times
 
 use super::sending::Asker;
 use super::{Out, Publisher};
-use crate::admission::{self, Claimed};
+use crate::admission::{self, Claimed, Ending};
 use crate::changes::ChangeSet;
 use crate::claims::Waiting;
 use crate::events::{Effect, Reply};
@@ -79,6 +79,7 @@ impl Publisher {
         let ReleaseRequest {
             v: _,
             host,
+            session: _,
             port,
             epoch,
             to,
@@ -87,13 +88,18 @@ impl Publisher {
         if epoch.is_some() {
             self.heed(host, positions)?;
         }
-        let outcome = match epoch {
+        let ending = epoch.map(|epoch| Ending {
+            host: host.clone(),
+            port: port.clone(),
+            epoch,
+        });
+        let outcome = match ending {
             Some(_) if to.as_ref().is_some_and(|to| !self.is_next(port, to)) => {
                 ReleaseOutcome::Kept
             }
             None if self.claims.withdraw(port, host) => ReleaseOutcome::Withdrawn,
             None => ReleaseOutcome::Nothing,
-            Some(_) if self.end(now, request, out)? => ReleaseOutcome::Released {
+            Some(ending) if self.end(now, &ending, out)? => ReleaseOutcome::Released {
                 revision: self.config.revision(),
             },
             Some(_) => ReleaseOutcome::Nothing,
@@ -132,20 +138,15 @@ impl Publisher {
     }
 
     /// Ends a placement; false if it is over already.
-    fn end(
-        &mut self,
-        now: Timestamp,
-        request: &ReleaseRequest,
-        out: &mut Out,
-    ) -> Result<bool, Problem> {
-        let nowhere = admission::release(&self.config, &self.fleet, request, None)?;
+    fn end(&mut self, now: Timestamp, ending: &Ending, out: &mut Out) -> Result<bool, Problem> {
+        let nowhere = admission::release(&self.config, &self.fleet, ending, None)?;
         if nowhere.is_empty() {
             return Ok(false);
         }
-        if self.hand_on(now, request, out).is_none() {
+        if self.hand_on(now, ending, out).is_none() {
             self.replace(now, &nowhere, out)?;
         }
-        let ReleaseRequest { host, port, .. } = request;
+        let Ending { host, port, .. } = ending;
         let placed = self.config.port(port);
         match placed.and_then(|placed| placed.value.document.host.as_ref()) {
             Some(to) => tracing::info!(%host, %port, %to, "given up, and placed where it waits"),
@@ -159,9 +160,9 @@ impl Publisher {
     ///
     /// A claim that can't be granted waits no more: its host repeats it for as
     /// long as the port is plugged in there, and hears the reason then.
-    fn hand_on(&mut self, now: Timestamp, request: &ReleaseRequest, out: &mut Out) -> Option<()> {
-        let claim = self.next(now, &request.port)?;
-        let moved = admission::release(&self.config, &self.fleet, request, Some(&claim));
+    fn hand_on(&mut self, now: Timestamp, ending: &Ending, out: &mut Out) -> Option<()> {
+        let claim = self.next(now, &ending.port)?;
+        let moved = admission::release(&self.config, &self.fleet, ending, Some(&claim));
         let granted = moved.and_then(|changes| self.replace(now, &changes, out));
         granted
             .map_err(|problem| not_granted(&claim, &problem))
@@ -285,13 +286,10 @@ impl Publisher {
         } else {
             Some(waiting.since)
         };
-        let placement = ReleaseRequest {
-            v: V1,
+        let placement = Ending {
             host,
             port: port.clone(),
-            epoch: Some(epoch),
-            to: None,
-            positions: Vec::new(),
+            epoch,
         };
         // A machine that is stopped needs no port: the one that does may live
         // on a host that only the bus has lost.
@@ -334,21 +332,14 @@ impl Publisher {
 
 /// Tells the holder of a port who waits for it. Lost or not: it is told again
 /// whenever the claim is repeated or looked at.
-fn ask_to_yield(now: Timestamp, waiting: Waiting, placement: ReleaseRequest, out: &mut Out) {
-    let ReleaseRequest {
-        v: _,
-        host,
-        port,
-        epoch,
-        to: _,
-        positions: _,
-    } = placement;
+fn ask_to_yield(now: Timestamp, waiting: Waiting, placement: Ending, out: &mut Out) {
+    let Ending { host, port, epoch } = placement;
     let since = waiting.since.max(waiting.passed_over.unwrap_or_default());
     let waited_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
     let request = Yield {
         v: V1,
         port,
-        epoch: epoch.unwrap_or_default(),
+        epoch,
         to: waiting.claim.host,
         machine: waiting.claim.machine,
         waited_ms,
@@ -368,7 +359,7 @@ enum Standing {
     /// On another host.
     Held {
         /// The placement that is to end.
-        placement: ReleaseRequest,
+        placement: Ending,
         /// When its host counts as dead, if it does without further signs.
         dead: Option<Timestamp>,
     },

@@ -145,6 +145,8 @@ impl Publisher {
         outcomes: Vec<Outcome>,
         out: &mut Out,
     ) {
+        let fleet = &self.fleet;
+        let outcomes: Vec<_> = outcomes.into_iter().map(|end| fleet.sift(end)).collect();
         if let Some(UnderWay { push: state, .. }) = self.pushes.get_mut(&push) {
             self.awaited -= state.awaited();
             for outcome in outcomes {

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use dvs_schemas::v1::{Heartbeat, Hello, HelloReply, ResyncReply, ResyncRequest, V1, Wait};
-use dvs_schemas::{HostName, Problem, ProblemCode, Revision, SwitchName, Timestamp};
+use dvs_schemas::{HostName, Problem, ProblemCode, Revision, SessionId, SwitchName, Timestamp};
+use uuid::Uuid;
 
 use super::sending::Asker;
 use super::{Out, Publisher};
@@ -108,33 +109,48 @@ impl Publisher {
             session,
             seq: _,
             interval_ms: _,
+            last: _,
             observed,
             positions,
         } = heartbeat;
+        if !self.counts(heartbeat, out) {
+            return;
+        }
         if self.fleet.is_stranger(host, *session) {
+            let known = self.fleet.get(host);
+            let known = known.map(|host| host.entry.clone()).unwrap_or_default();
             let hello = Hello {
                 v: *v,
                 host: host.clone(),
-                session: *session,
-                version: String::new(),
-                node: String::new(),
-                datapath: None,
+                agent: Uuid::nil(),
+                session: Some(*session),
+                version: known.version,
+                node: known.node,
+                address: known.address,
+                datapath: known.datapath,
                 observed: observed.clone(),
                 positions: positions.clone(),
             };
             if self.config.revision() == Revision::ZERO {
-                self.greet(now, &hello, out);
+                self.greet(now, &hello, None, *session, out);
             } else {
-                self.hello(now, &hello, out);
+                self.welcome(now, &hello, None, *session, out);
             }
         }
         let ledger = self.history.as_of(self.config.revision());
         self.fleet.hear(now, heartbeat, ledger);
     }
 
-    fn greet(&mut self, now: Timestamp, hello: &Hello, out: &mut Out) {
+    fn greet(
+        &mut self,
+        now: Timestamp,
+        hello: &Hello,
+        agent: Option<Uuid>,
+        session: SessionId,
+        out: &mut Out,
+    ) {
         let ledger = self.history.as_of(self.config.revision());
-        let greeted = self.fleet.greet(now, hello, ledger);
+        let greeted = self.fleet.greet(now, hello, agent, session, ledger);
         if let Some(host) = self.fleet.get(&hello.host) {
             match greeted {
                 Greeted::New | Greeted::Changed => {
@@ -145,14 +161,23 @@ impl Publisher {
         }
     }
 
-    pub(super) fn hello(&mut self, now: Timestamp, hello: &Hello, out: &mut Out) -> HelloReply {
-        self.greet(now, hello, out);
+    /// Takes an agent in as the host's, in this session; none: it said hello to
+    /// another ledger.
+    pub(super) fn welcome(
+        &mut self,
+        now: Timestamp,
+        hello: &Hello,
+        agent: Option<Uuid>,
+        session: SessionId,
+        out: &mut Out,
+    ) -> HelloReply {
+        self.greet(now, hello, agent, session, out);
         let held = hello.observed.iter().map(|observed| &observed.switch);
         let mine = self.config.switches().iter();
         let mine = mine.filter(|(_, entry)| is_member(&entry.value, &self.fleet, &hello.host));
         let switches: BTreeSet<SwitchName> =
             mine.map(|(name, _)| name).chain(held).cloned().collect();
-        let greeting = self.fleet.greeting(&hello.host, hello.session);
+        let greeting = self.fleet.greeting(&hello.host, session);
         if greeting.is_none() {
             // Another run of the agent: it claims what is plugged in by now.
             self.claims.forget(&hello.host);
@@ -162,11 +187,12 @@ impl Publisher {
             let record = Record::whole(self.config.revision(), pairs);
             if !record.is_empty() {
                 let record = self.owe(now, record, Asker::Leaves, out);
-                self.fleet.greeted_by(&hello.host, hello.session, record);
+                self.fleet.greeted_by(&hello.host, session, record);
             }
         }
         HelloReply {
             v: V1,
+            session,
             switches: switches.into_iter().collect(),
         }
     }

@@ -15,6 +15,10 @@ use crate::fleet::way_on;
 /// far below one message.
 const WHY: usize = 240;
 
+/// Why the answer of an agent that is not the host's is none.
+pub(crate) const FOREIGN: &str = "an agent answered that is not this host's, or no more; see dvsctl \
+                                  describe host";
+
 /// A call that did not succeed.
 pub(super) struct Lagging {
     verdict: HostVerdict,
@@ -73,6 +77,7 @@ pub(super) fn judge(answer: Answer, flight: &Flight) -> Result<(), Lagging> {
         },
         Answer::Planned(_) => failed("answered a push with a plan".into()),
         Answer::Unreadable(why) => failed(format!("its answer can't be read: {why}")),
+        Answer::Foreign => failed(FOREIGN.to_owned()),
         Answer::TimedOut => Err(lagging(HostVerdict::TimedOut, "no answer in time")),
         Answer::NoResponder => Err(lagging(
             HostVerdict::NoResponder,

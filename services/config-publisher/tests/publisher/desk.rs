@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A publisher, its ledger and the time, in the hands of a test.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use config_publisher::core::{Publisher, Settings};
 use config_publisher::events::{
     Answer, Call, Effect, Event, Outcome, PushId, Reply, ReplyToken, Request,
 };
+use config_publisher::fleet::{Host, HostEntry};
 use config_publisher::history::StoreEntry;
-use config_publisher::ledger::{SPEC, STORE};
+use config_publisher::ledger::{HOSTS, SPEC, STORE};
 use dvs_ledger::{Core, InMemoryBackend, Ledger, Table, turn};
 use dvs_schemas::v1::{
-    ApplyOutcome, ApplyReply, ApplyReport, ApplyRequest, DeleteRequest, Forgotten, Heartbeat,
-    Hello, HelloReply, Lineage, Plan, PlanOutcome, Position, PutReply, RemoveOutcome, RemoveReport,
-    RetryPut, RuntimeForgetReply, V1, Yield,
+    ApplyOutcome, ApplyReply, ApplyReport, ApplyRequest, ClaimRequest, DeleteRequest, Forgotten,
+    Heartbeat, Hello, HelloReply, Lineage, Plan, PlanOutcome, Position, PutReply, ReleaseRequest,
+    RemoveOutcome, RemoveReport, RetryPut, RuntimeForgetReply, V1, Yield,
 };
-use dvs_schemas::{Epoch, HostName, Problem, Revision, StoreId, SwitchName, Timestamp};
+use dvs_schemas::{Epoch, HostName, Problem, Revision, SessionId, StoreId, SwitchName, Timestamp};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -52,6 +53,8 @@ pub(crate) struct Desk {
     pub(crate) collector: bool,
     /// Hosts that the collector was told of, and acknowledged.
     pub(crate) farewells: Vec<Forgotten>,
+    /// Agents that answer when they are asked whether they are there.
+    pub(crate) alive: BTreeSet<(HostName, SessionId)>,
     /// Every word to a holder that somebody waits.
     pub(crate) yields: Vec<(HostName, Yield)>,
     /// Every call that left.
@@ -92,6 +95,7 @@ impl Desk {
             put: Vec::new(),
             collector: true,
             farewells: Vec::new(),
+            alive: BTreeSet::new(),
             yields: Vec::new(),
             calls: Vec::new(),
             settings,
@@ -153,7 +157,10 @@ impl Desk {
                     );
                     self.committed.push(to);
                 }
-                Effect::Push { .. } | Effect::HandOver { .. } | Effect::TellCollector { .. } => {
+                Effect::Push { .. }
+                | Effect::HandOver { .. }
+                | Effect::TellCollector { .. }
+                | Effect::Identify { .. } => {
                     self.undone.push_back(effect);
                 }
             }
@@ -202,12 +209,20 @@ impl Desk {
                     };
                     self.hear(Event::CollectorTold { number, result });
                 }
+                Effect::Identify { host, session } => {
+                    let is_there = Ok(self.alive.contains(&(host.clone(), session)));
+                    self.hear(Event::Identified {
+                        host,
+                        session,
+                        is_there,
+                    });
+                }
                 Effect::Reply { .. } | Effect::Committed { .. } | Effect::Yield { .. } => {}
             }
         }
     }
 
-    fn outcomes(&self, calls: &[Call]) -> Vec<Outcome> {
+    pub(crate) fn outcomes(&self, calls: &[Call]) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (call, message) in calls.iter().enumerate() {
             for host in hosts_of(message) {
@@ -221,11 +236,17 @@ impl Desk {
         outcomes
     }
 
+    /// The session of a host's agent.
+    pub(crate) fn session(&self, host: &HostName) -> SessionId {
+        let known = self.publisher.fleet().get(host);
+        known.map_or(SessionId(1), Host::session)
+    }
+
     pub(crate) fn answer(&self, host: &HostName, call: &Call) -> Answer {
         let manner = self.manners.get(host).copied().unwrap_or(Manner::Applies);
         match manner {
             Manner::Applies => {}
-            Manner::Fails => return failed(host, call),
+            Manner::Fails => return failed(host, self.session(host), call),
             Manner::Silent => return Answer::TimedOut,
             Manner::Gone => return Answer::NoResponder,
         }
@@ -234,6 +255,7 @@ impl Desk {
                 Answer::Applied(ApplyReport {
                     v: V1,
                     host: host.clone(),
+                    session: self.session(host),
                     switch: clobber.switch.clone(),
                     observed: clobber.revision,
                     position: Some(self.positions.get(host).copied().unwrap_or_else(|| {
@@ -245,6 +267,7 @@ impl Desk {
             Call::Remove { remove, .. } => Answer::Removed(RemoveReport {
                 v: V1,
                 host: host.clone(),
+                session: self.session(host),
                 switch: remove.switch.clone(),
                 observed: remove
                     .ports
@@ -258,6 +281,7 @@ impl Desk {
             Call::Plan { clobber, .. } => Answer::Planned(Plan {
                 v: V1,
                 host: host.clone(),
+                session: self.session(host),
                 switch: clobber.switch.clone(),
                 outcome: PlanOutcome::Changes(Vec::new()),
             }),
@@ -268,6 +292,17 @@ impl Desk {
     pub(crate) fn send(&mut self, request: Request) -> ReplyToken {
         self.tokens += 1;
         let to = ReplyToken(self.tokens);
+        let mut request = request;
+        match &mut request {
+            // As long as a test says nothing else, it is the host's agent.
+            Request::Claim(ClaimRequest { host, session, .. })
+            | Request::Release(ReleaseRequest { host, session, .. })
+                if *session == SessionId::default() =>
+            {
+                *session = self.session(host);
+            }
+            _ => {}
+        }
         self.hear(Event::Request { to, request });
         to
     }
@@ -319,9 +354,10 @@ impl Desk {
         self.hear(Event::Heartbeat(Heartbeat {
             v: V1,
             host: name(host),
-            session: Uuid::from_u128(1),
+            session: self.session(&name(host)),
             seq: 0,
             interval_ms: 10_000,
+            last: false,
             observed: Vec::new(),
             positions: Vec::new(),
         }));
@@ -336,6 +372,11 @@ impl Desk {
         let table = |table: &Table| match *table {
             // Identities are bytes there, which JSON has none of.
             STORE => self.ledger.load::<StoreEntry>(STORE).map(|entries| {
+                let entries = entries.into_iter();
+                let text = |entry| serde_json::to_value(entry).unwrap();
+                entries.map(|(key, entry)| (key, text(entry))).collect()
+            }),
+            HOSTS => self.ledger.load::<HostEntry>(HOSTS).map(|entries| {
                 let entries = entries.into_iter();
                 let text = |entry| serde_json::to_value(entry).unwrap();
                 entries.map(|(key, entry)| (key, text(entry))).collect()
@@ -361,13 +402,17 @@ impl Desk {
     }
 }
 
-pub(crate) fn hello(host: &str, session: u128) -> Hello {
+/// The hello of an agent that was in this session before, as far as it knows: a
+/// publisher that knows of none, or of an earlier one, has it go on in it.
+pub(crate) fn hello(host: &str, session: u64) -> Hello {
     Hello {
         v: V1,
         host: name(host),
-        session: Uuid::from_u128(session),
+        agent: Uuid::from_u128(session.into()),
+        session: Some(SessionId(session)),
         version: "0.1.0".to_owned(),
         node: "rack-1".to_owned(),
+        address: None,
         datapath: None,
         observed: Vec::new(),
         positions: Vec::new(),
@@ -392,10 +437,11 @@ pub(crate) fn hosts_of(call: &Call) -> Vec<HostName> {
     }
 }
 
-fn failed(host: &HostName, call: &Call) -> Answer {
+fn failed(host: &HostName, session: SessionId, call: &Call) -> Answer {
     let report = |switch: &SwitchName| ApplyReport {
         v: V1,
         host: host.clone(),
+        session,
         switch: switch.clone(),
         observed: Revision::ZERO,
         position: None,
@@ -411,6 +457,7 @@ fn failed(host: &HostName, call: &Call) -> Answer {
         Call::Remove { remove, .. } => Answer::Removed(RemoveReport {
             v: V1,
             host: host.clone(),
+            session,
             switch: remove.switch.clone(),
             observed: Revision::ZERO,
             position: None,
@@ -419,6 +466,7 @@ fn failed(host: &HostName, call: &Call) -> Answer {
         Call::Plan { clobber, .. } => Answer::Planned(Plan {
             v: V1,
             host: host.clone(),
+            session,
             switch: clobber.switch.clone(),
             outcome: PlanOutcome::Refused {
                 message: "the datapath is broken".to_owned(),
@@ -437,7 +485,8 @@ pub(crate) fn pushes(effects: &VecDeque<Effect>) -> Vec<(PushId, &[Call])> {
             | Effect::Yield { .. }
             | Effect::Committed { .. }
             | Effect::HandOver { .. }
-            | Effect::TellCollector { .. } => None,
+            | Effect::TellCollector { .. }
+            | Effect::Identify { .. } => None,
         })
         .collect()
 }

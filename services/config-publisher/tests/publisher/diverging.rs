@@ -9,7 +9,7 @@ use dvs_schemas::v1::{
     ContinueReply, ContinueRequest, Diverged, Divergence, FinalState, Heartbeat, HostListRequest,
     HostStatus, HostVerdict, Observed, Position, RenderRequest, V1,
 };
-use dvs_schemas::{Epoch, ProblemCode, Revision, StoreId};
+use dvs_schemas::{Epoch, ProblemCode, Revision, SessionId, StoreId};
 use uuid::Uuid;
 
 use crate::desk::{Desk, hello, name};
@@ -30,9 +30,10 @@ fn beats(desk: &mut Desk, host: &str, position: Position) {
     desk.hear(Event::Heartbeat(Heartbeat {
         v: V1,
         host: name(host),
-        session: Uuid::from_u128(1),
+        session: SessionId(1),
         seq: 0,
         interval_ms: 10_000,
+        last: false,
         observed: vec![Observed {
             switch: name("prod"),
             revision: position.revision,
@@ -280,9 +281,10 @@ fn a_revision_of_a_replaced_store_is_not_shown_as_one_of_this_ledger() {
     desk.hear(Event::Heartbeat(Heartbeat {
         v: V1,
         host: name("h2"),
-        session: Uuid::from_u128(1),
+        session: SessionId(1),
         seq: 0,
         interval_ms: 10_000,
+        last: false,
         observed: vec![Observed {
             switch: name("prod"),
             revision: wanted,

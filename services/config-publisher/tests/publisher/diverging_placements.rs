@@ -9,7 +9,6 @@ use dvs_schemas::v1::{
     ApplyReply, ClaimRequest, ForgetRequest, Heartbeat, MoveRequest, Position, ReleaseRequest, V1,
 };
 use dvs_schemas::{HostName, Problem, ProblemCode, Revision};
-use uuid::Uuid;
 
 use crate::desk::{Desk, SITE, name};
 use crate::plugging::{claim, granted, release, waits};
@@ -43,9 +42,10 @@ fn beats(desk: &mut Desk, seconds: u64, hosts: &[&str]) {
             desk.hear(Event::Heartbeat(Heartbeat {
                 v: V1,
                 host: name(host),
-                session: Uuid::from_u128(1),
+                session: dvs_schemas::SessionId(1),
                 seq: 0,
                 interval_ms: 10_000,
+                last: false,
                 observed: Vec::new(),
                 positions: (*host == "h1").then_some(ahead).into_iter().collect(),
             }));

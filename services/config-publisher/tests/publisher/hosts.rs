@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use config_publisher::events::{Call, Event, Reply, Request};
-use dvs_schemas::Revision;
 use dvs_schemas::v1::{
     FinalState, Heartbeat, HostListRequest, HostStatus, Observed, Presence, SwitchOnHost, V1,
 };
-use uuid::Uuid;
+use dvs_schemas::{Revision, SessionId};
 
 use crate::desk::{Desk, SITE, hello, hosts_of, name, pushes, web};
 
@@ -32,9 +31,10 @@ fn heartbeat(observed: Vec<Observed>) -> Heartbeat {
     Heartbeat {
         v: V1,
         host: name("h1"),
-        session: Uuid::from_u128(1),
+        session: SessionId(1),
         seq: 0,
         interval_ms: 1_000,
+        last: false,
         observed,
         positions: Vec::new(),
     }
@@ -55,6 +55,7 @@ fn a_hello_is_durable_and_is_answered_with_the_switches_whose_state_follows() {
         reply,
         Reply::Hello(dvs_schemas::v1::HelloReply {
             v: V1,
+            session: SessionId(1),
             switches: vec![name("old"), name("prod")],
         })
     );

@@ -13,6 +13,7 @@ mod handovers;
 mod hosts;
 mod log;
 mod mirroring;
+mod namesakes;
 mod plugging;
 mod plugging_histories;
 mod properties;

@@ -8,7 +8,7 @@ use dvs_schemas::v1::{
     ClaimOutcome, ClaimReply, ClaimRequest, DisconnectRequest, FinalState, Machine, ReleaseOutcome,
     ReleaseReply, ReleaseRequest, RemovedPort, V1,
 };
-use dvs_schemas::{Epoch, HostName, PortDoc, PortId, Problem, ProblemCode, Revision};
+use dvs_schemas::{Epoch, HostName, PortDoc, PortId, Problem, ProblemCode, Revision, SessionId};
 
 use crate::desk::{Desk, Manner, SITE, hello, name};
 use crate::log::logged;
@@ -33,6 +33,7 @@ pub(crate) fn claim(host: &str, port: &str) -> ClaimRequest {
     ClaimRequest {
         v: V1,
         host: name(host),
+        session: SessionId::default(),
         port: name(port),
         vnic: None,
         mac: None,
@@ -46,6 +47,7 @@ pub(crate) fn release(host: &str, port: &str, epoch: Option<u64>) -> ReleaseRequ
     ReleaseRequest {
         v: V1,
         host: name(host),
+        session: SessionId::default(),
         port: name(port),
         epoch: epoch.map(Epoch),
         to: None,

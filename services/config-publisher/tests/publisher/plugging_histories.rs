@@ -13,7 +13,7 @@ use dvs_schemas::v1::{
     ClaimOutcome, ClaimRequest, ConnectRequest, DisconnectRequest, ForgetRequest, Machine,
     MoveRequest, Presence, ReleaseRequest, V1,
 };
-use dvs_schemas::{Epoch, HostName, Hosts, PortId, Problem, Timestamp, VnicId};
+use dvs_schemas::{Epoch, HostName, Hosts, PortId, Problem, SessionId, Timestamp, VnicId};
 use proptest::prelude::*;
 
 use crate::desk::{Desk, SITE, hello, name};
@@ -307,6 +307,7 @@ impl History {
                 let request = ClaimRequest {
                     v: V1,
                     host: host(by),
+                    session: SessionId::default(),
                     port,
                     vnic: vnic.map(|vnic| name(&format!("vm-{vnic}/eth0"))),
                     mac: None,
@@ -324,6 +325,7 @@ impl History {
                 let request = ReleaseRequest {
                     v,
                     host,
+                    session: SessionId::default(),
                     port,
                     epoch,
                     to: None,
@@ -343,6 +345,7 @@ impl History {
                     let request = ReleaseRequest {
                         v,
                         host,
+                        session: SessionId::default(),
                         port,
                         epoch,
                         to: None,
@@ -402,7 +405,16 @@ impl History {
             }
             Step::Hello(by, run) => {
                 let host = host(by);
-                let greeting = hello(host.as_str(), run.into());
+                let mut greeting = hello(host.as_str(), run.into());
+                // Another run of the agent comes after the one that is known.
+                let known = desk.publisher.fleet().get(&host);
+                let is_known = known.is_some_and(|of| of.entry.agent == Some(greeting.agent));
+                let present = desk.session(&host);
+                greeting.session = Some(if is_known {
+                    present
+                } else {
+                    SessionId(present.0 + 1)
+                });
                 Self::ask(desk, Request::Hello(greeting)).unwrap();
                 if self.runs.get(&host) != Some(&run) {
                     self.waiting.retain(|_, (waits, _)| *waits != host);

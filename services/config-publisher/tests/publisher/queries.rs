@@ -7,7 +7,7 @@ use dvs_schemas::v1::{
     FinalState, GetReply, GetRequest, HostListRequest, Placement, PlacementsReply,
     PlacementsRequest, ReleaseRequest, RenderReply, RenderRequest, V1,
 };
-use dvs_schemas::{Epoch, Kind, ProblemCode, Revision};
+use dvs_schemas::{Epoch, Kind, ProblemCode, Revision, SessionId};
 
 use crate::desk::{Desk, SITE, name};
 
@@ -194,12 +194,12 @@ fn retry_is_told_what_a_host_shall_have_now() {
         host: name(host),
         switch: name(switch),
     };
-    let RenderReply::Clobber(clobber) = render(state("h1", "prod")) else {
+    let RenderReply::Clobber { clobber, .. } = render(state("h1", "prod")) else {
         panic!("no clobber");
     };
     assert_eq!(clobber.revision, Revision(2));
     assert!(matches!(&clobber.state, FinalState::Full { objects, .. } if objects.ports.len() == 1));
-    let RenderReply::Clobber(clobber) = render(state("h1", "nowhere")) else {
+    let RenderReply::Clobber { clobber, .. } = render(state("h1", "nowhere")) else {
         panic!("no clobber");
     };
     assert_eq!(clobber.state, FinalState::Absent);
@@ -210,7 +210,7 @@ fn retry_is_told_what_a_host_shall_have_now() {
         revision: Revision(2),
     };
     assert_eq!(render(removal("h1")), RenderReply::Cancelled {});
-    let RenderReply::Remove(remove) = render(removal("h2")) else {
+    let RenderReply::Remove { remove, .. } = render(removal("h2")) else {
         panic!("no removal");
     };
     assert_eq!(remove.ports[0].revision, Revision(2));
@@ -252,7 +252,8 @@ fn a_removal_of_an_earlier_store_does_not_outrank_what_is_placed_afterwards() {
         port: name("web-2"),
         revision: Revision(500),
     };
-    let Ok(Reply::Rendered(RenderReply::Remove(remove))) = desk.ask(Request::Render(removal))
+    let Ok(Reply::Rendered(RenderReply::Remove { remove, .. })) =
+        desk.ask(Request::Render(removal))
     else {
         panic!("no removal");
     };
@@ -302,6 +303,7 @@ fn a_port_is_where_its_newest_placement_is_and_of_others_nothing_is_said() {
     let release = ReleaseRequest {
         v: V1,
         host: name("h2"),
+        session: SessionId::default(),
         port: name("lab-1"),
         epoch: Some(placed),
         to: None,

@@ -169,11 +169,7 @@ fn a_ledger_with_an_unreadable_key_is_refused() {
     ] {
         let desk = Desk::of(1);
         let mut writes = dvs_ledger::Writes::default();
-        let host = config_publisher::fleet::HostEntry {
-            node: String::new(),
-            version: String::new(),
-            datapath: None,
-        };
+        let host = config_publisher::fleet::HostEntry::default();
         match table.0 {
             "hosts" => writes.put(table, key, &host),
             "wanted" => writes.put(table, key, &Revision(1)),

@@ -8,7 +8,7 @@ use dvs_schemas::subjects::{self, AgentVerb};
 use dvs_schemas::v1::{
     ApplyOutcome, ApplyReport, Change, Clobber, Hello, Plan, PlanOutcome, PutReply, RetryPut, V1,
 };
-use dvs_schemas::{HostName, SwitchName};
+use dvs_schemas::{HostName, SessionId, SwitchName};
 use dvs_transport::testing::NatsServer;
 use dvs_transport::{Bus, answer_subject};
 use futures_util::StreamExt;
@@ -89,9 +89,11 @@ impl Host {
         let hello = Hello {
             v: V1,
             host: self.name.clone(),
-            session: uuid::Uuid::new_v4(),
+            agent: uuid::Uuid::new_v4(),
+            session: Some(SESSION),
             version: "0.1.0".to_owned(),
             node: "test".to_owned(),
+            address: None,
             datapath: None,
             observed: Vec::new(),
             positions: Vec::new(),
@@ -121,6 +123,9 @@ impl Host {
     }
 }
 
+/// The session of every host's agent.
+const SESSION: SessionId = SessionId(1);
+
 fn report(host: &HostName, clobber: &Clobber, manner: Manner) -> ApplyReport {
     let outcome = match manner {
         Manner::Applies | Manner::Silent => ApplyOutcome::Applied { writes: 1 },
@@ -132,6 +137,7 @@ fn report(host: &HostName, clobber: &Clobber, manner: Manner) -> ApplyReport {
     ApplyReport {
         v: V1,
         host: host.clone(),
+        session: SESSION,
         switch: clobber.switch.clone(),
         observed: clobber.revision,
         position: None,
@@ -143,6 +149,7 @@ fn plan(host: &HostName, clobber: &Clobber) -> Plan {
     Plan {
         v: V1,
         host: host.clone(),
+        session: SESSION,
         switch: clobber.switch.clone(),
         outcome: PlanOutcome::Changes(vec![Change {
             object: "switch".to_owned(),

@@ -47,10 +47,13 @@ fn publisher() -> Script {
         host: name.parse().unwrap(),
         presence,
         heard: Some(THEN),
+        session: None,
         node: None,
+        address: None,
         version: None,
         datapath: Some(HostDatapath::Emulated),
         diverged: None,
+        namesakes: Vec::new(),
         switches,
     };
     let hosts = [

@@ -8,14 +8,16 @@ use dvs_schemas::v1::{
     ApplyReply, ChangedObject, Condition, ConditionKind, ConditionList, ConditionTarget,
     ConditionsOfHost, ConnectRequest, Counters, CountersOf, DisconnectReply, DisconnectRequest,
     EntrySelection, EntryState, ForgetReply, ForgetRequest, GetReply, GetRequest, HostListReply,
-    HostListRequest, HostStatus, Item, Link, LiveReply, LiveRequest, MoveRequest, ObjectRef,
-    Operation, PastEvent, PortRuntime, Presence, Queue, RepushEntry, RepushKey, RetryListReply,
-    RetryListRequest, RipEntry, RipKey, Rollup, RollupBy, RollupKey, RuntimeConditionsReply,
-    RuntimeConditionsRequest, RuntimeGetRequest, RuntimeHistoryReply, RuntimeHistoryRequest,
-    RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest,
-    SelectionReply, SwitchOnHost, Telling, ToldBy, V1, Wait,
+    HostListRequest, HostStatus, Item, Link, LiveReply, LiveRequest, MoveRequest, Namesake,
+    ObjectRef, Operation, PastEvent, PortRuntime, Presence, Queue, RepushEntry, RepushKey,
+    RetryListReply, RetryListRequest, RipEntry, RipKey, Rollup, RollupBy, RollupKey,
+    RuntimeConditionsReply, RuntimeConditionsRequest, RuntimeGetRequest, RuntimeHistoryReply,
+    RuntimeHistoryRequest, RuntimeListReply, RuntimeListRequest, RuntimeRecord, RuntimeRollupReply,
+    RuntimeRollupRequest, SelectionReply, SwitchOnHost, Telling, ToldBy, V1, Wait,
 };
-use dvs_schemas::{Epoch, ObjectKey, Problem, ProblemCode, Revision, Timestamp, Vlan, subjects};
+use dvs_schemas::{
+    Epoch, ObjectKey, Problem, ProblemCode, Revision, SessionId, Timestamp, Vlan, subjects,
+};
 
 fn item(revision: u64, epoch: Option<u64>, text: &str) -> Item {
     Item {
@@ -163,10 +165,13 @@ fn host(name: &str, presence: Presence, wanted: u64, observed: Option<u64>) -> H
         host: name.parse().unwrap(),
         presence,
         heard: None,
+        session: None,
         node: None,
+        address: None,
         version: None,
         datapath: None,
         diverged: None,
+        namesakes: Vec::new(),
         switches: vec![SwitchOnHost {
             switch: "prod".parse().unwrap(),
             wanted: Revision(wanted),
@@ -310,6 +315,43 @@ async fn hosts_show_whether_they_are_in_sync() {
          h4    never seen  prod    7       -         2      -                                pending\n\
          h5    present     prod    6       7         2      -                                removing 1 port\n"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_agents_of_one_name_are_shown_beside_each_other() {
+    let twins = HostStatus {
+        heard: Some(Timestamp(56_000)),
+        session: Some(SessionId(1_764_000_000_000)),
+        node: Some("rack-1".to_owned()),
+        address: Some([10, 0, 0, 1].into()),
+        namesakes: vec![Namesake {
+            agent: uuid::Uuid::from_u128(9),
+            node: "rack-9".to_owned(),
+            address: Some([10, 0, 0, 9].into()),
+            session: None,
+            heard: Timestamp(46_000),
+        }],
+        ..host("h1", Presence::Present, 7, Some(7))
+    };
+    let script = hosts(Script::default(), vec![vec![twins.clone()]; 4]);
+    let fake = queues(script, Vec::new(), Vec::new()).start().await;
+    let beside = "\nSeveral agents have one name; give all but one another --host:\n\
+         HOST  AGENT      NODE    ADDRESS   SESSION        HEARD\n\
+         h1    this host  rack-1  10.0.0.1  1764000000000  10s\n\
+         h1    refused    rack-9  10.0.0.9  -              20s\n";
+    for args in [&["get", "hosts"][..], &["describe", "host", "h1"]] {
+        let shown = fake.ends(0, args).await.stdout;
+        assert!(shown.contains(beside), "{args:?}: {shown}");
+    }
+    let shown = fake.ends(0, &["get", "hosts", "-o", "json"]).await.stdout;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown[0]["namesakes"][0]["node"], "rack-9");
+    assert_eq!(shown[0]["address"], "10.0.0.1");
+    let shown = fake
+        .ends(0, &["get", "hosts", "--no-headings"])
+        .await
+        .stdout;
+    assert_eq!(shown.lines().count(), 1, "a script counts hosts: {shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -575,6 +617,7 @@ async fn runtime_state_is_shown_as_stored_and_as_read_now() {
             Ok(LiveReply {
                 v: V1,
                 host: "h1".parse().unwrap(),
+                session: dvs_schemas::SessionId(1),
                 at: Timestamp(5_000),
                 ports: vec![runtime(port)],
                 counters: vec![CountersOf {

@@ -13,7 +13,7 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Revision, StoreId, SwitchName, Timestamp};
 
-use super::messages::{Answer, Asker, HostEffect};
+use super::messages::{Answer, Asker};
 use super::switch::{Scope, Switch};
 use super::waiter::{Question, Stage, Waiter};
 use super::{Effect, HostCore};
@@ -178,9 +178,9 @@ impl HostCore {
                 "{WAITERS_MAX} messages wait for the datapath of this host; it will get there, \
                  ask again later"
             ));
-            let answer = waiter.answer(&self.host, of, verdict);
-            let asker = waiter.asker;
-            self.effect(HostEffect::Answer { asker, answer }, out);
+            let asker = waiter.asker.clone();
+            let answer = |session| waiter.answer((&self.host, session), of, verdict);
+            self.reply(asker, answer, out);
         }
     }
 
@@ -193,18 +193,21 @@ impl HostCore {
     ) {
         let Some(asker) = asker else { return };
         let of = self.switches.get(switch);
-        let answer = Answer::Apply(ApplyReport {
-            v: V1,
-            host: self.host.clone(),
-            switch: switch.clone(),
-            observed: of.map(|switch| switch.observed).unwrap_or_default(),
-            position: self.position(switch),
-            outcome: ApplyOutcome::Failed {
-                message: refusal.to_string(),
-                ports: Vec::new(),
-            },
-        });
-        self.effect(HostEffect::Answer { asker, answer }, out);
+        let answer = |session| {
+            Answer::Apply(ApplyReport {
+                v: V1,
+                host: self.host.clone(),
+                session,
+                switch: switch.clone(),
+                observed: of.map(|switch| switch.observed).unwrap_or_default(),
+                position: self.position(switch),
+                outcome: ApplyOutcome::Failed {
+                    message: refusal.to_string(),
+                    ports: Vec::new(),
+                },
+            })
+        };
+        self.reply(asker, answer, out);
     }
 
     fn refuse_removal(
@@ -220,21 +223,24 @@ impl HostCore {
             field: None,
             message: refusal.to_string(),
         };
-        let answer = Answer::Remove(RemoveReport {
-            v: V1,
-            host: self.host.clone(),
-            switch: message.switch.clone(),
-            observed: self
-                .switches
-                .get(&message.switch)
-                .map(|switch| switch.observed)
-                .unwrap_or_default(),
-            position: self.position(&message.switch),
-            outcome: RemoveOutcome::Failed {
-                ports: message.ports.iter().map(failure).collect(),
-            },
-        });
-        self.effect(HostEffect::Answer { asker, answer }, out);
+        let answer = |session| {
+            Answer::Remove(RemoveReport {
+                v: V1,
+                host: self.host.clone(),
+                session,
+                switch: message.switch.clone(),
+                observed: self
+                    .switches
+                    .get(&message.switch)
+                    .map(|switch| switch.observed)
+                    .unwrap_or_default(),
+                position: self.position(&message.switch),
+                outcome: RemoveOutcome::Failed {
+                    ports: message.ports.iter().map(failure).collect(),
+                },
+            })
+        };
+        self.reply(asker, answer, out);
     }
 }
 

@@ -150,6 +150,11 @@ impl Cycle {
         }
     }
 
+    /// Nobody asks any more.
+    pub(super) fn forget_askers(&mut self) {
+        self.waiters.clear();
+    }
+
     fn try_again(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {
         self.attempt = self.attempt.saturating_add(1);
         self.retry = Some(now.after(FAILED.wait(self.attempt, chance)));
@@ -206,7 +211,10 @@ impl HostCore {
 
     /// Plans if there is reason to, and begins the next apply.
     pub(super) fn advance(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
-        if !self.cycle.is_idle() || !std::mem::take(&mut self.cycle.stale) {
+        if self.standing.is_refused()
+            || !self.cycle.is_idle()
+            || !std::mem::take(&mut self.cycle.stale)
+        {
             return;
         }
         self.cycle.retry = None;
@@ -395,7 +403,10 @@ impl HostCore {
                 self.cycle.waiters.push(waiter);
                 continue;
             }
-            let answer = waiter.answer(&self.host, switch, verdict.clone());
+            let answer = self
+                .standing
+                .session()
+                .map(|session| waiter.answer((&self.host, session), switch, verdict.clone()));
             if let Some(switch) = self.switches.get_mut(&waiter.switch)
                 && let Question::Clobber { full } = waiter.question
             {
@@ -407,7 +418,9 @@ impl HostCore {
                 };
             }
             let asker = waiter.asker;
-            self.effect(HostEffect::Answer { asker, answer }, out);
+            if let Some(answer) = answer {
+                self.effect(HostEffect::Answer { asker, answer }, out);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dvs_schemas::v1::{Heartbeat, Hello, HelloReply, Observed, Position, V1};
-use dvs_schemas::{Revision, SwitchName, Timestamp};
+use dvs_schemas::{Revision, SessionId, SwitchName, Timestamp};
 
 use super::HostCore;
 use crate::backoff::Backoff;
@@ -127,6 +127,14 @@ impl Greeting {
         }
     }
 
+    /// What the publisher said is over, whatever it promised.
+    pub(super) fn at_once(&mut self, now: Timestamp) {
+        match self.stage {
+            Stage::Due(_) | Stage::Awaiting(..) | Stage::Known => self.stage = Stage::Due(now),
+            Stage::Offline | Stage::Waiting | Stage::Asked => {}
+        }
+    }
+
     /// A full state of the switch came.
     pub(super) fn arrived(&mut self, switch: &SwitchName) {
         self.arrived.insert(switch.clone());
@@ -155,7 +163,11 @@ impl Greeting {
         }
         match answer {
             None => self.stage = Stage::Due(now.after(UNANSWERED.wait(self.attempt, chance))),
-            Some(HelloReply { v: _, switches }) => {
+            Some(HelloReply {
+                v: _,
+                session: _,
+                switches,
+            }) => {
                 let arrived = &self.arrived;
                 let missing: BTreeSet<SwitchName> = switches
                     .into_iter()
@@ -246,23 +258,27 @@ impl HostCore {
         Hello {
             v: V1,
             host: self.host.clone(),
-            session: self.settings.session,
+            agent: self.settings.agent,
+            session: self.standing.last(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.settings.node.clone(),
+            // Whoever sends it knows.
+            address: None,
             datapath: Some(self.settings.datapath),
             observed: self.observed(),
             positions: self.positions(),
         }
     }
 
-    pub(super) fn heartbeat(&self) -> Heartbeat {
+    pub(super) fn heartbeat(&self, session: SessionId) -> Heartbeat {
         let interval = self.settings.heartbeat.as_millis();
         Heartbeat {
             v: V1,
             host: self.host.clone(),
-            session: self.settings.session,
+            session,
             seq: self.telling.seq(),
             interval_ms: u64::try_from(interval).unwrap_or(u64::MAX),
+            last: false,
             observed: self.observed(),
             positions: self.positions(),
         }

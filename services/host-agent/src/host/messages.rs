@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use dvs_schemas::v1::{
     ApplyReport, Changed, ClaimReply, ClaimRequest, Clobber, CountersOf, Drift, EventAck,
-    EventNotice, Fetch, Fetched, Heartbeat, Hello, HelloReply, HostConditions, Live, LiveReply,
-    Plan, ReleaseReply, ReleaseRequest, Remove, RemoveReport, Settled, V1, Yield,
+    EventNotice, Fetch, Fetched, Heartbeat, Hello, HelloReply, HostConditions, Identified,
+    Identify, Live, LiveReply, Plan, ReleaseReply, ReleaseRequest, Remove, RemoveReport, Settled,
+    V1, Yield,
 };
-use dvs_schemas::{Format, PortId, Problem, SwitchName};
+use dvs_schemas::{Format, PortId, Problem, SessionId, SwitchName};
 
 use crate::datapath::{Applied, DatapathError, Notice, Picture, Step};
 
@@ -33,6 +34,10 @@ pub enum AskFailure {
     /// It was refused, or never arrived: nothing comes of it.
     #[error("{0}")]
     NotDone(String),
+    /// Another agent is the host's: nothing comes of it, and the time of this one
+    /// is over.
+    #[error("{0}")]
+    Namesake(String),
     /// Nobody answered in time: it may have been done all the same, or be yet.
     #[error("{0}")]
     MaybeDone(String),
@@ -46,6 +51,8 @@ pub enum HostEvent {
     Connected,
     /// The bus is gone.
     Disconnected,
+    /// The agent stops, and says nothing more.
+    Stopping,
     /// A switch's subject is heard by the time anything else is sent.
     Subscribed(SwitchName),
     /// Final state to be made true.
@@ -85,6 +92,13 @@ pub enum HostEvent {
     },
     /// Another host waits for a port that this one holds.
     Yield(Yield),
+    /// Is the agent of a session there?
+    Identify {
+        /// The question.
+        message: Identify,
+        /// Who asks.
+        asker: Option<Arc<Asker>>,
+    },
     /// Answer to [`HostEffect::Read`].
     Read(Result<Picture, DatapathError>),
     /// Answer to [`HostEffect::Apply`].
@@ -212,6 +226,8 @@ pub enum Answer {
     Live(LiveReply),
     /// To a fetch.
     Fetched(Fetched),
+    /// To the question whether it is there.
+    Identified(Identified),
     /// The question can't be answered.
     Problem(Problem),
 }
@@ -239,6 +255,19 @@ impl RuntimeEvent {
             Self::Conditions(event) => event.seq,
             Self::Notice(event) => event.seq,
         }
+    }
+
+    /// The same, told in another session.
+    #[must_use]
+    pub fn in_session(&self, session: SessionId) -> Self {
+        let mut event = self.clone();
+        match &mut event {
+            Self::Changed(event) => event.session = session,
+            Self::Settled(event) => event.session = session,
+            Self::Conditions(event) => event.session = session,
+            Self::Notice(event) => event.session = session,
+        }
+        event
     }
 
     /// The event without what it tells.

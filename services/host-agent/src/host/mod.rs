@@ -23,6 +23,7 @@ mod questions;
 mod remembering;
 mod rollback;
 mod room;
+mod standing;
 mod switch;
 mod telling;
 mod waiter;
@@ -34,9 +35,10 @@ use std::time::Duration;
 
 use dvs_ledger::Decision;
 use dvs_schemas::v1::{
-    self, ClaimRequest, ConditionKind, ConditionList, HostDatapath, Link, ReleaseRequest, V1,
+    self, ClaimRequest, ConditionKind, ConditionList, Heartbeat, HostDatapath, Link,
+    ReleaseRequest, V1,
 };
-use dvs_schemas::{HostName, PortId, SwitchName, TellMode, Timestamp};
+use dvs_schemas::{HostName, PortId, SessionId, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
 
 use crate::datapath::{Drift, Notice, Part, Picture};
@@ -49,6 +51,7 @@ use greeting::Greeting;
 use plug::Plugged;
 use plugging::{Ask, Plugging};
 use rollback::Rollback;
+use standing::Standing;
 use switch::{Hearing, Switch, held_port, is_there};
 use telling::Telling;
 
@@ -61,7 +64,7 @@ pub type Effect = (HostName, HostEffect);
 #[derive(Debug, Clone)]
 pub struct HostSettings {
     /// Identity of this run of the agent.
-    pub session: Uuid,
+    pub agent: Uuid,
     /// The machine or container, for people.
     pub node: String,
     /// What forwards its packets, for people.
@@ -87,6 +90,7 @@ pub struct HostCore {
     /// The datapath as last read and changed since.
     there: Picture,
     cycle: Cycle,
+    standing: Standing,
     greeting: Greeting,
     telling: Telling,
     plugging: Plugging,
@@ -113,8 +117,9 @@ impl HostCore {
                 .collect(),
             there: Picture::new(),
             cycle: Cycle::new(),
+            standing: Standing::new(),
             greeting: Greeting::new(settings.heartbeat),
-            telling: Telling::new(host.clone(), settings.session, settings.quiet, counters),
+            telling: Telling::new(host.clone(), settings.quiet, counters),
             plugging: Plugging::new(host.clone(), plugs),
             announcing: Announcing::default(),
             conditions: Conditions::new(host.clone()),
@@ -143,6 +148,13 @@ impl HostCore {
         &self.there
     }
 
+    /// The session that it is in; none while it is not its host's agent, as far
+    /// as it knows.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.standing.session()
+    }
+
     /// True if nothing is left to do to the datapath.
     #[must_use]
     pub fn is_converged(&self) -> bool {
@@ -158,12 +170,24 @@ impl HostCore {
 
     /// Decides on one event.
     pub fn handle(&mut self, now: Timestamp, event: HostEvent, out: &mut Decision<Effect>) {
+        self.admit(now, event, out);
+        self.advance(now, out);
+        self.look_at_claims(now);
+        self.recovered(now);
+        self.telling.write(&mut out.writes);
+        self.plugging.write(&mut out.writes);
+        self.rollback.write(&self.host, &mut out.writes);
+    }
+
+    fn take(&mut self, now: Timestamp, event: HostEvent, out: &mut Decision<Effect>) {
         match event {
             HostEvent::Connected => {
                 self.rollback.hears(now, true);
                 self.connected(now, out);
             }
             HostEvent::Disconnected => self.greeting.disconnected(),
+            HostEvent::Stopping => self.stopping(out),
+            HostEvent::Identify { message, asker } => self.identify(now, message, asker, out),
             HostEvent::Subscribed(switch) => self.subscribed(&switch, out),
             HostEvent::Clobber { message, asker } => self.clobber(now, &message, asker, out),
             HostEvent::Remove { message, asker } => self.remove(now, &message, asker, out),
@@ -187,18 +211,17 @@ impl HostCore {
             } => self.live_read(now, asker, &question, outcome, out),
             HostEvent::Probed(heard) => self.rollback.answered(now, heard),
             HostEvent::Noticed(notice) => self.noticed(now, notice, out),
-            HostEvent::Greeted(answer) => {
-                if answer.is_ok() {
-                    let switches = &self.switches;
-                    let held = |port: &PortId| held_port(switches, port).is_some();
-                    self.plugging.greeted(now, held);
-                }
-                self.greeting.answered(now, answer.ok(), &mut self.chance);
-            }
+            HostEvent::Greeted(answer) => self.greeted(now, answer, out),
             HostEvent::Claimed { port, outcome } => {
+                if let Err(AskFailure::Namesake(_)) = &outcome {
+                    self.superseded(now);
+                }
                 self.plugging.claimed(now, &port, outcome, &mut self.chance);
             }
             HostEvent::Released { asked, outcome } => {
+                if let Err(AskFailure::Namesake(_)) = &outcome {
+                    self.superseded(now);
+                }
                 let held = held_port(&self.switches, &asked.port);
                 self.plugging
                     .released(now, &asked, held, outcome, &mut self.chance);
@@ -210,24 +233,23 @@ impl HostCore {
                     .answered(now, seq, outcome.ok(), is_there, &mut self.chance);
             }
         }
-        self.advance(now, out);
-        self.look_at_claims(now);
-        self.recovered(now);
-        self.telling.write(&mut out.writes);
-        self.plugging.write(&mut out.writes);
-        self.rollback.write(&self.host, &mut out.writes);
+    }
+
+    /// Whether what is due to be said can be said.
+    fn speaks(&self) -> bool {
+        self.greeting.is_online() && self.standing.session().is_some()
     }
 
     /// When [`Self::wake`] is wanted next.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
-        let online = self.greeting.is_online();
+        let speaks = self.speaks();
         [
             self.cycle.due(),
             self.rollback.due(),
             self.greeting.due(),
-            self.telling.due(online),
-            self.plugging.due().filter(|_| online),
+            self.telling.due(speaks),
+            self.plugging.due().filter(|_| speaks),
             self.conditions.due(),
             self.announcing.due(),
         ]
@@ -247,8 +269,9 @@ impl HostCore {
         if sending.hello {
             self.effect(HostEffect::Hello(self.hello()), out);
         }
-        if sending.heartbeat {
-            self.effect(HostEffect::Heartbeat(self.heartbeat()), out);
+        if let (true, Some(session)) = (sending.heartbeat, self.standing.session()) {
+            let heartbeat = self.heartbeat(session);
+            self.effect(HostEffect::Heartbeat(heartbeat), out);
         }
         let ports = self.telling.look(now);
         if !ports.is_empty() {
@@ -266,8 +289,8 @@ impl HostCore {
         }
         self.announce(now, out);
         self.find_missing(now, out);
-        if self.greeting.is_online() {
-            self.speak(now, out);
+        if let (true, Some(session)) = (self.speaks(), self.standing.session()) {
+            self.speak(now, session, out);
         }
         self.plugging.write(&mut out.writes);
         self.rollback.write(&self.host, &mut out.writes);
@@ -283,13 +306,13 @@ impl HostCore {
                 .is_some_and(|plugged| plugged.port.epoch == *epoch && !plugged.port.policy.blocked)
         });
         let ports: Vec<_> = here.map(|Due { key, epoch: _ }| key).collect();
-        if !ports.is_empty() {
+        if !ports.is_empty() && !self.standing.is_refused() {
             self.effect(HostEffect::Announce(ports), out);
         }
     }
 
     /// Says and asks what is due by now.
-    fn speak(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
+    fn speak(&mut self, now: Timestamp, session: SessionId, out: &mut Decision<Effect>) {
         if let Some(event) = self.telling.send(now) {
             let event = match self.mode() {
                 TellMode::Push => event,
@@ -298,7 +321,10 @@ impl HostCore {
             self.effect(HostEffect::Tell(event), out);
         }
         let switches = &self.switches;
-        for ask in self.plugging.wake(now, |port| held_port(switches, port)) {
+        for ask in self
+            .plugging
+            .wake(now, session, |port| held_port(switches, port))
+        {
             let positions = self.positions();
             let effect = match ask {
                 Ask::Claim(claim) => HostEffect::Claim(ClaimRequest { positions, ..claim }),
@@ -309,6 +335,19 @@ impl HostCore {
             };
             self.effect(effect, out);
         }
+    }
+
+    /// The agent stops: who comes next on this host need not wait.
+    fn stopping(&mut self, out: &mut Decision<Effect>) {
+        if let (true, Some(session)) = (self.speaks(), self.standing.session()) {
+            let last = true;
+            let heartbeat = Heartbeat {
+                last,
+                ..self.heartbeat(session)
+            };
+            self.effect(HostEffect::Heartbeat(heartbeat), out);
+        }
+        self.greeting.disconnected();
     }
 
     fn effect(&self, effect: HostEffect, out: &mut Decision<Effect>) {
@@ -485,9 +524,13 @@ impl HostCore {
             Part::Port(port) => (Some(port), None),
             Part::Mirror(mirror) => (None, Some(mirror)),
         };
+        let Some(session) = self.standing.session() else {
+            return;
+        };
         let drift = v1::Drift {
             v: V1,
             host: self.host.clone(),
+            session,
             at: now,
             switch,
             port,

@@ -11,7 +11,7 @@ use dvs_schemas::v1::{
     Activity, ClaimOutcome, ClaimReply, ClaimRequest, ConditionKind, ConditionTarget, Machine,
     PortState, ReleaseOutcome, ReleaseReply, ReleaseRequest, V1, Yield,
 };
-use dvs_schemas::{Epoch, HostName, PortId, Timestamp, VnicId};
+use dvs_schemas::{Epoch, HostName, PortId, SessionId, Timestamp, VnicId};
 
 use super::messages::AskFailure;
 use super::plug::{LATE, Plug, Plugged, Stage, Trouble, Wish};
@@ -368,6 +368,7 @@ impl Plugging {
     pub(super) fn wake<'a>(
         &mut self,
         now: Timestamp,
+        session: SessionId,
         held: impl Fn(&PortId) -> Option<&'a PortState>,
     ) -> Vec<Ask> {
         let unwritten = &mut self.unwritten;
@@ -428,6 +429,7 @@ impl Plugging {
                         v: V1,
                         epoch: held.map(|held| held.epoch),
                         host,
+                        session,
                         port,
                         vnic,
                         mac,
@@ -438,6 +440,7 @@ impl Plugging {
                 Wish::Yield { epoch, to, .. } => Ask::Release(ReleaseRequest {
                     v: V1,
                     host,
+                    session,
                     port,
                     epoch: Some(epoch),
                     to: Some(to),
@@ -446,6 +449,7 @@ impl Plugging {
                 Wish::GiveBack(epoch) => Ask::Release(ReleaseRequest {
                     v: V1,
                     host,
+                    session,
                     port,
                     epoch,
                     to: None,
@@ -454,6 +458,7 @@ impl Plugging {
                 Wish::TakeBackOnceMore => Ask::Release(ReleaseRequest {
                     v: V1,
                     host,
+                    session,
                     port,
                     epoch: None,
                     to: None,
@@ -503,9 +508,10 @@ impl Plugging {
             },
             Err(why) => {
                 match (&why, std::mem::take(&mut plug.waits)) {
-                    (AskFailure::NotDone(_), false) => {}
+                    (AskFailure::NotDone(_) | AskFailure::Namesake(_), false) => {}
                     // The one before waits, as far as anybody knows.
-                    (AskFailure::NotDone(_), true) | (AskFailure::MaybeDone(_), _) => {
+                    (AskFailure::NotDone(_) | AskFailure::Namesake(_), true)
+                    | (AskFailure::MaybeDone(_), _) => {
                         plug.late = Some(now.after(LATE));
                     }
                 }

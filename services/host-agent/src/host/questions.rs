@@ -11,7 +11,7 @@ use dvs_schemas::v1::{
     PortRuntime, V1,
 };
 use dvs_schemas::{
-    PortId, Problem, ProblemCode, RuntimeClass, RuntimeField, SwitchName, Timestamp,
+    PortId, Problem, ProblemCode, RuntimeClass, RuntimeField, SessionId, SwitchName, Timestamp,
 };
 
 use super::admission::admitted_copy;
@@ -34,13 +34,16 @@ struct Found {
 impl HostCore {
     /// What would a clobber change?
     pub(super) fn dry_run(&self, message: &Clobber, asker: Arc<Asker>, out: &mut Decision<Effect>) {
-        let answer = Answer::Plan(Plan {
-            v: V1,
-            host: self.host.clone(),
-            switch: message.switch.clone(),
-            outcome: self.plan_outcome(message),
-        });
-        self.effect(HostEffect::Answer { asker, answer }, out);
+        let answer = |session| {
+            Answer::Plan(Plan {
+                v: V1,
+                host: self.host.clone(),
+                session,
+                switch: message.switch.clone(),
+                outcome: self.plan_outcome(message),
+            })
+        };
+        self.reply(asker, answer, out);
     }
 
     fn plan_outcome(&self, message: &Clobber) -> PlanOutcome {
@@ -82,8 +85,11 @@ impl HostCore {
         outcome: Result<LivePicture, DatapathError>,
         out: &mut Decision<Effect>,
     ) {
+        let Some(session) = self.standing.session() else {
+            return;
+        };
         let answer = match outcome {
-            Ok(live) => self.live(now, question, live),
+            Ok(live) => self.live(now, session, question, live),
             Err(error) => Answer::Problem(
                 Problem::new(ProblemCode::Unavailable, error.to_string())
                     .of(format_args!("host {}", self.host)),
@@ -92,7 +98,13 @@ impl HostCore {
         self.effect(HostEffect::Answer { asker, answer }, out);
     }
 
-    fn live(&mut self, now: Timestamp, question: &Live, live: LivePicture) -> Answer {
+    fn live(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        question: &Live,
+        live: LivePicture,
+    ) -> Answer {
         let LivePicture { picture, counters } = live;
         self.telling.read(&counters);
         let mut found: BTreeMap<PortId, Found> = BTreeMap::new();
@@ -128,7 +140,7 @@ impl HostCore {
             let found = found.entry(of.port.clone()).or_default();
             found.counters.push(of);
         }
-        let mut page = self.page(now, found);
+        let mut page = self.page(now, session, found);
         if question.port.is_none() && question.after.is_none() {
             page.conditions = Some(self.conditions.list());
         }
@@ -139,10 +151,16 @@ impl HostCore {
     }
 
     /// The ports found, as far as one message has room for them.
-    fn page(&self, now: Timestamp, found: BTreeMap<PortId, Found>) -> LiveReply {
+    fn page(
+        &self,
+        now: Timestamp,
+        session: SessionId,
+        found: BTreeMap<PortId, Found>,
+    ) -> LiveReply {
         let mut reply = LiveReply {
             v: V1,
             host: self.host.clone(),
+            session,
             at: now,
             ports: Vec::new(),
             counters: Vec::new(),

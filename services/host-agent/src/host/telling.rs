@@ -12,8 +12,9 @@ use dvs_schemas::v1::{
     Changed, ConditionList, Counters, CountersOf, EventAck, HostConditions, PortGone, PortRuntime,
     Settled, V1,
 };
-use dvs_schemas::{Epoch, HostName, PortId, RuntimeClass, RuntimeSettings, SwitchName, Timestamp};
-use uuid::Uuid;
+use dvs_schemas::{
+    Epoch, HostName, PortId, RuntimeClass, RuntimeSettings, SessionId, SwitchName, Timestamp,
+};
 
 use super::counting::Counting;
 use super::messages::RuntimeEvent;
@@ -45,7 +46,8 @@ enum First {
 #[derive(Debug)]
 pub(super) struct Telling {
     host: HostName,
-    session: Uuid,
+    /// None until it is the host's agent.
+    session: Option<SessionId>,
     quiet: Duration,
     /// Number of the newest event.
     seq: u64,
@@ -81,13 +83,12 @@ pub(super) struct Telling {
 impl Telling {
     pub(super) fn new(
         host: HostName,
-        session: Uuid,
         quiet: Duration,
         counted: Vec<(SwitchName, CountersOf)>,
     ) -> Self {
         Self {
             host,
-            session,
+            session: None,
             quiet,
             seq: 0,
             told: BTreeMap::new(),
@@ -105,6 +106,15 @@ impl Telling {
             busy: BTreeMap::new(),
             look: None,
             pacing: Pacing::new(quiet),
+        }
+    }
+
+    /// From now on everything is told in this session, what is under way too.
+    pub(super) fn begin(&mut self, session: SessionId) {
+        if self.session.replace(session) != Some(session)
+            && let Some(event) = &mut self.flight
+        {
+            *event = Arc::new(event.in_session(session));
         }
     }
 
@@ -392,9 +402,9 @@ impl Telling {
     }
 
     /// The event under way, if it is this one.
-    pub(super) fn under_way(&self, session: Uuid, seq: u64) -> Option<&Arc<RuntimeEvent>> {
+    pub(super) fn under_way(&self, session: SessionId, seq: u64) -> Option<&Arc<RuntimeEvent>> {
         let flight = self.flight.as_ref();
-        flight.filter(|event| self.session == session && event.seq() == seq)
+        flight.filter(|event| self.session == Some(session) && event.seq() == seq)
     }
 
     /// The event to be sent now.
@@ -414,6 +424,7 @@ impl Telling {
         if !self.has_more() {
             return None;
         }
+        let session = self.session?;
         self.seq += 1;
         let others_first = self.told_conditions && self.has_others();
         self.told_conditions = !others_first && self.conditions.is_some();
@@ -421,7 +432,7 @@ impl Telling {
             return Some(RuntimeEvent::Conditions(HostConditions {
                 v: V1,
                 host: self.host.clone(),
-                session: self.session,
+                session,
                 seq: self.seq,
                 at: now,
                 list,
@@ -435,7 +446,7 @@ impl Telling {
             return Some(RuntimeEvent::Settled(Settled {
                 v: V1,
                 host: self.host.clone(),
-                session: self.session,
+                session,
                 seq: self.seq,
                 at: now,
                 counters: self.settled_within(&mut room),
@@ -450,7 +461,7 @@ impl Telling {
         Some(RuntimeEvent::Changed(Changed {
             v: V1,
             host: self.host.clone(),
-            session: self.session,
+            session,
             seq: self.seq,
             at: now,
             gone: self.gone_within(&mut room),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dvs_schemas::v1::{ApplyOutcome, ApplyReport, PortFailure, RemoveOutcome, RemoveReport, V1};
-use dvs_schemas::{HostName, PortId, SwitchName, Timestamp};
+use dvs_schemas::{HostName, PortId, SessionId, SwitchName, Timestamp};
 
 use super::messages::{Answer, Asker};
 use super::switch::{Scope, Switch};
@@ -171,7 +171,7 @@ impl Waiter {
     /// The answer to the asker.
     pub(super) fn answer(
         &self,
-        host: &HostName,
+        (host, session): (&HostName, SessionId),
         switch: Option<&Switch>,
         verdict: Verdict,
     ) -> Answer {
@@ -180,6 +180,7 @@ impl Waiter {
             Question::Clobber { .. } => Answer::Apply(ApplyReport {
                 v: V1,
                 host: host.clone(),
+                session,
                 switch: self.switch.clone(),
                 observed: switch.map(|switch| switch.observed).unwrap_or_default(),
                 position,
@@ -191,6 +192,7 @@ impl Waiter {
             Question::Remove => Answer::Remove(RemoveReport {
                 v: V1,
                 host: host.clone(),
+                session,
                 switch: self.switch.clone(),
                 observed: switch.map(|switch| switch.observed).unwrap_or_default(),
                 position,

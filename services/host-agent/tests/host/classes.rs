@@ -231,7 +231,7 @@ fn a_notice_carries_no_values_and_what_is_fetched_is_what_would_have_been_pushed
     );
 
     // Another event, or another run's, is not had.
-    for (session, seq) in [(session, 7), (uuid::Uuid::nil(), notice.seq)] {
+    for (session, seq) in [(session, 7), (dvs_schemas::SessionId(0), notice.seq)] {
         match rig.fetch(session, seq) {
             Answer::Problem(problem) => assert_eq!(problem.code, ProblemCode::NotFound),
             other => panic!("{other:?}"),

@@ -294,6 +294,7 @@ fn a_host_whose_datapath_is_away_for_long_says_hello_so_that_somebody_asks() {
     reports(&mut rig);
     let answer = HelloReply {
         v: V1,
+        session: crate::rig::SESSION,
         switches: vec![id("prod")],
     };
     rig.event(HostEvent::Greeted(Ok(answer)));

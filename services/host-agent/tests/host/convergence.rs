@@ -41,6 +41,7 @@ fn deliver_or_whole(rig: &mut Rig, message: &Message, publisher: &Publisher) -> 
         | Answer::Plan(_)
         | Answer::Live(_)
         | Answer::Fetched(_)
+        | Answer::Identified(_)
         | Answer::Problem(_) => false,
     });
     if refused {

@@ -16,6 +16,7 @@ use crate::versions::{access, one, site};
 fn answered(rig: &mut Rig, switches: &[&str]) {
     rig.event(HostEvent::Greeted(Ok(HelloReply {
         v: V1,
+        session: crate::rig::SESSION,
         switches: switches.iter().map(|name| id(name)).collect(),
     })));
 }
@@ -70,11 +71,11 @@ fn each_connection_says_hello_and_tells_what_is_held() {
         revision: publisher.revision,
     }];
     assert_eq!(observed(&rig), expected);
-    let session = rig.hellos[0].session;
+    let agent = rig.hellos[0].agent;
     rig.restart();
     connect(&mut rig);
     assert_eq!(observed(&rig), expected);
-    assert_ne!(rig.hellos.last().unwrap().session, session);
+    assert_ne!(rig.hellos.last().unwrap().agent, agent);
 }
 
 /// A ledger was lost; the bridge stands. The publisher learns of it by the

@@ -12,6 +12,7 @@ mod counting;
 mod handing_back;
 mod history;
 mod knowing;
+mod namesakes;
 mod plugging;
 mod restarts;
 mod rig;

@@ -8,7 +8,7 @@ use dvs_schemas::v1::{
     ClaimOutcome, ClaimReply, ClaimRequest, Counters, CountersOf, EventAck, HelloReply, Link,
     Machine, ReleaseOutcome, ReleaseReply, ReleaseRequest, V1,
 };
-use dvs_schemas::{Epoch, MacAddr, Policy, PortId, Revision, VnicId};
+use dvs_schemas::{Epoch, MacAddr, Policy, PortId, Revision, SessionId, VnicId};
 use host_agent::datapath::{Notice, Pulled};
 use host_agent::host::{AskFailure, HostEvent, RuntimeEvent};
 
@@ -47,6 +47,7 @@ pub(crate) fn claim(port: &str, mac: Option<MacAddr>) -> ClaimRequest {
     ClaimRequest {
         v: V1,
         host: id("h1"),
+        session: SessionId(1),
         port: id(port),
         vnic: None,
         mac,
@@ -60,6 +61,7 @@ pub(crate) fn release(port: &str, epoch: Option<Epoch>) -> ReleaseRequest {
     ReleaseRequest {
         v: V1,
         host: id("h1"),
+        session: SessionId(1),
         port: id(port),
         epoch,
         to: None,
@@ -230,7 +232,11 @@ fn a_claim_that_waits_is_repeated_after_a_hello() {
     rig.event(HostEvent::Connected);
     rig.pass(SOON);
     assert_eq!(rig.claims.len(), 1);
-    rig.event(HostEvent::Greeted(Ok(HelloReply { v: V1, switches })));
+    rig.event(HostEvent::Greeted(Ok(HelloReply {
+        v: V1,
+        session: crate::rig::SESSION,
+        switches,
+    })));
     rig.wake();
     assert_eq!(rig.claims, vec![claim("p7", None); 2]);
 }

@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use dvs_ledger::{InMemoryBackend, Ledger, StorageBackend, turn};
 use dvs_schemas::v1::{
-    ApplyOutcome, ClaimRequest, Clobber, Drift, Fetch, Heartbeat, Hello, Live, Position,
-    ReleaseRequest, Remove, RemoveOutcome, V1,
+    ApplyOutcome, ClaimRequest, Clobber, Drift, Fetch, Heartbeat, Hello, HelloReply, Live,
+    Position, ReleaseRequest, Remove, RemoveOutcome, V1,
 };
-use dvs_schemas::{Format, HostName, PortId, SwitchName, TellMode, Timestamp};
+use dvs_schemas::{Format, HostName, PortId, SessionId, SwitchName, TellMode, Timestamp};
 use host_agent::core::Agent;
 use host_agent::datapath::{Behaviour, DatapathError, Emulated, Notice};
 use host_agent::held::HeldSwitch;
 use host_agent::host::{
     Answer, Asker, HostCore, HostEffect, HostEvent, HostSettings, LivePicture, RuntimeEvent,
 };
-use host_agent::ledger::SPEC;
+use host_agent::ledger::{LoadError, SPEC};
 use uuid::Uuid;
 
 pub(crate) fn id<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -50,6 +50,8 @@ impl StorageBackend for Disk {
 
 pub(crate) const QUIET: Duration = Duration::from_secs(10);
 pub(crate) const ROLLBACK: Duration = Duration::from_secs(30);
+/// The session that the agent begins in.
+pub(crate) const SESSION: SessionId = SessionId(1);
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Rig {
@@ -89,9 +91,9 @@ pub(crate) struct Rig {
     pub(crate) commits: Vec<usize>,
 }
 
-fn load(ledger: &Ledger, host: &HostName, run: u128) -> Agent {
+fn load(ledger: &Ledger, host: &HostName, run: u128) -> Result<Agent, LoadError> {
     let settings = HostSettings {
-        session: Uuid::from_u128(run),
+        agent: Uuid::from_u128(run),
         node: "rig".to_owned(),
         datapath: dvs_schemas::v1::HostDatapath::Emulated,
         heartbeat: HEARTBEAT,
@@ -99,7 +101,7 @@ fn load(ledger: &Ledger, host: &HostName, run: u128) -> Agent {
         rollback_after: Some(ROLLBACK),
         mode: TellMode::Push,
     };
-    Agent::load(ledger, &BTreeSet::from([host.clone()]), &settings, 7).unwrap()
+    Agent::load(ledger, &BTreeSet::from([host.clone()]), &settings, 7)
 }
 
 impl Rig {
@@ -111,7 +113,7 @@ impl Rig {
         let host: HostName = id("h1");
         let disk = Disk::default();
         let ledger = Ledger::on_backend(disk.clone(), SPEC).unwrap();
-        let agent = load(&ledger, &host, 1);
+        let agent = load(&ledger, &host, 1).unwrap();
         let mut rig = Self {
             host,
             disk,
@@ -139,19 +141,42 @@ impl Rig {
             positions: Vec::new(),
             commits: Vec::new(),
         };
-        rig.wake();
+        rig.begin();
         rig
+    }
+
+    /// The publisher has said that the agent is the host's, in the same session at
+    /// each start.
+    fn begin(&mut self) {
+        let reply = HelloReply {
+            v: V1,
+            session: SESSION,
+            switches: Vec::new(),
+        };
+        self.turn(vec![(self.host.clone(), HostEvent::Greeted(Ok(reply)))]);
+        self.wake();
+    }
+
+    /// An agent of another host on the same disk.
+    pub(crate) fn load_as(&self, host: &str) -> Result<Agent, LoadError> {
+        load(&self.ledger, &id(host), 1)
     }
 
     /// The process dies, and starts again on the same disk and datapath. What
     /// was under way is lost.
     pub(crate) fn restart(&mut self) {
+        self.start_again();
+        self.begin();
+    }
+
+    /// The same, and the publisher has not said yet whose the host is.
+    pub(crate) fn start_again(&mut self) {
         self.todo.clear();
         self.runs += 1;
         // The file is closed by the death of the process.
         self.ledger = Ledger::on_backend(Disk::default(), SPEC).unwrap();
         self.ledger = Ledger::on_backend(self.disk.clone(), SPEC).unwrap();
-        self.agent = load(&self.ledger, &self.host, self.runs);
+        self.agent = load(&self.ledger, &self.host, self.runs).unwrap();
         self.datapath.resume_now(self.core().counters());
         self.subscribed.clear();
         self.wake();
@@ -381,7 +406,7 @@ impl Rig {
     }
 
     /// Asks what a notice was about.
-    pub(crate) fn fetch(&mut self, session: Uuid, seq: u64) -> Answer {
+    pub(crate) fn fetch(&mut self, session: SessionId, seq: u64) -> Answer {
         let event = HostEvent::Fetch {
             message: Fetch {
                 v: V1,
@@ -392,6 +417,13 @@ impl Rig {
         };
         self.event(event);
         self.answer(self.asked).unwrap()
+    }
+
+    /// Asks something, and returns the answer, if there is one at once.
+    pub(crate) fn ask(&mut self, question: impl FnOnce(Arc<Asker>) -> HostEvent) -> Option<Answer> {
+        let event = question(self.asker());
+        self.event(event);
+        self.answer(self.asked)
     }
 
     pub(crate) fn answer(&self, asked: u64) -> Option<Answer> {

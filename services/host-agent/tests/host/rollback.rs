@@ -190,6 +190,7 @@ fn a_host_that_takes_a_newer_revision_after_a_failure_says_hello() {
     let (mut rig, mut publisher) = joined();
     let answer = HelloReply {
         v: V1,
+        session: crate::rig::SESSION,
         switches: vec![id("prod")],
     };
     rig.event(HostEvent::Greeted(Ok(answer)));

@@ -66,6 +66,7 @@ fn what_somebody_else_changed_is_told_with_its_values() {
     let expected = Drift {
         v: V1,
         host: id("h1"),
+        session: crate::rig::SESSION,
         at: rig.now,
         switch: id("prod"),
         port: Some(id("p1")),

@@ -14,7 +14,7 @@ use dvs_schemas::v1::{
     Lineage, Remove, RemoveOutcome, RemoveReport, RemovedPort, RenderReply, RenderRequest,
     RepushKey, RetryListReply, RetryListRequest, RetryPut, RipKey, Settlement, V1,
 };
-use dvs_schemas::{Problem, Revision, StoreId, Timestamp};
+use dvs_schemas::{Problem, Revision, SessionId, StoreId, Timestamp};
 use retry::{
     Action, Answer, Effect, Event, FlightId, HostCall, Note, ReplyBody, ReplyToken, Retry, SPEC,
     Settings,
@@ -100,29 +100,38 @@ pub fn forgotten(host: &str, revision: u64) -> RetryPut {
     }
 }
 
+/// The session of every host's agent.
+pub const SESSION: SessionId = SessionId(7);
+
 /// What a publisher at this revision renders.
 pub fn rendered(request: &RenderRequest, now: u64) -> RenderReply {
     let store = StoreId(uuid::Uuid::nil());
     match request {
-        RenderRequest::State { switch, .. } => RenderReply::Clobber(Box::new(Clobber {
-            v: V1,
-            store,
-            lineage: Lineage::default(),
-            switch: switch.clone(),
-            revision: Revision(now),
-            insist: false,
-            state: FinalState::Absent,
-        })),
-        RenderRequest::Removal { switch, port, .. } => RenderReply::Remove(Remove {
-            v: V1,
-            store,
-            lineage: Lineage::default(),
-            switch: switch.clone(),
-            ports: vec![RemovedPort {
-                port: port.clone(),
+        RenderRequest::State { switch, .. } => RenderReply::Clobber {
+            session: SESSION,
+            clobber: Box::new(Clobber {
+                v: V1,
+                store,
+                lineage: Lineage::default(),
+                switch: switch.clone(),
                 revision: Revision(now),
-            }],
-        }),
+                insist: false,
+                state: FinalState::Absent,
+            }),
+        },
+        RenderRequest::Removal { switch, port, .. } => RenderReply::Remove {
+            session: SESSION,
+            remove: Remove {
+                v: V1,
+                store,
+                lineage: Lineage::default(),
+                switch: switch.clone(),
+                ports: vec![RemovedPort {
+                    port: port.clone(),
+                    revision: Revision(now),
+                }],
+            },
+        },
     }
 }
 
@@ -132,6 +141,7 @@ pub fn done(key: &AnyKey, call: &HostCall) -> Answer {
         (AnyKey::Repush(key), HostCall::Clobber(clobber)) => Answer::Clobber(ApplyReport {
             v: V1,
             host: key.host.clone(),
+            session: SESSION,
             switch: key.switch.clone(),
             observed: clobber.revision,
             position: None,
@@ -140,6 +150,7 @@ pub fn done(key: &AnyKey, call: &HostCall) -> Answer {
         (AnyKey::Rip(key), HostCall::Remove(_)) => Answer::Remove(RemoveReport {
             v: V1,
             host: key.host.clone(),
+            session: SESSION,
             switch: key.switch.clone(),
             observed: Revision(1),
             position: None,

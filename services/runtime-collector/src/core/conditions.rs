@@ -27,9 +27,9 @@ impl Collector {
             list,
         } = event;
         match self.place(&host, session, seq, Part::Rest, writes) {
-            Place::New { run } => {
+            Place::New => {
                 let said = Said {
-                    run,
+                    session,
                     seq,
                     heard,
                     list,
@@ -37,7 +37,7 @@ impl Collector {
                 self.conditions.say(&host, said, writes);
             }
             // Either it is in the store, or a snapshot says what became of it.
-            Place::Covered { .. } | Place::Past { .. } => {}
+            Place::Covered | Place::Past => {}
         }
         EventAck { v: V1, seq }
     }
@@ -51,9 +51,9 @@ impl Collector {
         list: ConditionList,
         writes: &mut Writes,
     ) {
-        let Wanted { run, seq } = wanted;
+        let Wanted { session, seq } = wanted;
         let said = Said {
-            run,
+            session,
             seq,
             heard,
             list,

@@ -19,8 +19,7 @@ use dvs_schemas::v1::{
     ConditionList, Live, LiveRequest, RuntimeGetRequest, RuntimeHistoryReply,
     RuntimeHistoryRequest, RuntimeRecord, V1,
 };
-use dvs_schemas::{Epoch, HostName, PortId, Problem, Timestamp};
-use uuid::Uuid;
+use dvs_schemas::{Epoch, HostName, PortId, Problem, SessionId, Timestamp};
 
 use crate::conditions::Conditions;
 use crate::events::{Answer, AskId, Effect, Event, Question, ReplyBody, ReplyToken};
@@ -166,7 +165,7 @@ impl Collector {
     fn place(
         &mut self,
         name: &HostName,
-        session: Uuid,
+        session: SessionId,
         seq: u64,
         part: Part,
         writes: &mut Writes,
@@ -180,7 +179,7 @@ impl Collector {
         place
     }
 
-    fn host(&mut self, name: &HostName, session: Uuid) -> &mut Host {
+    fn host(&mut self, name: &HostName, session: SessionId) -> &mut Host {
         self.hosts
             .entry(name.clone())
             .or_insert_with(|| Host::first(session))

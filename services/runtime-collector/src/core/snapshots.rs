@@ -30,6 +30,7 @@ impl Collector {
             session,
             seq,
             interval_ms: _,
+            last: _,
             observed: _,
             positions: _,
         } = heartbeat;
@@ -81,7 +82,9 @@ impl Collector {
         let page = match answer {
             // Pages that don't get on would be asked for without end.
             Answer::Live(reply)
-                if reply.host == *name && (reply.next.is_none() || reply.next > after) =>
+                if reply.host == *name
+                    && reply.session == wanted.session
+                    && (reply.next.is_none() || reply.next > after) =>
             {
                 reply
             }
@@ -125,11 +128,11 @@ impl Collector {
         };
         let upto = page.upto.clone();
         match part {
-            Part::Certain if host.is_of_present_run(wanted) => {
+            Part::Certain if host.is_of_present_session(wanted) => {
                 self.store_page(now, name, wanted, page, &mut out.writes);
             }
             Part::Certain => {}
-            Part::Rest if host.is_of_present_run(wanted) => {
+            Part::Rest if host.is_of_present_session(wanted) => {
                 if upto.is_none() {
                     host.answered(wanted);
                     host.write(name, &mut out.writes);
@@ -154,7 +157,7 @@ impl Collector {
     ) {
         let by = Stamp {
             host: name.clone(),
-            run: wanted.run,
+            session: wanted.session,
             seq: wanted.seq,
             at: page.at,
             heard,
@@ -194,6 +197,7 @@ impl Page {
         let LiveReply {
             v: V1,
             host: _,
+            session: _,
             at,
             ports,
             counters,

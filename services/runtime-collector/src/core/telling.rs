@@ -18,7 +18,7 @@ use crate::record::{Stamp, Standing, Told};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
     ByEvent,
-    /// By an event that came before, or will come again, or came after its run
+    /// By an event that came before, or will come again, or came after its session
     /// was over.
     Repeated,
     BySnapshot,
@@ -53,11 +53,11 @@ impl Collector {
             gone,
         } = event;
         match self.place(&host, session, seq, part, writes) {
-            Place::New { run } => {
+            Place::New => {
                 let how = How::of(part);
                 let by = Stamp {
                     host,
-                    run,
+                    session,
                     seq,
                     at,
                     heard,
@@ -70,7 +70,7 @@ impl Collector {
                 }
             }
             // Either it is in the store, or a snapshot says what became of it.
-            Place::Covered { .. } | Place::Past { .. } => {}
+            Place::Covered | Place::Past => {}
         }
         EventAck { v: V1, seq }
     }
@@ -90,15 +90,15 @@ impl Collector {
             at,
             counters,
         } = event;
-        // Even those of a run that is over: they may be the last of a placement
+        // Even those of a session that is over: they may be the last of a placement
         // that ended, which no snapshot has any more.
-        let (run, how) = match self.place(&host, session, seq, part, writes) {
-            Place::New { run } => (run, How::of(part)),
-            Place::Covered { run } | Place::Past { run } => (run, How::Repeated),
+        let how = match self.place(&host, session, seq, part, writes) {
+            Place::New => How::of(part),
+            Place::Covered | Place::Past => How::Repeated,
         };
         let by = Stamp {
             host,
-            run,
+            session,
             seq,
             at,
             heard,

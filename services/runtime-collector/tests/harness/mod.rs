@@ -16,11 +16,12 @@ use dvs_schemas::v1::{
     RuntimeListRequest, RuntimeRecord, RuntimeRollupReply, RuntimeRollupRequest, Settled, Telling,
     ToldBy, V1,
 };
-use dvs_schemas::{Epoch, HostName, PortId, Problem, Revision, StoreId, Timestamp, Vlan};
+use dvs_schemas::{
+    Epoch, HostName, PortId, Problem, Revision, SessionId, StoreId, Timestamp, Vlan,
+};
 use runtime_collector::{
     Answer, AskId, Collector, Effect, Event, Question, ReplyBody, ReplyToken, SPEC, Settings,
 };
-use uuid::Uuid;
 
 const REPLY: ReplyToken = ReplyToken(0);
 
@@ -66,8 +67,8 @@ pub fn port(name: &str) -> PortId {
     name.parse().unwrap()
 }
 
-pub fn session(n: u128) -> Uuid {
-    Uuid::from_u128(n)
+pub fn session(n: u64) -> SessionId {
+    SessionId(n)
 }
 
 /// A port that is there; `revision` makes states different.
@@ -107,7 +108,7 @@ pub fn counters(name: &str, epoch: u64, packets: u64) -> CountersOf {
     }
 }
 
-pub fn changed(from: &str, run: u128, seq: u64, ports: Vec<PortRuntime>) -> Changed {
+pub fn changed(from: &str, run: u64, seq: u64, ports: Vec<PortRuntime>) -> Changed {
     Changed {
         v: V1,
         host: host(from),
@@ -119,7 +120,7 @@ pub fn changed(from: &str, run: u128, seq: u64, ports: Vec<PortRuntime>) -> Chan
     }
 }
 
-pub fn settled(from: &str, run: u128, seq: u64, counters: Vec<CountersOf>) -> Settled {
+pub fn settled(from: &str, run: u64, seq: u64, counters: Vec<CountersOf>) -> Settled {
     Settled {
         v: V1,
         host: host(from),
@@ -130,13 +131,14 @@ pub fn settled(from: &str, run: u128, seq: u64, counters: Vec<CountersOf>) -> Se
     }
 }
 
-pub fn heartbeat(from: &str, run: u128, seq: u64) -> Event {
+pub fn heartbeat(from: &str, run: u64, seq: u64) -> Event {
     Event::Heartbeat(Heartbeat {
         v: V1,
         host: host(from),
         session: session(run),
         seq,
         interval_ms: 10_000,
+        last: false,
         observed: Vec::new(),
         positions: Vec::new(),
     })
@@ -146,6 +148,7 @@ pub fn live_reply(from: &str, ports: Vec<PortRuntime>, counters: Vec<CountersOf>
     LiveReply {
         v: V1,
         host: host(from),
+        session: session(1),
         at: Timestamp(5_000),
         ports,
         counters,
@@ -270,7 +273,7 @@ impl World {
     pub fn notice(
         &mut self,
         from: &str,
-        run: u128,
+        run: u64,
         seq: u64,
         about: &[&str],
     ) -> Vec<Result<ReplyBody, Problem>> {
@@ -331,7 +334,7 @@ impl World {
     }
 
     /// A heartbeat, and the question that it led to.
-    pub fn heartbeat(&mut self, from: &str, run: u128, seq: u64) -> Option<AskId> {
+    pub fn heartbeat(&mut self, from: &str, run: u64, seq: u64) -> Option<AskId> {
         let before: Vec<AskId> = self.asked.keys().copied().collect();
         assert_eq!(self.turn([heartbeat(from, run, seq)]), []);
         let mut new = self.asked.keys().filter(|ask| !before.contains(ask));

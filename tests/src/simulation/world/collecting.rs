@@ -60,12 +60,12 @@ impl World {
                     Question::Live(live) => HostQuestion::Live(wire(&live)),
                     Question::Fetch(fetch) => HostQuestion::Fetch(wire(&fetch)),
                 };
-                let number = self.host_named(&host);
+                let numbers = self.hosts_named(&host);
                 let token = self.open(Waiter::Ask { ask, host }, timeout);
-                if let Some(host) = number {
+                for host in numbers {
                     self.send(Item::ToHost {
                         host,
-                        question,
+                        question: question.clone(),
                         token,
                         direct: true,
                     });
@@ -102,6 +102,7 @@ impl World {
             | Waiter::Release { .. }
             | Waiter::Ask { .. }
             | Waiter::Rip { .. }
+            | Waiter::Identify { .. }
             | Waiter::Placements { .. }
             | Waiter::Operator => panic!("{waiter:?} was answered by the collector"),
         }

@@ -5,17 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use config_publisher::core::Publisher;
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{
     self, ApplyOutcome, Clobber, CountersOf, FinalState, Live, RemoveOutcome, RemovedPort,
     RepushKey, RipKey,
 };
-use dvs_schemas::{Format, HostName, PortId, SwitchName};
+use dvs_schemas::{Format, HostName, PortId, SessionId, SwitchName};
 use host_agent::core::Agent;
 use host_agent::datapath::{Behaviour, DatapathError, Emulated};
 use host_agent::host::{Answer, Asker, HostCore, HostEffect, HostEvent, LivePicture};
 use retry::{Answer as RetryAnswer, Commit};
-use uuid::Uuid;
 
 use super::World;
 use super::plugs::Plug;
@@ -31,8 +31,6 @@ pub struct Machine {
     pub name: HostName,
     /// Its agent.
     pub agent: Node<Agent>,
-    /// Identity of the run of its agent.
-    pub session: Uuid,
     /// Its datapath; a crash of the agent leaves it alone.
     pub datapath: Emulated,
     /// The switches whose subject it hears.
@@ -47,6 +45,10 @@ pub struct Machine {
     pub taken: Taken,
     /// False while it is cut off from the bus.
     pub connected: bool,
+    /// Whether its agent stands still.
+    pub frozen: bool,
+    /// Whether its agent was stopped for good.
+    pub off: bool,
 }
 
 impl Machine {
@@ -54,7 +56,6 @@ impl Machine {
         Self {
             name: start::host_name(number),
             agent: Node::new(host_agent::ledger::SPEC),
-            session: Uuid::nil(),
             datapath: Emulated::new(Behaviour::default(), random.u64(..)),
             hears: BTreeSet::new(),
             subscribes: BTreeSet::new(),
@@ -62,6 +63,8 @@ impl Machine {
             behind: BTreeMap::new(),
             taken: Taken::default(),
             connected: true,
+            frozen: false,
+            off: false,
         }
     }
 
@@ -82,6 +85,12 @@ impl Machine {
         });
         let counted = before.counters_now(ports.collect()).unwrap_or_default();
         counted.into_iter().map(|(_, of)| of).collect()
+    }
+
+    /// The session of its agent, as far as that knows.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.agent.core()?.host(&self.name)?.session()
     }
 
     /// The datapath goes on from what the agent knows that it has counted.
@@ -117,10 +126,6 @@ impl Machine {
 }
 
 impl World {
-    pub(super) fn host_named(&self, name: &HostName) -> Option<usize> {
-        self.hosts.iter().position(|machine| machine.name == *name)
-    }
-
     pub(super) fn host_is_asked(
         &mut self,
         host: usize,
@@ -128,10 +133,11 @@ impl World {
         token: u64,
         direct: bool,
     ) {
+        let listens = |machine: &Machine| machine.agent.core().is_some() && machine.connected;
         let machine = &self.hosts[host];
-        let listens = machine.agent.core().is_some() && machine.connected;
-        if !listens {
-            if direct {
+        if !listens(machine) {
+            let mut others = self.hosts.iter().filter(|other| other.name == machine.name);
+            if direct && !others.any(listens) {
                 let host = machine.name.clone();
                 self.send(Item::NoResponder { host, token });
             }
@@ -162,6 +168,10 @@ impl World {
             },
             HostQuestion::Live(message) => HostEvent::Live { message, asker },
             HostQuestion::Fetch(message) => HostEvent::Fetch { message, asker },
+            HostQuestion::Identify(message) => HostEvent::Identify {
+                message,
+                asker: Some(asker),
+            },
         };
         self.turn_host(host, Some(event));
         let machine = &mut self.hosts[host];
@@ -169,7 +179,9 @@ impl World {
         match question {
             HostQuestion::Clobber(message) => {
                 self.asked += 1;
-                if !runs {
+                // What it was asked before it knew whether it is its host's agent
+                // may be taken in later, or never.
+                if !runs || machine.session().is_none() {
                     machine.taken.unsure(&message);
                 } else if !machine.refused(&message) {
                     machine.taken.clobber(&message);
@@ -177,11 +189,14 @@ impl World {
             }
             HostQuestion::Remove(message) => {
                 self.asked += 1;
-                if runs {
+                if runs && machine.session().is_some() {
                     machine.taken.remove(&message);
                 }
             }
-            HostQuestion::Plan(_) | HostQuestion::Live(_) | HostQuestion::Fetch(_) => {}
+            HostQuestion::Plan(_)
+            | HostQuestion::Live(_)
+            | HostQuestion::Fetch(_)
+            | HostQuestion::Identify(_) => {}
         }
     }
 
@@ -199,7 +214,9 @@ impl World {
                 if !missing.remove(host) {
                     return;
                 }
-                let done = done(answer.as_ref());
+                let fleet = self.publisher.core().map(Publisher::fleet);
+                let present = fleet.and_then(|fleet| Some(fleet.get(host)?.session()));
+                let done = done(answer.as_ref()) && said_in(answer.as_ref()) == present;
                 let covers = covers.clone();
                 let outcome = publisher::Outcome {
                     host: host.clone(),
@@ -239,6 +256,21 @@ impl World {
                 self.slots.remove(&token);
                 let answer = collector_answer(answer);
                 self.turn_collector(Some(runtime_collector::Event::Answered { ask, answer }));
+            }
+            Waiter::Identify { host: _, session } => {
+                let session = *session;
+                self.slots.remove(&token);
+                let is_there = match answer {
+                    Some(Answer::Identified(answer)) => answer.session == session,
+                    Some(other) => panic!("{other:?} is no word of who is there"),
+                    None => false,
+                };
+                let event = publisher::Event::Identified {
+                    host: host.clone(),
+                    session,
+                    is_there: Ok(is_there),
+                };
+                self.turn_publisher(Some(event));
             }
             Waiter::HandOver { .. }
             | Waiter::Render { .. }
@@ -398,6 +430,19 @@ impl World {
     }
 }
 
+/// The session in which a host says that it did something.
+fn said_in(answer: Option<&Answer>) -> Option<SessionId> {
+    match answer? {
+        Answer::Apply(report) => Some(report.session),
+        Answer::Remove(report) => Some(report.session),
+        Answer::Plan(_)
+        | Answer::Live(_)
+        | Answer::Fetched(_)
+        | Answer::Identified(_)
+        | Answer::Problem(_) => None,
+    }
+}
+
 /// Whether a host says that it did what it was asked.
 fn done(answer: Option<&Answer>) -> bool {
     match answer {
@@ -406,7 +451,13 @@ fn done(answer: Option<&Answer>) -> bool {
             ApplyOutcome::Failed { .. } => false,
         },
         Some(Answer::Remove(report)) => report.outcome == RemoveOutcome::Removed,
-        Some(Answer::Plan(_) | Answer::Live(_) | Answer::Fetched(_) | Answer::Problem(_))
+        Some(
+            Answer::Plan(_)
+            | Answer::Live(_)
+            | Answer::Fetched(_)
+            | Answer::Identified(_)
+            | Answer::Problem(_),
+        )
         | None => false,
     }
 }
@@ -417,7 +468,9 @@ fn publisher_answer(answer: Option<Answer>) -> publisher::Answer {
         Some(Answer::Apply(report)) => publisher::Answer::Applied(wire(&report)),
         Some(Answer::Remove(report)) => publisher::Answer::Removed(wire(&report)),
         Some(Answer::Plan(plan)) => publisher::Answer::Planned(wire(&plan)),
-        Some(Answer::Live(_) | Answer::Fetched(_)) => panic!("nobody asked for runtime state"),
+        Some(Answer::Live(_) | Answer::Fetched(_) | Answer::Identified(_)) => {
+            panic!("a push asks for no such thing")
+        }
         Some(Answer::Problem(problem)) => publisher::Answer::Unreadable(problem.to_string()),
     }
 }
@@ -429,7 +482,7 @@ fn collector_answer(answer: Option<Answer>) -> runtime_collector::Answer {
         Some(Answer::Live(live)) => Known::Live(wire(&live)),
         Some(Answer::Fetched(fetched)) => Known::Fetched(wire(&fetched)),
         Some(Answer::Problem(problem)) => Known::Refused(problem.to_string()),
-        Some(Answer::Apply(_) | Answer::Remove(_) | Answer::Plan(_)) => {
+        Some(Answer::Apply(_) | Answer::Remove(_) | Answer::Plan(_) | Answer::Identified(_)) => {
             panic!("the collector asks for no such thing")
         }
     }
@@ -440,7 +493,7 @@ fn retry_answer(answer: Option<Answer>) -> RetryAnswer {
         None => RetryAnswer::NoResponder,
         Some(Answer::Apply(report)) => RetryAnswer::Clobber(wire(&report)),
         Some(Answer::Remove(report)) => RetryAnswer::Remove(wire(&report)),
-        Some(Answer::Plan(_) | Answer::Live(_) | Answer::Fetched(_)) => {
+        Some(Answer::Plan(_) | Answer::Live(_) | Answer::Fetched(_) | Answer::Identified(_)) => {
             panic!("retry asks for no such thing")
         }
         Some(Answer::Problem(problem)) => RetryAnswer::Unreadable(problem.to_string()),

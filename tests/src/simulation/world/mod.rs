@@ -5,6 +5,7 @@
 mod collecting;
 mod frames;
 mod machines;
+mod namesakes;
 mod plugs;
 mod publishing;
 mod retrying;
@@ -257,7 +258,11 @@ impl World {
             (self.collector.due(), Place::Collector),
         ]
         .into_iter()
-        .chain(hosts.map(|(n, machine)| (machine.agent.due(), Place::Host(n))))
+        .chain(
+            hosts
+                .filter(|(_, machine)| !machine.frozen)
+                .map(|(n, machine)| (machine.agent.due(), Place::Host(n))),
+        )
         .filter_map(|(due, place)| Some((due?, place)))
         .min()
     }
@@ -277,6 +282,9 @@ impl World {
     }
 
     fn happen(&mut self, item: Item) {
+        let Some(item) = self.waits(item) else {
+            return;
+        };
         match item {
             Item::ToHost {
                 host,

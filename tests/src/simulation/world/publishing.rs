@@ -4,14 +4,18 @@
 use std::time::Duration;
 
 use config_publisher::events as publisher;
-use dvs_schemas::v1::{RenderReply, RenderRequest, RipKey};
-use dvs_schemas::{HostName, Problem};
+use dvs_schemas::v1::{Identify, RenderReply, RenderRequest, RipKey, V1};
+use dvs_schemas::{HostName, Problem, ProblemCode};
 use host_agent::host::{AskFailure, HostEvent};
 use retry::Commit;
 use runtime_collector::Answer;
 
 use super::traffic::{DEADLINE, HostQuestion, Item, RetryRequest, Waiter, wire};
-use super::{HOSTS, Place, Told, World};
+use super::{Place, Told, World};
+
+/// How long an agent may take to say that it is there: less than who says hello
+/// waits for its answer.
+const IDENTIFY: Duration = Duration::from_millis(200);
 
 impl World {
     pub(super) fn publisher_wants(&mut self, effect: publisher::Effect) {
@@ -40,9 +44,27 @@ impl World {
                 self.send(Item::ToRetry { request, token });
             }
             publisher::Effect::Yield { host, request } => {
-                if let Some(host) = self.host_named(&host) {
+                for host in self.hosts_named(&host) {
                     let request = wire(&request);
                     self.send(Item::Yield { host, request });
+                }
+            }
+            publisher::Effect::Identify { host, session } => {
+                let token = self.open(
+                    Waiter::Identify {
+                        host: host.clone(),
+                        session,
+                    },
+                    IDENTIFY,
+                );
+                let question = HostQuestion::Identify(wire(&Identify { v: V1, session }));
+                for host in self.hosts_named(&host) {
+                    self.send(Item::ToHost {
+                        host,
+                        question: question.clone(),
+                        token,
+                        direct: true,
+                    });
                 }
             }
             publisher::Effect::TellCollector { .. } => panic!("nobody forgets a host here"),
@@ -93,10 +115,10 @@ impl World {
         let reached: Vec<usize> = if direct {
             hosts
                 .iter()
-                .filter_map(|host| self.host_named(host))
+                .flat_map(|host| self.hosts_named(host))
                 .collect()
         } else {
-            (0..HOSTS).collect()
+            (0..self.hosts.len()).collect()
         };
         for host in reached {
             self.send(Item::ToHost {
@@ -136,7 +158,7 @@ impl World {
                 let result = match result {
                     Ok(publisher::Reply::Hello(reply)) => Ok(wire(&reply)),
                     Ok(other) => panic!("a hello was answered by {other:?}"),
-                    Err(problem) => Err(AskFailure::NotDone(problem.to_string())),
+                    Err(problem) => Err(not_done(&problem)),
                 };
                 self.turn_host(host, Some(HostEvent::Greeted(result)));
             }
@@ -144,7 +166,7 @@ impl World {
                 let outcome = match result {
                     Ok(publisher::Reply::Claimed(reply)) => Ok(wire(&reply)),
                     Ok(other) => panic!("a claim was answered by {other:?}"),
-                    Err(problem) => Err(AskFailure::NotDone(problem.to_string())),
+                    Err(problem) => Err(not_done(&problem)),
                 };
                 self.turn_host(host, Some(HostEvent::Claimed { port, outcome }));
             }
@@ -152,7 +174,7 @@ impl World {
                 let outcome = match result {
                     Ok(publisher::Reply::Released(reply)) => Ok(wire(&reply)),
                     Ok(other) => panic!("a release was answered by {other:?}"),
-                    Err(problem) => Err(AskFailure::NotDone(problem.to_string())),
+                    Err(problem) => Err(not_done(&problem)),
                 };
                 self.turn_host(host, Some(HostEvent::Released { asked, outcome }));
             }
@@ -169,7 +191,8 @@ impl World {
             | Waiter::Flight { .. }
             | Waiter::Tell { .. }
             | Waiter::Ask { .. }
-            | Waiter::Rip { .. } => {}
+            | Waiter::Rip { .. }
+            | Waiter::Identify { .. } => {}
         }
     }
 
@@ -187,5 +210,14 @@ impl World {
                 self.witness.removed(&key, Commit { store, revision });
             }
         }
+    }
+}
+
+/// What a host makes of a refusal.
+fn not_done(problem: &Problem) -> AskFailure {
+    if problem.code == ProblemCode::Namesake {
+        AskFailure::Namesake(problem.to_string())
+    } else {
+        AskFailure::NotDone(problem.to_string())
     }
 }

@@ -37,7 +37,7 @@ impl World {
                     HostCall::Clobber(clobber) => HostQuestion::Clobber(wire(&clobber)),
                     HostCall::Remove(remove) => HostQuestion::Remove(wire(&remove)),
                 };
-                let number = self.host_named(&host);
+                let numbers = self.hosts_named(&host);
                 let covers = question.covers();
                 let waiter = Waiter::Flight {
                     flight,
@@ -45,10 +45,10 @@ impl World {
                     covers,
                 };
                 let token = self.open(waiter, timeout);
-                if let Some(host) = number {
+                for host in numbers {
                     self.send(Item::ToHost {
                         host,
-                        question,
+                        question: question.clone(),
                         token,
                         direct: true,
                     });
@@ -116,6 +116,7 @@ impl World {
             | Waiter::Claim { .. }
             | Waiter::Release { .. }
             | Waiter::Ask { .. }
+            | Waiter::Identify { .. }
             | Waiter::Placements { .. } => {}
         }
     }

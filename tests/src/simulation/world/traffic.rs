@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{
-    Clobber, EntrySelection, EventAck, Fetch, FinalState, Heartbeat, Live, ReleaseRequest, Remove,
-    RemovedPort, RenderRequest, RetryPut, Yield,
+    Clobber, EntrySelection, EventAck, Fetch, FinalState, Heartbeat, Identify, Live,
+    ReleaseRequest, Remove, RemovedPort, RenderRequest, RetryPut, Yield,
 };
-use dvs_schemas::{Format, HostName, PortId, Problem, Revision, StoreId, SwitchName};
+use dvs_schemas::{Format, HostName, PortId, Problem, Revision, SessionId, StoreId, SwitchName};
 use host_agent::datapath::Notice;
 use host_agent::host::{Answer, AskFailure, HostEffect, HostEvent, RuntimeEvent};
 use retry::{Action, Answer as RetryAnswer, FlightId};
@@ -66,6 +66,10 @@ pub(super) enum Waiter {
     Rip {
         ask: AskId,
     },
+    Identify {
+        host: HostName,
+        session: SessionId,
+    },
     Placements {
         ask: AskId,
     },
@@ -75,7 +79,9 @@ pub(super) enum Waiter {
 impl Waiter {
     pub(super) fn place(&self) -> Option<Place> {
         match self {
-            Self::Push { .. } | Self::HandOver { .. } => Some(Place::Publisher),
+            Self::Push { .. } | Self::HandOver { .. } | Self::Identify { .. } => {
+                Some(Place::Publisher)
+            }
             Self::Render { .. } | Self::Flight { .. } => Some(Place::Retry),
             Self::Hello { host }
             | Self::Tell { host, .. }
@@ -102,6 +108,7 @@ pub(super) enum HostQuestion {
     Plan(Box<Clobber>),
     Live(Live),
     Fetch(Fetch),
+    Identify(Identify),
 }
 
 /// What a host has once it has done what it is asked, for retry's sake.
@@ -127,7 +134,7 @@ impl HostQuestion {
             Self::Remove(remove) => {
                 Covers::Removals(remove.switch.clone(), remove.store, remove.ports.clone())
             }
-            Self::Plan(_) | Self::Live(_) | Self::Fetch(_) => Covers::Less,
+            Self::Plan(_) | Self::Live(_) | Self::Fetch(_) | Self::Identify(_) => Covers::Less,
         }
     }
 }
@@ -396,6 +403,14 @@ impl World {
             Waiter::Ask { ask, .. } | Waiter::Rip { ask } | Waiter::Placements { ask } => {
                 let answer = runtime_collector::Answer::TimedOut;
                 self.turn_collector(Some(runtime_collector::Event::Answered { ask, answer }));
+            }
+            Waiter::Identify { host, session } => {
+                let event = publisher::Event::Identified {
+                    host,
+                    session,
+                    is_there: Ok(false),
+                };
+                self.turn_publisher(Some(event));
             }
             Waiter::Operator => {
                 self.told.insert(token, Told::Silence);

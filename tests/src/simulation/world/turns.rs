@@ -104,6 +104,7 @@ impl World {
                 self.collector.start(start::collector);
                 self.turn_collector(None);
             }
+            Place::Host(n) if self.hosts[n].off => {}
             Place::Host(n) => {
                 let reboots = self.random.f64() < self.weather.reboots;
                 let machine = &mut self.hosts[n];
@@ -112,12 +113,11 @@ impl World {
                 } else {
                     Vec::new()
                 };
-                machine.session = Uuid::from_u64_pair(seed, 0);
-                let (name, session) = (&machine.name, machine.session);
+                let (name, agent) = (&machine.name, Uuid::from_u64_pair(seed, 0));
                 let rollback_after = self.rollback_after;
                 machine
                     .agent
-                    .start(|ledger| start::agent(ledger, name, session, seed, rollback_after));
+                    .start(|ledger| start::agent(ledger, name, agent, seed, rollback_after));
                 let known = machine.resume();
                 self.traffic.died(&counted, &known);
                 self.turn_host(n, None);
