@@ -141,9 +141,12 @@ impl Replaced {
     }
 }
 
+/// What is allowed, for people, and whether a value is that.
+type Allowed = (&'static str, fn(&Datum) -> bool);
+
 /// What a column takes (ovs-vswitchd.conf.db(5)), for people and as a test;
 /// none if it is no column that a policy stands in for.
-fn allowed(column: &str) -> Option<(&'static str, fn(&Datum) -> bool)> {
+fn allowed(column: &str) -> Option<Allowed> {
     fn vlans(value: &Datum) -> Option<usize> {
         let set = value.as_set()?;
         let right = value.integers().filter(|vlan| (0..=4095).contains(vlan));
@@ -156,7 +159,7 @@ fn allowed(column: &str) -> Option<(&'static str, fn(&Datum) -> bool)> {
         "native-untagged",
         "dot1q-tunnel",
     ];
-    let rate: (&'static str, fn(&Datum) -> bool) = ("0 or more", |value| {
+    let rate: Allowed = ("0 or more", |value| {
         value.as_integer().is_some_and(|rate| rate >= 0)
     });
     match column {

@@ -75,7 +75,7 @@ impl Task {
         });
         let mut now = ConditionsNow::new();
         for (on, why) in said.chain(marks) {
-            let entry = now.entry(on).or_insert_with(String::new);
+            let entry = now.entry(on).or_default();
             if !entry.is_empty() {
                 entry.push_str("; ");
             }
