@@ -72,7 +72,7 @@ impl Starting {
     }
 
     /// Why it never serves.
-    async fn is_refused(self) -> String {
+    async fn refusal(self) -> String {
         let claim = tokio::time::timeout(PATIENCE, self.claim).await;
         claim.unwrap().unwrap().unwrap_err().to_string()
     }
@@ -183,7 +183,7 @@ async fn one_with_another_store_does_not_wait_for_the_first_to_end() {
     let (service, requests, bus) = first;
     service.stop();
     drop((requests, bus));
-    let why = second.is_refused().await;
+    let why = second.refusal().await;
     assert!(
         why.contains("with store one, while this one has store two"),
         "{why}"

@@ -31,10 +31,10 @@ impl Placements {
             let Some(before) = self.hosts.insert(port.clone(), host.clone()) else {
                 continue;
             };
-            let follow_another = [&before, host].into_iter().flatten();
-            let other = follow_another.filter(|host| diverged(world, publisher, host));
+            let mut hosts = [host, &before].into_iter().flatten();
+            let other = hosts.find(|host| diverged(world, publisher, host));
             if before != *host
-                && let Some(other) = other.last()
+                && let Some(other) = other
             {
                 return Err(format!(
                     "{port} went from {before:?} to {host:?}, and {other} follows another history"

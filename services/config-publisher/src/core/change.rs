@@ -52,7 +52,7 @@ impl Publisher {
             return Ok(Some(Reply::Applied(reply)));
         }
         if wait {
-            let held = Held::Apply(reply);
+            let held = Box::new(Held::Apply(reply));
             self.owe(now, record, Asker::Waits { to, until, held }, out);
             return Ok(None);
         }

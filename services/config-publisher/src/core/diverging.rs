@@ -147,7 +147,7 @@ impl Publisher {
             reply.applied = wait.then(replies::nobody);
         } else if wait {
             let until = now.after(timeout.unwrap_or_default().get());
-            let held = Held::Continue(reply);
+            let held = Box::new(Held::Continue(reply));
             self.owe(now, record, Asker::Waits { to, until, held }, out);
             return Ok(None);
         } else {

@@ -35,7 +35,7 @@ pub(super) enum Asker {
         /// Until when at the latest.
         until: Timestamp,
         /// The reply, as far as it is known.
-        held: Held,
+        held: Box<Held>,
     },
     /// It does not.
     Leaves,
@@ -56,7 +56,7 @@ impl Publisher {
         self.records += 1;
         match asker {
             Asker::Waits { to, until, held } => {
-                self.waits.hold(push, to, until, held);
+                self.waits.hold(push, to, until, *held);
                 out.effect(Effect::Committed { to });
                 self.outbox.put_alone(push, record);
             }

@@ -50,7 +50,7 @@ impl Publisher {
         }
         if wait {
             let until = now.after(timeout.unwrap_or_default().get());
-            let held = Held::Resync(reply);
+            let held = Box::new(Held::Resync(reply));
             self.owe(now, record, Asker::Waits { to, until, held }, out);
             return Ok(None);
         }
