@@ -3,8 +3,12 @@
 //! stream, and the exit codes that scripts rely on.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod changes;
 mod connecting;
 mod describing;
 mod fake;
+mod placing;
+mod queues;
+mod runtime;
 mod views;
