@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Open vSwitch goes away and comes back: how long no frame passes, and what
-//! becomes of a change that was under way.
+//! The agent, Open vSwitch or its database goes away and comes back: how long
+//! no frame passes, and what becomes of a change that was under way.
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use dvs_ovsdb::Endpoint;
 use dvs_ovsdb::testing::skipped;
-use dvs_tests::lan::{Host, Mac, QUICK, Vm, access, missing, plug, reaches, switch, until};
-use host_agent::datapath::{Datapath, Step};
+use dvs_tests::lan::{Frame, Host, Mac, QUICK, Vm, access, missing, plug, reaches, switch, until};
+use host_agent::datapath::{Datapath, Notice, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
@@ -152,4 +152,104 @@ async fn a_database_that_dies_amid_a_change_has_it_after_one_full_read() {
         assert!(reaches(&mut a, &mut b, 1), "{cut:?}");
         assert_eq!(host.counts.sessions() - read, 1, "{cut:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_restarts_drops_no_frame() {
+    if skipped("an_agent_that_restarts_drops_no_frame") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let a = host.vm(1, "a", access(10)).await;
+    let b = host.vm(2, "b", access(10)).await;
+    let (lost, _, mut a, mut b) = missing(a, b, QUICK, async || {
+        host.restart_agent().await;
+        host.datapath.read().await.unwrap();
+    })
+    .await;
+    assert_eq!(lost, [0_u64; 0]);
+    assert_eq!(
+        (host.counts.transactions(), host.counts.programmes()),
+        (0, 0)
+    );
+    assert!(reaches(&mut a, &mut b, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_restarts_forwards_again_by_itself() {
+    if skipped("a_switch_that_restarts_forwards_again_by_itself") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let mut a = host.vm(1, "a", access(10)).await;
+    let mut b = host.vm(2, "b", access(10)).await;
+    assert!(reaches(&mut a, &mut b, 1));
+    for kill in [false, true] {
+        let before = host.counts.transactions();
+        if kill {
+            host.ovs.kill_vswitchd().unwrap();
+        } else {
+            host.ovs.stop_vswitchd().unwrap();
+        }
+        host.ovs.start_vswitchd().unwrap();
+        for _both_ways in 0..2 {
+            b.drain();
+            until("frames pass again", async || {
+                a.send(&Frame::number(a.mac(), b.mac(), 9));
+                b.next(Duration::from_millis(20)).is_some()
+            })
+            .await;
+            std::mem::swap(&mut a, &mut b);
+        }
+        assert_eq!(
+            host.counts.transactions(),
+            before,
+            "nothing in the database is to change"
+        );
+        let picture = host.datapath.read().await.unwrap();
+        assert_eq!(picture[&switch()].ports.len(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_is_said_and_its_return_is_one_delta() {
+    if skipped("a_database_that_goes_away_is_said_and_its_return_is_one_delta") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let mut a = host.vm(1, "a", access(10)).await;
+    let mut b = host.vm(2, "b", access(10)).await;
+    let picture = host.datapath.read().await.unwrap();
+    let before = host.counts.transactions();
+    assert!(reaches(&mut a, &mut b, 1) && reaches(&mut b, &mut a, 2));
+    // Open vSwitch leaves its ports alone while it has no database, and asks
+    // for it after one second, two and four: at this pace the sockets hold
+    // what waits.
+    let pace = Duration::from_millis(50);
+    let (lost, _, mut a, mut b) = missing(a, b, pace, async || {
+        host.ovs.kill_db().unwrap();
+        let error = host.datapath.read().await.unwrap_err();
+        assert!(error.to_string().contains("db.sock"), "{error}");
+        // What is asked for meanwhile is refused.
+        let spec = host.spec(access(30), Some(Mac::numbered(1)));
+        let step = [Step {
+            switch: switch(),
+            write: host.set("a", spec),
+        }];
+        let applied = host.datapath.apply(Arc::new(step)).await;
+        applied.steps.unwrap_err();
+        host.ovs.start_db().unwrap();
+        loop {
+            if let Notice::Disturbed = host.datapath.next_notice().await
+                && let Ok(there) = host.datapath.read().await
+            {
+                assert_eq!(there, picture);
+                break;
+            }
+        }
+    })
+    .await;
+    assert_eq!(lost, [0_u64; 0]);
+    assert_eq!(host.counts.transactions(), before);
+    assert!(reaches(&mut b, &mut a, 3));
 }
