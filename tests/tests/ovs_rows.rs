@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is written to Open vSwitch and what is not: others' columns stay,
-//! a converged host writes nothing, and whatever restarts, frames pass on.
+//! a converged host writes nothing, and a change is one transaction.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
