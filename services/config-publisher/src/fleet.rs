@@ -260,6 +260,7 @@ impl Fleet {
         let host = host.or_insert_with(|| Host::unheard(entry.clone()));
         host.entry = entry;
         host.ended = false;
+        host.accept(agent);
         host.listening.get_or_insert(now);
         let interval = match host.sign {
             Sign::None | Sign::Awaited { .. } => FIRST_INTERVAL,

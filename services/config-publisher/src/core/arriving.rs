@@ -128,7 +128,7 @@ impl Publisher {
                 entry.session
             ));
         }
-        Problem::new(ProblemCode::Namesake, message).at("host").allow(
+        Problem::new(ProblemCode::Namesake, message).allow(
             "another --host for this agent; or that one stopped, and this one takes over by itself",
         )
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dvs_schemas::v1::{Hello, Namesake, Presence};
 use dvs_schemas::{HostName, SessionId, Timestamp};
+use uuid::Uuid;
 
 use super::{Fleet, Host, short};
 use crate::events::{Answer, Outcome};
@@ -120,6 +121,12 @@ impl Host {
     #[must_use]
     pub fn session(&self) -> SessionId {
         self.entry.session
+    }
+
+    /// An agent that was refused may be the host's by now.
+    pub(super) fn accept(&mut self, agent: Option<Uuid>) {
+        self.namesakes
+            .retain(|known| Some(known.namesake.agent) != agent);
     }
 
     /// Whether nobody need ask if its agent lives.

@@ -96,8 +96,10 @@ fn a_namesake_is_named_once_however_often_it_asks_and_forgotten_when_it_asks_no_
 #[test]
 fn an_agent_that_does_not_answer_is_followed_by_the_one_that_says_hello() {
     let (mut desk, session) = site();
+    assert!(greet(&mut desk, newcomer(9)).is_err());
     desk.alive.clear();
     let reply = greet(&mut desk, newcomer(9)).unwrap();
+    assert_eq!(status(&mut desk).namesakes, [], "it is the host's by now");
     assert!(reply.session > session, "{} after {session}", reply.session);
     assert_eq!(status(&mut desk).node.as_deref(), Some("node-9"));
     // The one before thaws: its hello is a newcomer's by now.

@@ -32,7 +32,7 @@ async fn a_port_goes_from_host_to_host_by_claim_and_release() {
     second.hello(&bus).await;
 
     let seen = first.seen();
-    let claim = r#"{"v":1,"host":"h1","port":"web-1","vnic":"vm-1/eth0"}"#;
+    let claim = r#"{"v":1,"host":"h1","session":1,"port":"web-1","vnic":"vm-1/eth0"}"#;
     let reply = ask(&bus, subjects::PORT_CLAIM, claim).await;
     let epoch = reply["outcome"]["granted"]["epoch"].as_u64().unwrap();
     // Counted on from when this ledger was made, which is after September 2001.
@@ -49,13 +49,14 @@ async fn a_port_goes_from_host_to_host_by_claim_and_release() {
     );
 
     let seen = second.seen();
-    let claim = r#"{"v":1,"host":"h2","port":"web-1"}"#;
+    let claim = r#"{"v":1,"host":"h2","session":1,"port":"web-1"}"#;
     let reply = ask(&bus, subjects::PORT_CLAIM, claim).await;
     assert_eq!(
         reply["outcome"],
         json!({"waits": {"holder": "h1", "epoch": epoch}})
     );
-    let release = json!({"v": 1, "host": "h1", "port": "web-1", "epoch": epoch}).to_string();
+    let release =
+        json!({"v": 1, "host": "h1", "session": 1, "port": "web-1", "epoch": epoch}).to_string();
     let reply = ask(&bus, subjects::PORT_RELEASE, &release).await;
     let released = json!({"v": 1, "host": "h1", "port": "web-1",
         "outcome": {"released": {"revision": 4}}});
@@ -89,37 +90,37 @@ async fn a_claim_that_is_refused_says_why_and_changes_nothing() {
     for (subject, text, code, field) in [
         (
             subjects::PORT_CLAIM,
-            r#"{"v":1,"host":"h1","port":"web-9"}"#,
+            r#"{"v":1,"host":"h1","session":1,"port":"web-9"}"#,
             404,
             json!("port"),
         ),
         (
             subjects::PORT_CLAIM,
-            r#"{"v":1,"host":"h9","port":"web-1"}"#,
+            r#"{"v":1,"host":"h9","session":1,"port":"web-1"}"#,
             400,
             json!("host"),
         ),
         (
             subjects::PORT_CLAIM,
-            r#"{"v":1,"host":"h1","port":"a.b"}"#,
+            r#"{"v":1,"host":"h1","session":1,"port":"a.b"}"#,
             400,
             json!("port"),
         ),
         (
             subjects::PORT_CLAIM,
-            r#"{"v":1,"host":"h1","port":"web-1","epoch":-1}"#,
+            r#"{"v":1,"host":"h1","session":1,"port":"web-1","epoch":-1}"#,
             400,
             json!("epoch"),
         ),
         (
             subjects::PORT_RELEASE,
-            r#"{"v":1,"host":"*","port":"web-1"}"#,
+            r#"{"v":1,"host":"*","session":1,"port":"web-1"}"#,
             400,
             json!("host"),
         ),
         (
             subjects::PORT_RELEASE,
-            r#"{"v":2,"host":"h1","port":"web-1"}"#,
+            r#"{"v":2,"host":"h1","session":1,"port":"web-1"}"#,
             400,
             json!("v"),
         ),
