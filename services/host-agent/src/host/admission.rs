@@ -61,6 +61,12 @@ impl HostCore {
         if switch.held.store != store {
             switch.admitted = Revision::ZERO;
             switch.observed = Revision::ZERO;
+            let held = &switch.held;
+            for (port, state) in &held.ports {
+                let took_over = |before, after| held.took_over(before, after);
+                self.plugging
+                    .renumbered(now, port, state.value.epoch, took_over);
+            }
         }
         touched.switch |= fresh;
         ledger::write(&self.host, name, &switch.held, &touched, &mut out.writes);

@@ -304,6 +304,29 @@ impl Plugging {
         }
     }
 
+    /// A port that the host holds is where it was, in a placement that the store
+    /// which replaced its own has numbered anew. What is to be given back of it
+    /// still is: the one before may have refused that.
+    /// `took_over` says that of two epochs.
+    pub(super) fn renumbered(
+        &mut self,
+        now: Timestamp,
+        port: &PortId,
+        held: Epoch,
+        took_over: impl Fn(Epoch, Epoch) -> bool,
+    ) {
+        let Some(plug) = self.plugs.get_mut(port) else {
+            return;
+        };
+        if let Wish::GiveBack(Some(given)) = plug.wish
+            && took_over(given, held)
+        {
+            plug.wish = Wish::GiveBack(Some(held));
+            plug.attempt = 0;
+            plug.stage = Stage::Due(now);
+        }
+    }
+
     /// What the host holds is another by now. Where a port went from it that is
     /// plugged in, wired yet or not, somebody placed it elsewhere, or deleted
     /// it. It is not taken back by force; should it come free, this host is in

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use dvs_schemas::v1::{FinalState, ReleaseOutcome, ReleaseReply, V1};
-use dvs_schemas::{Epoch, Policy, PolicyField, VnicId};
+use dvs_schemas::v1::{FinalState, Lineage, ReleaseOutcome, ReleaseReply, Run, V1};
+use dvs_schemas::{Epoch, Policy, PolicyField, StoreId, VnicId};
 use host_agent::datapath::{Behaviour, Notice};
 use host_agent::host::HostEvent;
+use uuid::Uuid;
 
 use crate::history::{Commit, Message, Publisher};
 use crate::plugging::{
@@ -233,4 +234,55 @@ fn what_was_granted_for_a_vnic_that_went_before_it_came_is_given_back_after_anot
     connect(&mut rig, &mut publisher, Some("vm-9"));
     rig.pass(Duration::from_secs(3));
     assert_eq!(rig.releases.last(), Some(&release("p9", Some(Epoch(1)))));
+}
+
+/// While a host has diverged its releases are refused.
+#[test]
+fn what_is_given_back_while_its_store_is_replaced_is_given_back_in_the_store_that_goes_on() {
+    for amid_release in [false, true] {
+        let (mut rig, mut publisher) = (Rig::new(), site());
+        let before = StoreId(Uuid::from_u128(50 << 80));
+        publisher.store = before;
+        rig.event(HostEvent::Connected);
+        rig.send(&publisher.full());
+        plug(&mut rig, "p1", None);
+        let ports = rig.held("prod").unwrap().ports;
+        let old = ports[&id::<dvs_schemas::PortId>("p1")].value.epoch;
+        pull(&mut rig, "p1");
+        assert_eq!(rig.releases, [release("p1", Some(old))]);
+        let refusal = || Err(refused("the host follows another store"));
+        if !amid_release {
+            answered(&mut rig, "p1", Some(old), refusal());
+        }
+        // Long after any claim might have come.
+        rig.pass(Duration::from_secs(300));
+        if !amid_release {
+            answered(&mut rig, "p1", Some(old), refusal());
+        }
+        let next = publisher.revision.next();
+        publisher.store = StoreId(Uuid::from_u128(90 << 80));
+        publisher.revision = next;
+        publisher.lineage = Lineage {
+            runs: vec![Run {
+                id: Uuid::from_u128(9),
+                since: next,
+            }],
+            continues: vec![before],
+        };
+        let new = Epoch::of(publisher.store, next);
+        for port in publisher.ports.values_mut() {
+            port.revision = next;
+            port.value.epoch = new;
+        }
+        rig.send(&publisher.full());
+        if amid_release {
+            answered(&mut rig, "p1", Some(old), refusal());
+        }
+        rig.pass(Duration::from_secs(2));
+        assert_eq!(
+            rig.releases.last(),
+            Some(&release("p1", Some(new))),
+            "amid its release: {amid_release}"
+        );
+    }
 }
