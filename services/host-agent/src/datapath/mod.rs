@@ -14,8 +14,8 @@ use std::sync::Arc;
 use dvs_schemas::documents::Teaming;
 use dvs_schemas::v1::{ConditionKind, ConditionTarget, CountersOf, Link, Machine};
 use dvs_schemas::{
-    Epoch, MacAddr, MirrorDestination, MirrorName, MirrorPort, Mtu, PortId, PrivateVlans,
-    SwitchName, UplinkName, VlanId, VnicId,
+    Epoch, MacAddr, MirrorDestination, MirrorName, MirrorPort, Mtu, PolicyField, PortId,
+    PrivateVlans, SwitchName, UplinkName, Verdict, VlanId, VnicId,
 };
 
 use crate::merge::EffectivePolicy;
@@ -89,6 +89,23 @@ pub struct VirtualPort {
     pub mac: Option<MacAddr>,
     /// Its policy, merged.
     pub policy: EffectivePolicy,
+}
+
+impl VirtualPort {
+    /// The rules that need the vNIC's MAC address where none is configured. A
+    /// port can't be held to them and pass frames; of one that is blocked there
+    /// is nothing to be checked.
+    pub(crate) fn unchecked(&self) -> impl Iterator<Item = PolicyField> {
+        let checks = [
+            (PolicyField::ForgedTransmits, self.policy.forged_transmits),
+            (PolicyField::MacChanges, self.policy.mac_changes),
+        ];
+        let can_check = self.mac.is_some() || self.policy.blocked;
+        let unchecked = checks.into_iter();
+        unchecked
+            .filter(move |(_, verdict)| !can_check && *verdict == Verdict::Reject)
+            .map(|(field, _)| field)
+    }
 }
 
 /// A mirror session as far as it concerns one host.

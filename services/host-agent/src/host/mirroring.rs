@@ -124,21 +124,32 @@ fn would_come_back(switch: &SwitchName, held: &HeldSwitch) -> ConditionsNow {
     all
 }
 
-/// Sessions to a port of this host that is blocked.
+/// Sessions to a port of this host that is blocked, or is as long as its rules
+/// can't be checked.
 fn into_blocked(switch: &SwitchName, held: &HeldSwitch) -> ConditionsNow {
     let mut all = ConditionsNow::new();
     for (mirror, session) in &held.mirrors {
         let MirrorDestination::Port(port) = &session.value.destination else {
             continue;
         };
-        let wanted = wanted_port(held, port).ok().flatten();
-        if wanted.is_some_and(|port| port.policy.blocked) {
-            let why = format!(
-                "session {mirror} copies nothing: port {port}, where its copies are to go, is \
-                 blocked; unblock it, or choose another destination"
-            );
-            all.insert(of_session(switch, mirror, Some(port.clone())), why);
-        }
+        let Some(wanted) = wanted_port(held, port).ok().flatten() else {
+            continue;
+        };
+        let (is, way) = if wanted.policy.blocked {
+            ("blocked", "unblock it")
+        } else if wanted.unchecked().next().is_some() {
+            (
+                "blocked until its vNIC has a MAC address",
+                "set that in the port's vnic",
+            )
+        } else {
+            continue;
+        };
+        let why = format!(
+            "session {mirror} copies nothing: port {port}, where its copies are to go, is {is}; \
+             {way}, or choose another destination"
+        );
+        all.insert(of_session(switch, mirror, Some(port.clone())), why);
     }
     all
 }

@@ -288,6 +288,37 @@ fn a_session_to_a_blocked_port_is_a_condition() {
     assert_eq!(kinds(list), [(ConditionKind::MirrorIncomplete, on)]);
 }
 
+/// Its own policy lets it pass; that can't be checked.
+#[test]
+fn a_session_to_a_port_that_is_blocked_for_want_of_an_address_is_a_condition() {
+    let (mut rig, mut publisher) = with_publisher();
+    let session = Commit::Mirror(id("m1"), id("p1"), id("p2"));
+    rig.send(&one(publisher.commit(&session)));
+    assert_eq!(reports(&mut rig).concat(), []);
+    let checked = json!({"security": {"forged_transmits": "reject"}});
+    let checked = serde_json::from_value(checked).unwrap();
+    let port = Commit::Port(id("p2"), id("g1"), checked);
+    let mut message = one(publisher.commit(&port));
+    rig.send(&message);
+    let lists = reports(&mut rig);
+    let list = lists.last().unwrap();
+    let on = ConditionTarget {
+        switch: Some(id("prod")),
+        mirror: Some(id("m1")),
+        ..of_port("p2")
+    };
+    assert_eq!(kinds(list), [(ConditionKind::MirrorIncomplete, on)]);
+    assert!(list[0].message.contains("MAC address"), "{list:?}");
+    // With one it gets its copies.
+    message.revision = message.revision.next();
+    if let FinalState::Partial { objects, .. } = &mut message.state {
+        objects.ports[0].revision = message.revision;
+        objects.ports[0].value.mac = Some(id("02:00:00:00:00:01"));
+    }
+    rig.send(&message);
+    assert_eq!(reports(&mut rig).last(), Some(&Vec::new()));
+}
+
 #[test]
 fn a_host_whose_datapath_is_away_for_long_says_hello_so_that_somebody_asks() {
     let (mut rig, publisher) = with_publisher();

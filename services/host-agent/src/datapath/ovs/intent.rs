@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dvs_schemas::{MirrorName, Mtu, PolicyField, PortId, Rate, ShapingLimit, SwitchName, Verdict};
+use dvs_schemas::{MirrorName, Mtu, PolicyField, PortId, Rate, ShapingLimit, SwitchName};
 
 use super::limits::{self, Beyond};
 use crate::datapath::{BridgeSettings, Mirror, Step, StepFailure, VirtualPort, Write};
@@ -105,18 +105,9 @@ pub(super) fn within(
 ) -> (Arc<VirtualPort>, Option<StepFailure>) {
     let policy = &to.policy;
     let unlimited = ShapingLimit::Unlimited;
-    let checks = [
-        (PolicyField::ForgedTransmits, policy.forged_transmits),
-        (PolicyField::MacChanges, policy.mac_changes),
-    ];
-    let unchecked = checks
-        .into_iter()
-        .filter(|(_, verdict)| *verdict == Verdict::Reject && to.mac.is_none())
-        // Of what passes nothing there is nothing to be checked.
-        .filter(|_| !policy.blocked);
     let mut failures = Vec::new();
     let mut can = VirtualPort::clone(to);
-    for (field, _) in unchecked {
+    for field in to.unchecked() {
         can.policy.blocked = true;
         let why = "needs the vNIC's MAC address; set it in the port's vnic. Until then the port \
                    is blocked";
