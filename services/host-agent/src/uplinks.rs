@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use dvs_schemas::documents::Teaming;
 use dvs_schemas::v1::SwitchState;
-use dvs_schemas::{MacAddr, Mtu, Policy, PortId, PrivateVlans, Revision, StoreId, UplinkName};
+use dvs_schemas::{
+    MacAddr, Mtu, Policy, PolicyField, PortId, PrivateVlan, PrivateVlans, Revision, Security,
+    Shaping, StoreId, UplinkName,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::datapath::{BridgeSettings, VirtualPort};
@@ -69,7 +72,12 @@ impl UplinkSettings {
             let (before, after) = (word(self.teaming), word(after.teaming));
             format!("teaming changed from {before} to {after}")
         } else {
-            let (before, after) = (json(&self.private_vlans), json(&after.private_vlans));
+            let (before, after) = (self.private_vlans.entries(), after.private_vlans.entries());
+            let only = |of: &[PrivateVlan], other: &[PrivateVlan]| {
+                let only: Vec<_> = of.iter().filter(|entry| !other.contains(entry)).collect();
+                json(&only)
+            };
+            let (before, after) = (only(before, after), only(after, before));
             format!("private_vlans changed from {before} to {after}")
         }
     }
@@ -112,16 +120,50 @@ impl PortSettings {
     }
 
     fn difference(&self, port: &PortId, after: &Self) -> String {
-        let (field, before, after) = if self.policy.vlan != after.policy.vlan {
-            ("vlan", json(&self.policy.vlan), json(&after.policy.vlan))
-        } else if self.mac != after.mac {
-            ("mac", json(&self.mac), json(&after.mac))
-        } else {
-            ("policy", json(&self.policy), json(&after.policy))
-        };
-        format!(
-            "{field} of port {port}, which the host lives behind, changed from {before} to {after}"
-        )
+        let fields = self.fields().into_iter().zip(after.fields());
+        let changed = fields.filter(|((_, before), (_, after))| before != after);
+        let mut message = String::new();
+        for ((field, before), (_, after)) in changed {
+            message += &match message.is_empty() {
+                true => format!(
+                    "{field} of port {port}, which the host lives behind, changed from {before} \
+                     to {after}"
+                ),
+                false => format!(", {field} from {before} to {after}"),
+            };
+        }
+        message
+    }
+
+    /// Each field by its path, and what it says.
+    fn fields(&self) -> [(&'static str, String); 10] {
+        let Self { mac, policy } = self;
+        let Policy {
+            vlan,
+            security,
+            shaping: Shaping { ingress, egress },
+            blocked,
+        } = policy;
+        let Security {
+            promiscuous,
+            mac_changes,
+            forged_transmits,
+            reserved_multicast,
+            allowed_addresses,
+        } = security;
+        let of = |field: PolicyField, says: String| (field.path(), says);
+        [
+            of(PolicyField::Vlan, json(vlan)),
+            ("mac", json(mac)),
+            of(PolicyField::Promiscuous, json(promiscuous)),
+            of(PolicyField::MacChanges, json(mac_changes)),
+            of(PolicyField::ForgedTransmits, json(forged_transmits)),
+            of(PolicyField::ReservedMulticast, json(reserved_multicast)),
+            of(PolicyField::AllowedAddresses, json(allowed_addresses)),
+            of(PolicyField::ShapingIngress, json(ingress)),
+            of(PolicyField::ShapingEgress, json(egress)),
+            of(PolicyField::Blocked, json(blocked)),
+        ]
     }
 }
 
@@ -205,10 +247,33 @@ impl Change {
             Setting::Port(..) => "the port",
         };
         Some(format!(
-            "rolled back: the bus was not reached for {} after {}; apply a newer revision of \
-             {newer}, or have it tried again with dvsctl resync",
+            "rolled back: apply a newer revision of {newer}, or have it tried again with dvsctl \
+             resync; the bus was not reached for {} after {}",
             humantime::format_duration(away),
             self.before.difference(&self.after)
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn of_a_port_the_fields_alone_are_named_that_differ() {
+        let settings = |policy: &str| PortSettings {
+            mac: None,
+            policy: serde_json::from_str(policy).unwrap(),
+        };
+        let before = settings(r#"{"vlan": {"access": 7}, "blocked": false}"#);
+        let after = settings(
+            r#"{"vlan": {"access": 7}, "blocked": true, "security": {"promiscuous": "accept"}}"#,
+        );
+        assert_eq!(
+            before.difference(&"p1".parse().unwrap(), &after),
+            "security.promiscuous of port p1, which the host lives behind, changed from null to \
+             \"accept\", blocked from false to true"
+        );
     }
 }

@@ -267,6 +267,8 @@ pub struct StepFailure {
     pub message: String,
     /// What it says of other fields of the same step, each by itself.
     pub others: Vec<Self>,
+    /// Who is behind the interface of a port that may have been set in part.
+    pub behind: Behind,
 }
 
 impl StepFailure {
@@ -277,6 +279,7 @@ impl StepFailure {
             field: field.map(str::to_owned),
             message: message.into(),
             others: Vec::new(),
+            behind: Behind::Machine,
         }
     }
 

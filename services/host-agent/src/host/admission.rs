@@ -86,15 +86,17 @@ impl HostCore {
         if full {
             self.greeting.arrived(name);
         }
-        if message.insist {
-            for port in self.rollback.try_again(name) {
-                match port {
-                    Some(port) => drop(switch.dirty.ports.insert(port)),
-                    None => switch.dirty.extend(Parts::all(&switch.held, there)),
-                }
+        let mut again = match message.insist {
+            true => self.rollback.try_again(name),
+            false => Vec::new(),
+        };
+        again.extend(self.rollback.admitted(name, &switch.held));
+        for port in again {
+            match port {
+                Some(port) => drop(switch.dirty.ports.insert(port)),
+                None => switch.dirty.extend(Parts::all(&switch.held, there)),
             }
         }
-        self.rollback.admitted(name, &switch.held);
         self.hear(name, out);
         self.enlist(now, asker, name, Question::Clobber { full }, scope, out);
     }

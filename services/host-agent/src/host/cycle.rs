@@ -209,9 +209,11 @@ impl HostCore {
         }
     }
 
-    /// Plans if there is reason to, and begins the next apply.
+    /// Plans if there is reason to, and begins the next apply. Of a host that is
+    /// another agent's only what cut it off is undone; the rest stays owed.
     pub(super) fn advance(&mut self, now: Timestamp, out: &mut Decision<Effect>) {
-        if self.standing.is_refused()
+        let refused = self.standing.is_refused();
+        if (refused && !self.rollback.is_rolling_back())
             || !self.cycle.is_idle()
             || !std::mem::take(&mut self.cycle.stale)
         {
@@ -234,8 +236,14 @@ impl HostCore {
                 let dirty = std::mem::take(&mut switch.dirty);
                 let stays = self.rollback.stays(name, &switch.held);
                 let may_remove = switch.may_remove();
-                let plan = plan(name, &switch.held, there, &dirty, may_remove, &stays);
+                let mut plan = plan(name, &switch.held, there, &dirty, may_remove, &stays);
                 clean.extend(clean_ports(name, dirty, &plan.steps));
+                if refused {
+                    let rollback = &self.rollback;
+                    let owed = plan.steps.extract_if(.., |step| !rollback.undoes(step));
+                    let owed = owed.map(|step| step.write.part());
+                    owed.for_each(|part| switch.dirty.insert(part));
+                }
                 switch.dirty.ports.extend(plan.stuck.keys().cloned());
                 switch.stuck = plan.stuck;
                 if !plan.steps.is_empty() {
@@ -243,7 +251,9 @@ impl HostCore {
                     continue;
                 }
             }
-            if switch.stuck.is_empty() && !self.rollback.is_rolled_back(name, &switch.held) {
+            let is_whole =
+                switch.stuck.is_empty() && !self.rollback.is_rolled_back(name, &switch.held);
+            if is_whole && !refused {
                 switch.observed = switch.planned;
             }
         }

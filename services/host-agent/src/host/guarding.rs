@@ -34,8 +34,12 @@ impl HostCore {
             switch.observed = switch.observed.min(Revision(revision.0.saturating_sub(1)));
             match port {
                 Some(port) => drop(switch.dirty.ports.insert(port)),
-                // Ports are in private VLANs by the bridge.
-                None => switch.dirty = Parts::all(&switch.held, self.there.get(&name)),
+                // Ports are in private VLANs by the bridge. What went meanwhile is
+                // marked by name, and stays so.
+                None => {
+                    let all = Parts::all(&switch.held, self.there.get(&name));
+                    switch.dirty.extend(all);
+                }
             }
             self.cycle.wants_plan(now, None);
         }

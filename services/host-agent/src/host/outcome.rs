@@ -31,6 +31,13 @@ impl HostCore {
                 let message = "the datapath gave no answer for this step";
                 Err(StepFailure::new(None, message))
             });
+            self.changed(
+                step,
+                match &result {
+                    Ok(done) => done.behind,
+                    Err(failure) => failure.behind,
+                },
+            );
             match result {
                 Ok(done) => {
                     match done.extent {
@@ -58,6 +65,19 @@ impl HostCore {
         failures
     }
 
+    /// A step was carried out, wholly or in part: what may have cut the host off
+    /// is on trial.
+    fn changed(&mut self, Step { switch, write }: &Step, behind: Behind) {
+        if let Behind::Host = behind
+            && let Write::SetPort { port, from, to } = write
+            && let (Some(from), Some(of)) = (from, self.switches.get(switch))
+        {
+            let online = self.greeting.is_online();
+            let (what, change) = ((switch, port), (&**from, &**to));
+            self.rollback.port_changed(online, what, &of.held, change);
+        }
+    }
+
     /// Takes a step into the picture of what is there, and tells of it.
     fn carried_out(
         &mut self,
@@ -65,7 +85,7 @@ impl HostCore {
         Step { switch, write }: &Step,
         Done {
             link,
-            behind,
+            behind: _,
             extent: _,
         }: Done,
         out: &mut Decision<Effect>,
@@ -103,13 +123,6 @@ impl HostCore {
                     let link = link.unwrap_or(Link::Down);
                     let key = (switch.clone(), port.clone());
                     self.announcing.came(now, key, to.epoch, link);
-                }
-                if let (Behind::Host, Some(from), Some(of)) =
-                    (behind, from, self.switches.get(switch))
-                {
-                    let when = (now, self.greeting.is_online());
-                    let (what, change) = ((switch, port), (&**from, &**to));
-                    self.rollback.port_changed(when, what, &of.held, change);
                 }
                 let plugged = PluggedPort {
                     port: to.clone(),

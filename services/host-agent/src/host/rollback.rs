@@ -17,7 +17,7 @@ use std::time::Duration;
 use dvs_ledger::Writes;
 use dvs_schemas::{HostName, PortId, Revision, SwitchName, Timestamp};
 
-use crate::datapath::{BridgeSettings, VirtualPort};
+use crate::datapath::{BridgeSettings, Step, VirtualPort, Write};
 use crate::held::HeldSwitch;
 use crate::ledger;
 use crate::plan::{Stays, wanted_port};
@@ -135,10 +135,10 @@ impl Rollback {
         self.begin((switch.clone(), None), held, online, change);
     }
 
-    /// A port that the host lives behind has changed.
+    /// A port that the host lives behind has changed, wholly or in part.
     pub(super) fn port_changed(
         &mut self,
-        (now, online): (Timestamp, bool),
+        online: bool,
         (switch, port): (&SwitchName, &PortId),
         held: &HeldSwitch,
         (from, to): (&VirtualPort, &VirtualPort),
@@ -154,18 +154,15 @@ impl Rollback {
             after: setting(to),
             rolled_back: None,
         };
-        let subject = (switch.clone(), Some(port.clone()));
-        if self.begin(subject.clone(), held, online, change) {
-            self.carried_out(now, &subject, true);
-        }
+        self.begin((switch.clone(), Some(port.clone())), held, online, change);
     }
 
-    /// Puts a change on trial. False if it is already, or needs none.
-    fn begin(&mut self, subject: Subject, held: &HeldSwitch, online: bool, change: Change) -> bool {
+    /// Puts a change on trial, unless it is already, or needs none.
+    fn begin(&mut self, subject: Subject, held: &HeldSwitch, online: bool, change: Change) {
         // Another try of what failed in part gets no more time.
         let known = self.trials.get(&subject);
         if known.is_some_and(|trial| trial.change.is_of(held)) {
-            return false;
+            return;
         }
         // What was good before the last change, if that isn't known to be.
         let last = self.trials.remove(&subject).map(|trial| {
@@ -175,7 +172,7 @@ impl Rollback {
         let before = last.unwrap_or(change.before);
         self.touched.insert(subject.clone());
         if before == change.after || self.bound.is_none() || !online {
-            return false;
+            return;
         }
         let trial = Trial {
             change: Change { before, ..change },
@@ -184,7 +181,6 @@ impl Rollback {
             heard: false,
         };
         self.trials.insert(subject, trial);
-        true
     }
 
     /// A change was carried out, wholly or in part. True if that was to bring the
@@ -250,7 +246,8 @@ impl Rollback {
     pub(super) fn wake(&mut self, now: Timestamp) -> Due {
         let mut due = Due::default();
         let mut over = Vec::new();
-        let last = self.trials.values().filter_map(|trial| match trial.stage {
+        let unheard = self.trials.values().filter(|trial| !trial.heard);
+        let last = unheard.filter_map(|trial| match trial.stage {
             Stage::OnTrial { until, .. } => Some(until),
             Stage::Found | Stage::Beginning | Stage::RollingBack | Stage::RolledBack => None,
         });
@@ -269,7 +266,7 @@ impl Rollback {
             };
             if until <= now
                 && trial.heard
-                && last.is_some_and(|last| until < last)
+                && last.is_some_and(|last| until <= last)
                 && let Some(bound) = self.bound
             {
                 trial.stage = Stage::on_trial(now, bound);
@@ -321,6 +318,32 @@ impl Rollback {
         }
     }
 
+    /// True if something is being rolled back.
+    pub(super) fn is_rolling_back(&self) -> bool {
+        let mut trials = self.trials.values();
+        trials.any(|trial| trial.stage == Stage::RollingBack)
+    }
+
+    /// True if a step does nothing but roll back.
+    pub(super) fn undoes(&self, Step { switch, write }: &Step) -> bool {
+        let is_rolling_back = |port: Option<&PortId>| {
+            let trial = self.trials.get(&(switch.clone(), port.cloned()));
+            trial.is_some_and(|trial| trial.stage == Stage::RollingBack)
+        };
+        match write {
+            Write::SetBridge { from, .. } => from.is_some() && is_rolling_back(None),
+            Write::SetPort { port, from, to } => from.as_ref().is_some_and(|from| {
+                let mut by_role = VirtualPort::clone(from);
+                by_role.policy.vlan = to.policy.vlan.clone();
+                is_rolling_back(Some(port)) || (is_rolling_back(None) && by_role == **to)
+            }),
+            Write::SetMirror { .. }
+            | Write::RemoveMirror { .. }
+            | Write::RemovePort { .. }
+            | Write::RemoveBridge { .. } => false,
+        }
+    }
+
     /// What stays, though the state held asks for something else.
     pub(super) fn stays(&self, switch: &SwitchName, held: &HeldSwitch) -> Stays<'_> {
         let mut stays = Stays::default();
@@ -365,9 +388,16 @@ impl Rollback {
     }
 
     /// The state held is another now. A newer revision that asks for the same
-    /// goes on with its trial; after a roll-back it is somebody's decision.
-    pub(super) fn admitted(&mut self, switch: &SwitchName, held: &HeldSwitch) {
+    /// goes on with its trial; after a roll-back it is somebody's decision. Answers
+    /// what is to be tried again by that: the datapath has it no more, even where
+    /// the same is asked for.
+    pub(super) fn admitted(
+        &mut self,
+        switch: &SwitchName,
+        held: &HeldSwitch,
+    ) -> Vec<Option<PortId>> {
         let mut over = Vec::new();
+        let mut again = Vec::new();
         for (subject, trial) in &mut self.trials {
             let change = &mut trial.change;
             if subject.0 != *switch || change.is_of(held) {
@@ -381,12 +411,17 @@ impl Rollback {
                 }
                 // The next change has its past to go by.
                 (Some(_), None) => {}
-                (Some(_), Some(_)) | (None, Some(_) | None) => over.push(subject.clone()),
+                (Some(_) | None, Some(_)) => {
+                    again.push(subject.1.clone());
+                    over.push(subject.clone());
+                }
+                (None, None) => over.push(subject.clone()),
             }
         }
         for subject in over {
             self.drop(&subject);
         }
+        again
     }
 
     /// An operator says that what was rolled back is to be tried again. Answers

@@ -18,5 +18,6 @@ mod restarts;
 mod rig;
 mod rollback;
 mod telling;
+mod trials;
 mod versions;
 mod yielding;

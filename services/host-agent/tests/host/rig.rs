@@ -14,7 +14,9 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Format, HostName, PortId, SessionId, SwitchName, TellMode, Timestamp};
 use host_agent::core::Agent;
-use host_agent::datapath::{Behaviour, DatapathError, Emulated, Notice};
+use host_agent::datapath::{
+    Applied, Behaviour, Behind, DatapathError, Emulated, Notice, Part, Step, StepFailure,
+};
 use host_agent::held::HeldSwitch;
 use host_agent::host::{
     Answer, Asker, HostCore, HostEffect, HostEvent, HostSettings, LivePicture, RuntimeEvent,
@@ -69,6 +71,8 @@ pub(crate) struct Rig {
     pub(crate) hold_datapath: bool,
     /// Applies are carried out, and nobody learns of which steps.
     pub(crate) lose_results: bool,
+    /// A port that the host lives behind: set, and said to have failed in part.
+    pub(crate) in_part: Option<PortId>,
     /// True: the bus takes no subscription.
     pub(crate) hold_subscriptions: bool,
     /// True: the bus says nothing more.
@@ -126,6 +130,7 @@ impl Rig {
             todo: VecDeque::new(),
             hold_datapath: false,
             lose_results: false,
+            in_part: None,
             hold_subscriptions: false,
             mute: false,
             reconnects: 0,
@@ -275,6 +280,7 @@ impl Rig {
             }
             HostEffect::Apply { number, steps } => {
                 let mut applied = self.datapath.apply_now(&steps);
+                self.fail_in_part(&steps, &mut applied);
                 if self.lose_results {
                     applied.steps = Err(DatapathError {
                         doing: "changed",
@@ -337,6 +343,24 @@ impl Rig {
             HostEffect::Tell(event) => {
                 self.told.push(event);
                 None
+            }
+        }
+    }
+
+    fn fail_in_part(&self, steps: &[Step], applied: &mut Applied) {
+        let Some(port) = &self.in_part else { return };
+        let part = Part::Port(port.clone());
+        let results = applied.steps.as_mut().unwrap();
+        for (step, result) in steps.iter().zip(results) {
+            if step.write.part() == part {
+                *result = Err(StepFailure {
+                    behind: Behind::Host,
+                    ..StepFailure::new(Some("shaping.egress"), "no such queue")
+                });
+                self.datapath.disturb(|picture| {
+                    let bridge = picture.get_mut(&step.switch).unwrap();
+                    bridge.failing.insert(part.clone());
+                });
             }
         }
     }

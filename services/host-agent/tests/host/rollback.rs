@@ -16,10 +16,10 @@ use crate::history::{Commit, Publisher, private_vlans};
 use crate::rig::{ROLLBACK, Rig, id};
 use crate::versions::{access, one, settings, site};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// A host on the bus whose switch has uplink `eth1`, known to be good.
-fn joined() -> (Rig, Publisher) {
+pub(crate) fn joined() -> (Rig, Publisher) {
     let mut publisher = site();
     let mut rig = Rig::new();
     rig.event(HostEvent::Connected);
@@ -38,14 +38,14 @@ fn with(uplink: &str) -> SwitchState {
 }
 
 /// Says that the switch has another uplink; answers what became of it.
-fn change(rig: &mut Rig, publisher: &mut Publisher, uplink: &str) -> ApplyOutcome {
+pub(crate) fn change(rig: &mut Rig, publisher: &mut Publisher, uplink: &str) -> ApplyOutcome {
     let message = one(publisher.commit(&Commit::Settings(with(uplink))));
     let asked = rig.send(&message);
     rig.outcome(asked)
 }
 
 /// What the bridge has.
-fn uplinks(rig: &Rig) -> Vec<String> {
+pub(crate) fn uplinks(rig: &Rig) -> Vec<String> {
     let picture = rig.datapath.picture();
     let uplinks = &picture[&id::<SwitchName>("prod")].settings.uplinks;
     uplinks.iter().map(UplinkName::to_string).collect()
@@ -59,9 +59,9 @@ fn failure(rig: &mut Rig, message: &Clobber) -> String {
     }
 }
 
-const REASON: &str = "rolled back: the bus was not reached for 30s after uplinks changed from \
-                      [eth1] to [eth2]; apply a newer revision of the switch, or have it tried \
-                      again with dvsctl resync";
+const REASON: &str = "rolled back: apply a newer revision of the switch, or have it tried again \
+                      with dvsctl resync; the bus was not reached for 30s after uplinks changed \
+                      from [eth1] to [eth2]";
 
 #[test]
 fn a_change_that_cuts_the_host_off_is_rolled_back_and_refused_until_somebody_decides() {
@@ -212,7 +212,7 @@ fn a_host_that_takes_a_newer_revision_after_a_failure_says_hello() {
 }
 
 /// What the host lives behind is port p1.
-fn behind_p1() -> (Rig, Publisher) {
+pub(crate) fn behind_p1() -> (Rig, Publisher) {
     let (rig, publisher) = joined();
     rig.datapath.behave(Behaviour {
         of_host: BTreeSet::from([id("p1")]),
@@ -221,18 +221,18 @@ fn behind_p1() -> (Rig, Publisher) {
     (rig, publisher)
 }
 
-fn vlan(rig: &Rig, port: &str) -> EffectiveVlan {
+pub(crate) fn vlan(rig: &Rig, port: &str) -> EffectiveVlan {
     let picture = rig.datapath.picture();
     let ports = &picture[&id::<SwitchName>("prod")].ports;
     ports[&id::<PortId>(port)].port.policy.vlan.clone()
 }
 
-fn on(number: u16) -> EffectiveVlan {
+pub(crate) fn on(number: u16) -> EffectiveVlan {
     EffectiveVlan::Access(number.try_into().unwrap())
 }
 
 /// What a message is refused with for port p1.
-fn failure_of_p1(rig: &mut Rig, message: &Clobber) -> String {
+pub(crate) fn failure_of_p1(rig: &mut Rig, message: &Clobber) -> String {
     let asked = rig.send(message);
     match rig.outcome(asked) {
         ApplyOutcome::Failed { ports, .. } => {
@@ -261,9 +261,9 @@ fn a_change_of_the_port_that_the_host_lives_behind_is_rolled_back_and_of_no_othe
     assert_eq!((vlan(&rig, "p1"), vlan(&rig, "p2")), (on(10), on(20)));
     rig.mute = false;
     rig.event(HostEvent::Connected);
-    let reason = "rolled back: the bus was not reached for 30s after vlan of port p1, which the \
-                  host lives behind, changed from {\"access\":10} to {\"access\":20}; apply a \
-                  newer revision of the port, or have it tried again with dvsctl resync";
+    let reason = "rolled back: apply a newer revision of the port, or have it tried again with \
+                  dvsctl resync; the bus was not reached for 30s after vlan of port p1, which the \
+                  host lives behind, changed from {\"access\":10} to {\"access\":20}";
     let writes = rig.datapath.writes();
     for _ in 0..3 {
         assert_eq!(failure_of_p1(&mut rig, &publisher.full()), reason);

@@ -53,10 +53,7 @@ impl Task {
                 | Write::RemoveBridge { .. } => None,
             };
             let plug = changed.and_then(|port| self.plug(&step.switch, port));
-            match plug.and_then(|plug| lives_on(&mut network, &plug.name)) {
-                Some(_) => Behind::Host,
-                None => Behind::Machine,
-            }
+            plug.map_or(Behind::Machine, |plug| who_is_on(&mut network, &plug.name))
         };
         steps.iter().map(&mut of_step).collect()
     }
@@ -113,5 +110,30 @@ fn lives_on(network: &mut Option<HostNetwork>, device: &str) -> Option<InUse> {
         in_use @ (InUse::Address { .. } | InUse::Route { .. }) => Some(in_use),
         // Neither is a way of the host's own.
         InUse::Member { .. } | InUse::Unknown(_) => None,
+    }
+}
+
+/// Who is on a device. Where that can't be seen it is taken to be the host: a
+/// trial costs nothing as long as the bus is there.
+fn who_is_on(network: &mut Option<HostNetwork>, device: &str) -> Behind {
+    let network = network.get_or_insert_with(HostNetwork::read);
+    match network.use_of(device) {
+        Some(InUse::Address { .. } | InUse::Route { .. } | InUse::Unknown(_)) => Behind::Host,
+        Some(InUse::Member { .. }) | None => Behind::Machine,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_host_may_be_behind_a_port_where_its_network_can_not_be_read() {
+        let mut network = Some(HostNetwork::Unknown("no /sys".to_owned()));
+        assert_eq!(who_is_on(&mut network, "tap1"), Behind::Host);
+        let mut network = Some(HostNetwork::Known(BTreeMap::new()));
+        assert_eq!(who_is_on(&mut network, "tap1"), Behind::Machine);
     }
 }

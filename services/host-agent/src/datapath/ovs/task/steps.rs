@@ -46,7 +46,8 @@ impl Task {
             self.forward_all().await;
         }
         let behind = self.who_is_behind(steps);
-        for ((step, behind), result) in steps.iter().zip(behind).zip(&mut results) {
+        let steps = steps.iter().zip(&refused).zip(behind);
+        for (((step, refused), behind), result) in steps.zip(&mut results) {
             let failure = self.failure(&step.switch, &step.write.part());
             let failure = failure.or_else(|| match step.write {
                 Write::SetBridge { .. } => self.kept.get(&step.switch)?.failure(),
@@ -68,8 +69,11 @@ impl Task {
             if let Ok(done) = result {
                 done.extent = self.extent(step);
             }
-            if result.is_ok() {
-                self.has_left(step);
+            match (&mut *result, refused) {
+                (Ok(_), _) => self.has_left(step),
+                // What can be done of it may be in force.
+                (Err(failure), None) => failure.behind = behind,
+                (Err(_), Some(_)) => {}
             }
         }
         Ok(results)
