@@ -4,18 +4,19 @@
 /// What a text that was cut ends with.
 const CUT: &str = "… (cut)";
 
-/// A text of at most `max` characters and the note that it was cut. No word and
-/// no number is cut in two, unless nothing else is there.
+/// A text of at most `max` characters, and beyond them the note if it was cut,
+/// now or before. No word and no number is cut in two, unless nothing else is
+/// there.
 #[must_use]
 pub fn shortened(text: &str, max: usize) -> String {
-    let Some((end, _)) = text.char_indices().nth(max) else {
+    // The note of an earlier cut takes no room and is not given twice.
+    let words = text.strip_suffix(CUT).unwrap_or(text);
+    let Some((end, _)) = words.char_indices().nth(max) else {
         return text.to_owned();
     };
-    let kept = text.get(..end).unwrap_or(text);
-    // A text that was cut before is not noted twice.
-    let kept = kept.split(CUT).next().unwrap_or(kept);
-    let words = kept.rfind(char::is_whitespace).filter(|at| *at > 0);
-    let kept = words.and_then(|at| kept.get(..at)).unwrap_or(kept);
+    let kept = words.get(..end).unwrap_or(words);
+    let last = kept.rfind(char::is_whitespace).filter(|at| *at > 0);
+    let kept = last.and_then(|at| kept.get(..at)).unwrap_or(kept);
     format!("{}{CUT}", kept.trim_end())
 }
 
