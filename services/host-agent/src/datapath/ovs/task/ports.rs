@@ -129,8 +129,9 @@ impl Task {
         let wired = wish.ports.iter().filter_map(|(id, spec)| {
             let plug = plugs?.get(id)?;
             let ofport = plug.ofport?;
-            // What gets the copies of others has no traffic of its own.
-            if copies.contains(&id) {
+            // What gets the copies of others has no traffic of its own. A blocked
+            // port gets none, whatever sessions say.
+            if copies.contains(&id) && !spec.policy.blocked {
                 return None;
             }
             let meters = match spec.policy.ingress {
