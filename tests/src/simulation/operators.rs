@@ -138,12 +138,13 @@ impl Operators {
     }
 
     /// Every host follows the publisher: from the start, or since it went on
-    /// and the answer was lost.
-    fn nothing_to_continue(&mut self, world: &World) {
-        self.done.1 += 1;
+    /// and the answer was lost. Asks again where the publisher is down by now:
+    /// nobody can see then at which commit it went on.
+    fn nothing_to_continue(&mut self, world: &mut World) {
         let Some(publisher) = world.publisher.core() else {
-            return;
+            return self.ask(world, Wish::Continue);
         };
+        self.done.1 += 1;
         let store = publisher.store();
         if self.continued != Some(store) && store != world.publisher.store() {
             self.continued = Some(store);

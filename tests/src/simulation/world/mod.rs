@@ -360,6 +360,12 @@ impl World {
             Item::Link { host, up } => {
                 self.hosts[host].connected = up;
                 self.witness.caused();
+                // What was asked for while the bus went is asked for anew.
+                let again = self.hosts[host].subscribes.clone();
+                for switch in again.into_iter().filter(|_| up) {
+                    let life = self.hosts[host].agent.life;
+                    self.later(20, Item::Subscribed { host, life, switch });
+                }
                 let event = if up {
                     HostEvent::Connected
                 } else {
