@@ -296,10 +296,7 @@ mod tests {
     use super::*;
 
     fn changed(host: &str, seq: u64) -> String {
-        format!(
-            r#"{{"v":1,"host":"{host}","session":"00000000-0000-0000-0000-000000000001",
-                "seq":{seq},"at":"2026-01-01T00:00:00Z"}}"#
-        )
+        format!(r#"{{"v":1,"host":"{host}","session":1,"seq":{seq},"at":"2026-01-01T00:00:00Z"}}"#)
     }
 
     #[test]

@@ -10,7 +10,8 @@ use dvs_ledger::Core;
 use dvs_schemas::v1::{Changed, Link, LiveReply, RuntimeListRequest, RuntimeRecord};
 use dvs_schemas::{ProblemCode, Timestamp};
 use harness::{
-    World, begun, changed, counters, gone, host, live_reply, port, question, settled, state,
+    World, begun, changed, counters, gone, host, live_reply, port, question, session, settled,
+    state,
 };
 use runtime_collector::{Answer, SNAPSHOTS};
 
@@ -267,7 +268,11 @@ fn a_new_run_of_the_agent_begins_with_a_snapshot() {
     let mut world = begun();
     world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
     let ask = world.heartbeat("h1", 2, 0).unwrap();
-    world.answer(ask, Answer::Live(live_reply("h1", vec![], vec![])));
+    let empty = LiveReply {
+        session: session(2),
+        ..live_reply("h1", vec![], vec![])
+    };
+    world.answer(ask, Answer::Live(empty));
     assert_eq!(world.get("web-1").unwrap().state, None);
     // The old run's last words arrive; only its counters still matter.
     world.changed(changed("h1", 1, 2, vec![state("web-1", 3, 8)]));

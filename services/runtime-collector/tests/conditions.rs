@@ -98,7 +98,11 @@ fn a_new_run_of_an_agent_starts_from_what_is() {
     let mut world = begun();
     world.conditions(event("h1", 1, 1, &["p1"]));
     let asked = world.heartbeat("h1", 2, 0).unwrap();
-    world.answer(asked, Answer::Live(snapshot(&[])));
+    let of_the_new_run = LiveReply {
+        session: session(2),
+        ..snapshot(&[])
+    };
+    world.answer(asked, Answer::Live(of_the_new_run));
     assert_eq!(waiting(&mut world), []);
     world.conditions(event("h1", 1, 2, &["p1"]));
     assert_eq!(waiting(&mut world), [], "its run is over");

@@ -8,7 +8,9 @@ mod harness;
 use std::collections::BTreeMap;
 
 use dvs_schemas::v1::{Changed, CountersOf, Live, LiveReply, PortRuntime};
-use harness::{Publisher, World, changed, counters, gone, live_reply, placement, settled, state};
+use harness::{
+    Publisher, World, changed, counters, gone, live_reply, placement, session, settled, state,
+};
 use proptest::prelude::*;
 use runtime_collector::Answer;
 
@@ -133,6 +135,7 @@ impl Truth {
         let state = page.and_then(|(_, _, state, _)| state.clone());
         let counters = page.and_then(|(_, _, _, counted)| counted.clone());
         Answer::Live(LiveReply {
+            session: session(self.runs[host].0),
             totals: Vec::new(),
             conditions: None,
             next: here

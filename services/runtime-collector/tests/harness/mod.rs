@@ -144,6 +144,7 @@ pub fn heartbeat(from: &str, run: u64, seq: u64) -> Event {
     })
 }
 
+/// What the first run of a host answers.
 pub fn live_reply(from: &str, ports: Vec<PortRuntime>, counters: Vec<CountersOf>) -> LiveReply {
     LiveReply {
         v: V1,
