@@ -93,12 +93,11 @@ pub async fn listen(bus: &Bus) -> Result<BoxStream<'static, Event>, BusError> {
     let heartbeats = messages.filter_map(async |message| {
         let host = subjects::parse_event_host(&message.subject)?;
         let (_, beat) = codec::decode::<Heartbeat>(&message.payload).ok()?;
-        let interval = Duration::from_millis(beat.interval_ms);
-        let observed = beat.observed;
         (beat.host == host).then_some(Event::Heartbeat {
             host,
-            interval,
-            observed,
+            session: beat.session,
+            interval: Duration::from_millis(beat.interval_ms),
+            observed: beat.observed,
         })
     });
     Ok(heartbeats.boxed())

@@ -74,6 +74,8 @@ pub enum Event {
     Heartbeat {
         /// The host.
         host: HostName,
+        /// The session of the agent that says so.
+        session: SessionId,
         /// When it says so again, at the latest.
         interval: Duration,
         /// What it has applied, by switch.
@@ -326,6 +328,7 @@ impl Retry {
         &mut self,
         now: Timestamp,
         host: &HostName,
+        session: SessionId,
         interval: Duration,
         mut observed: Vec<Observed>,
         writes: &mut Writes,
@@ -335,7 +338,7 @@ impl Retry {
             return;
         }
         observed.retain(|of| repush.misses(host, &of.switch) || rip.misses(host, &of.switch));
-        match self.hearing.heard(now, host, interval, observed) {
+        match self.hearing.heard(now, host, session, interval, observed) {
             News::None => {}
             News::Back => {
                 repush.is_back(now, host, None, writes);
@@ -377,6 +380,11 @@ impl Retry {
         };
         let landing = match rendering {
             Ok(Rendering::Call(call, session, covers)) if flying => {
+                let host = match key {
+                    AnyKey::Repush(key) => &key.host,
+                    AnyKey::Rip(key) => &key.host,
+                };
+                self.hearing.in_session(host, session);
                 self.call(id, call, Leg::Calling { session, covers }, out);
                 return;
             }
@@ -511,9 +519,13 @@ impl Core for Retry {
             }
             Event::Heartbeat {
                 host,
+                session,
                 interval,
                 observed,
-            } => return self.heartbeat(now, &host, interval, observed, &mut out.writes),
+            } => {
+                let writes = &mut out.writes;
+                return self.heartbeat(now, &host, session, interval, observed, writes);
+            }
             Event::Act {
                 action,
                 selection,

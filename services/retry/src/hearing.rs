@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dvs_schemas::v1::Observed;
-use dvs_schemas::{HostName, Revision, SwitchName, Timestamp};
+use dvs_schemas::{HostName, Revision, SessionId, SwitchName, Timestamp};
 
 /// So many heartbeats may fail to come before a host counts as silent, as for
 /// the publisher.
@@ -21,6 +21,15 @@ pub(crate) struct Hearing(BTreeMap<HostName, Heard>);
 
 #[derive(Debug)]
 struct Heard {
+    /// The latest session that anybody spoke of: who is in an earlier one is the
+    /// host's agent no more.
+    session: SessionId,
+    /// The newest heartbeat, if one came.
+    beat: Option<Beat>,
+}
+
+#[derive(Debug)]
+struct Beat {
     at: Timestamp,
     interval: Duration,
     observed: BTreeMap<SwitchName, Revision>,
@@ -29,7 +38,7 @@ struct Heard {
 /// What a heartbeat says that is new.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// Nothing.
+    /// Nothing, or it is of a session that is over.
     None,
     /// The host was silent, or not heard since its first entry came.
     Back,
@@ -44,13 +53,19 @@ impl Hearing {
         &mut self,
         now: Timestamp,
         host: &HostName,
+        session: SessionId,
         interval: Duration,
         observed: Vec<Observed>,
     ) -> News {
         let observed = observed.into_iter().map(|of| (of.switch, of.revision));
         let observed: BTreeMap<_, _> = observed.collect();
-        let silent = |heard: &Heard| now > heard.at.after(heard.interval.saturating_mul(MISSED));
-        let news = match self.0.get(host) {
+        let silent = |beat: &Beat| now > beat.at.after(beat.interval.saturating_mul(MISSED));
+        let heard = self.host(host, session);
+        if session < heard.session {
+            return News::None;
+        }
+        heard.session = session;
+        let news = match &heard.beat {
             None => News::Back,
             Some(before) if silent(before) => News::Back,
             Some(before) => {
@@ -66,13 +81,27 @@ impl Hearing {
                 }
             }
         };
-        let heard = Heard {
+        heard.beat = Some(Beat {
             at: now,
             interval,
             observed,
-        };
-        self.0.insert(host.clone(), heard);
+        });
         news
+    }
+
+    /// The publisher says in which session the agent of a host is that has
+    /// entries.
+    pub(crate) fn in_session(&mut self, host: &HostName, session: SessionId) {
+        let heard = self.host(host, session);
+        heard.session = heard.session.max(session);
+    }
+
+    fn host(&mut self, host: &HostName, session: SessionId) -> &mut Heard {
+        let first = || Heard {
+            session,
+            beat: None,
+        };
+        self.0.entry(host.clone()).or_insert_with(first)
     }
 
     /// The host has no entries.

@@ -7,9 +7,9 @@ mod harness;
 
 use std::time::Duration;
 
-use dvs_schemas::Revision;
 use dvs_schemas::v1::{EntrySelection, EntryState, Observed};
-use harness::World;
+use dvs_schemas::{Revision, SessionId};
+use harness::{SESSION, World};
 use retry::{Action, Answer, Event};
 
 /// Between two heartbeats.
@@ -21,12 +21,18 @@ fn heartbeat(world: &mut World) {
 
 /// The host lives, and has applied so much.
 fn observes(world: &mut World, revision: u64) {
+    said_in(world, SESSION, revision);
+}
+
+/// An agent of the host's name says so.
+fn said_in(world: &mut World, session: SessionId, revision: u64) {
     let observed = Observed {
         switch: "prod".parse().unwrap(),
         revision: Revision(revision),
     };
     world.turn([Event::Heartbeat {
         host: "h1".parse().unwrap(),
+        session,
         interval: BEAT,
         observed: vec![observed],
     }]);
@@ -97,6 +103,31 @@ fn a_host_that_has_applied_something_newer_is_tried_at_once() {
     heartbeat(&mut world);
     assert!(world.air.is_empty(), "nothing is new");
     observes(&mut world, 6);
+    let flight = world.only_flight();
+    world.render(flight, 9);
+    world.apply(flight);
+    assert!(world.list().is_empty());
+}
+
+/// A namesake whose time is over thaws, while the host's agent is away or fails.
+#[test]
+fn a_heartbeat_of_an_earlier_session_is_no_sign_of_life() {
+    let earlier = SessionId(SESSION.0 - 1);
+    let mut world = World::new(1);
+    world.put_repush("h1", 5);
+    // Only the publisher has spoken of the present session.
+    silent(&mut world, 8);
+    said_in(&mut world, earlier, 9);
+    assert!(world.air.is_empty(), "nobody is there");
+    heartbeat(&mut world);
+    let flight = world.only_flight();
+    world.render(flight, 9);
+    world.answer(flight, Answer::TimedOut);
+    // Neither as one that was silent, nor as one that has applied more.
+    said_in(&mut world, earlier, 9);
+    assert!(world.air.is_empty(), "nothing is new");
+    // A later one is the host's agent by now, as its own heartbeat says.
+    said_in(&mut world, SessionId(SESSION.0 + 1), 6);
     let flight = world.only_flight();
     world.render(flight, 9);
     world.apply(flight);

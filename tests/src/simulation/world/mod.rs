@@ -321,6 +321,7 @@ impl World {
                 self.turn_collector(Some(event));
                 let event = retry::Event::Heartbeat {
                     host: heartbeat.host.clone(),
+                    session: heartbeat.session,
                     interval: Duration::from_millis(heartbeat.interval_ms),
                     observed: heartbeat.observed.clone(),
                 };
