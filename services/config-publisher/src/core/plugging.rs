@@ -24,11 +24,13 @@ impl Publisher {
     pub(super) fn claim(
         &mut self,
         now: Timestamp,
-        request: ClaimRequest,
+        mut request: ClaimRequest,
         out: &mut Out,
     ) -> Result<Option<Reply>, Problem> {
         let (host, port) = (request.host.clone(), request.port.clone());
-        if let Err(problem) = self.heed(&host, &request.positions) {
+        // Of any length, and of now: a claim that waits has none of them.
+        let positions = std::mem::take(&mut request.positions);
+        if let Err(problem) = self.heed(&host, &positions) {
             self.claims.withdraw(&port, &host);
             return Err(problem);
         }
@@ -41,11 +43,8 @@ impl Publisher {
                 return Err(problem);
             }
             Ok(Claimed::Granted(changes)) => {
-                self.replace(now, &changes, out)?;
+                self.grant(now, &request, &changes, out)?;
                 let (epoch, revision) = self.placement(&port);
-                if !changes.is_empty() {
-                    tracing::info!(%host, %port, %epoch, "plugged in, and placed there");
-                }
                 ClaimOutcome::Granted { epoch, revision }
             }
             Ok(Claimed::Waits { holder, epoch }) => {
@@ -243,7 +242,7 @@ impl Publisher {
         match admission::claim(&self.config, &self.fleet, &claim) {
             Err(problem) => not_granted(&claim, &problem),
             Ok(Claimed::Granted(changes)) => {
-                if let Err(problem) = self.replace(now, &changes, out) {
+                if let Err(problem) = self.grant(now, &claim, &changes, out) {
                     not_granted(&claim, &problem);
                 }
             }
@@ -263,7 +262,7 @@ impl Publisher {
             ..claim
         };
         let granted = match admission::claim(&self.config, &self.fleet, &claim) {
-            Ok(Claimed::Granted(changes)) => self.replace(now, &changes, out),
+            Ok(Claimed::Granted(changes)) => self.grant(now, &claim, &changes, out),
             Ok(Claimed::Waits { .. }) => Ok(()),
             Err(problem) => Err(problem),
         };
@@ -307,6 +306,23 @@ impl Publisher {
     fn is_on(&self, port: &PortId, host: &HostName) -> bool {
         let entry = self.config.port(port);
         entry.is_some_and(|entry| entry.value.document.host.as_ref() == Some(host))
+    }
+
+    /// Places a port where it is plugged in.
+    fn grant(
+        &mut self,
+        now: Timestamp,
+        claim: &ClaimRequest,
+        changes: &ChangeSet,
+        out: &mut Out,
+    ) -> Result<(), Problem> {
+        self.replace(now, changes, out)?;
+        if !changes.is_empty() {
+            let ClaimRequest { host, port, .. } = claim;
+            let (epoch, _) = self.placement(port);
+            tracing::info!(%host, %port, %epoch, "plugged in, and placed there");
+        }
+        Ok(())
     }
 
     fn replace(

@@ -109,7 +109,7 @@ impl Publisher {
             session,
             seq: _,
             interval_ms: _,
-            last: _,
+            last,
             observed,
             positions,
         } = heartbeat;
@@ -139,6 +139,10 @@ impl Publisher {
         }
         let ledger = self.history.as_of(self.config.revision());
         self.fleet.hear(now, heartbeat, ledger);
+        if *last {
+            // What is plugged in there has nobody who would wire it.
+            self.claims.forget(host);
+        }
     }
 
     fn greet(

@@ -351,13 +351,22 @@ impl Desk {
     }
 
     pub(crate) fn heartbeat(&mut self, host: &str) {
+        self.beat(host, false);
+    }
+
+    /// The host's agent ends in order.
+    pub(crate) fn farewell(&mut self, host: &str) {
+        self.beat(host, true);
+    }
+
+    fn beat(&mut self, host: &str, last: bool) {
         self.hear(Event::Heartbeat(Heartbeat {
             v: V1,
             host: name(host),
             session: self.session(&name(host)),
             seq: 0,
             interval_ms: 10_000,
-            last: false,
+            last,
             observed: Vec::new(),
             positions: Vec::new(),
         }));

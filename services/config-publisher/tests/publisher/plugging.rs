@@ -373,6 +373,8 @@ fn what_ends_a_wait() {
         desk.ask(Request::Hello(hello("h2", 2))).unwrap();
     });
     assert_eq!(new_run, (None, None, 3));
+    let ended = with_a_wait(|desk| desk.farewell("h2"));
+    assert_eq!(ended, (None, None, 3));
     // It is in memory only, so hosts repeat what waits.
     assert_eq!(with_a_wait(Desk::restart), (None, None, 3));
     let outside = with_a_wait(|desk| {
