@@ -172,6 +172,11 @@ impl Host {
         self.gap = Gap::None;
     }
 
+    /// Whether a later session speaks for the host by now.
+    pub(crate) fn is_past(&self, session: SessionId) -> bool {
+        session < self.known.session
+    }
+
     /// Whether what was asked for is of the session that speaks now. What is of
     /// one that is over meanwhile is of no use.
     pub(crate) fn is_of_present_session(&self, wanted: Wanted) -> bool {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dvs_schemas::v1::LiveReply;
-use dvs_schemas::{HostName, PortId, Problem, ProblemCode};
+use dvs_schemas::{HostName, PortId, Problem, ProblemCode, SessionId};
 
 use crate::events::Answer;
 
@@ -26,11 +26,13 @@ pub(crate) fn never_heard(host: &HostName) -> Problem {
         .allow("a host that dvsctl get hosts shows")
 }
 
-/// What somebody else is told of a host's answer.
+/// What somebody else is told of a host's answer. `is_foreign` says of a session
+/// that the host's agent is another one by now.
 pub(crate) fn passed_through(
     host: &HostName,
     port: Option<&PortId>,
     answer: Answer,
+    is_foreign: impl Fn(SessionId) -> bool,
     timeout: Duration,
 ) -> Result<LiveReply, Problem> {
     let unavailable = |why: String| {
@@ -41,6 +43,10 @@ pub(crate) fn passed_through(
         Answer::Live(reply) if reply.host != *host => {
             Err(unavailable(format!("the answer is of host {}", reply.host)))
         }
+        Answer::Live(reply) if is_foreign(reply.session) => Err(unavailable(
+            "an agent answered that is not this host's, or no more; see dvsctl describe host"
+                .to_owned(),
+        )),
         Answer::Live(reply) => match port {
             Some(port) if !reply.ports.iter().any(|state| state.port == *port) => {
                 Err(Problem::new(

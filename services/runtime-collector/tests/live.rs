@@ -6,7 +6,9 @@ mod harness;
 
 use dvs_schemas::ProblemCode;
 use dvs_schemas::v1::{LiveReply, LiveRequest};
-use harness::{World, begun, changed, counters, host, live_reply, port, question, settled, state};
+use harness::{
+    World, begun, changed, counters, host, live_reply, port, question, session, settled, state,
+};
 use runtime_collector::Answer;
 
 #[test]
@@ -92,7 +94,10 @@ fn a_live_read_that_cannot_be_says_why() {
         ),
         (
             of("web-1"),
-            Answer::Live(none),
+            Answer::Live(LiveReply {
+                session: session(2),
+                ..none
+            }),
             ProblemCode::NotFound,
             "host h1 does not have port web-1 now",
         ),
@@ -121,7 +126,15 @@ fn a_live_read_that_cannot_be_says_why() {
             "host h1: busy",
         ),
     ];
-    for (request, answer, code, text) in cases {
+    world.heartbeat("h1", 2, 0);
+    let of_the_one_before = live_reply("h1", vec![state("web-1", 3, 9)], vec![]);
+    let namesake = (
+        of("web-1"),
+        Answer::Live(of_the_one_before),
+        ProblemCode::Unavailable,
+        "an agent answered that is not this host's",
+    );
+    for (request, answer, code, text) in cases.into_iter().chain([namesake]) {
         let (_, reply) = world.live(request, answer);
         let problem = reply.unwrap_err();
         assert_eq!(problem.code, code);

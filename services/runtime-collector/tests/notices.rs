@@ -72,6 +72,21 @@ fn what_is_there_is_not_fetched_again() {
 }
 
 #[test]
+fn the_last_counters_of_a_session_that_is_over_are_fetched_as_they_are_taken_when_pushed() {
+    let last = || settled("h1", 1, 2, vec![counters("web-1", 3, 50)]);
+    let (mut pushed, mut fetched) = (begun(), begun());
+    for world in [&mut pushed, &mut fetched] {
+        world.changed(changed("h1", 1, 1, vec![state("web-1", 3, 7)]));
+        world.heartbeat("h1", 2, 0).unwrap();
+    }
+    pushed.settled(last());
+    fetch(&mut fetched, 2, Fetched::Settled(last()));
+    assert_eq!(fetched.get("web-1"), pushed.get("web-1"));
+    let counted = fetched.get("web-1").unwrap().counters;
+    assert_eq!(counted, Some(counters("web-1", 3, 50).counters));
+}
+
+#[test]
 fn what_could_not_be_fetched_is_not_acknowledged() {
     let wrong = Fetched::Changed(changed("h1", 1, 2, vec![state("web-1", 3, 7)]));
     let of_another = Fetched::Changed(changed("h2", 1, 1, vec![state("web-1", 3, 7)]));

@@ -272,12 +272,14 @@ impl Collector {
                 | Answer::NotSent(_) => self.stale.again(now, host, port, suspect),
             },
             Some(Asked::PassThrough { host, port, reply }) => {
-                let answer = Some(answer)
-                    .filter(|answer| !answer.is_silence() || self.hosts.contains_key(&host));
-                let answer = answer.ok_or_else(|| never_heard(&host));
-                let mut result = answer.and_then(|answer| {
-                    passed_through(&host, port.as_ref(), answer, self.settings.live_timeout)
-                });
+                let known = self.hosts.get(&host);
+                let is_foreign = |session| known.is_some_and(|known| known.is_past(session));
+                let mut result = if answer.is_silence() && known.is_none() {
+                    Err(never_heard(&host))
+                } else {
+                    let timeout = self.settings.live_timeout;
+                    passed_through(&host, port.as_ref(), answer, is_foreign, timeout)
+                };
                 if let Ok(live) = &mut result {
                     let read = live.counters.iter();
                     live.totals = read.map(|of| self.store.total_with(of)).collect();

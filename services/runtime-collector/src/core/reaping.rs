@@ -43,7 +43,12 @@ impl Collector {
         let Some(suspect) = self.stale.take(&host, &port) else {
             return; // the host has said meanwhile that it is gone
         };
+        let known = self.hosts.get(&host);
         let there = match answer {
+            // Another agent's ports are not the host's.
+            Answer::Live(reply) if known.is_some_and(|known| known.is_past(reply.session)) => {
+                return self.stale.again(now, host, port, suspect);
+            }
             Answer::Live(reply) => reply.ports.into_iter().find(|state| {
                 // It may be on another switch by now, and by right.
                 let same = state.port == port && state.switch == suspect.switch;

@@ -125,8 +125,12 @@ impl Collector {
             at: _,
             ports: _,
         } = notice;
-        let known = self.hosts.get(&host);
-        if known.is_some_and(|known| known.has(session, seq)) {
+        // Of a session that is over, counters may be the last of a placement.
+        let present = self
+            .hosts
+            .get(&host)
+            .filter(|known| !known.is_past(session));
+        if present.is_some_and(|known| known.has(session, seq)) {
             return Some(EventAck { v: V1, seq });
         }
         let question = Question::Fetch(Fetch {
