@@ -3,7 +3,7 @@
 //! the operator's hand in it.
 
 use dvs_schemas::v1::{
-    EntrySelection, EntryState, HostListRequest, Queue, RetryListRequest, SelectionReply,
+    EntrySelection, EntryState, HostListRequest, Presence, Queue, RetryListRequest, SelectionReply,
 };
 use dvs_schemas::{ObjectKey, Timestamp, subjects};
 
@@ -187,15 +187,21 @@ async fn behind(session: &Session, request: RetryListRequest) -> String {
         // One that follows another ledger is sent nothing, switches or not.
         behind || host.status.diverged.is_some()
     };
-    let behind = match joined.iter().filter(lags).count() {
+    let behind: Vec<_> = joined.iter().filter(lags).collect();
+    let are = match behind.len() {
         0 => return "every host is in sync".to_owned(),
         1 => "1 host is".to_owned(),
         many => format!("{many} hosts are"),
     };
-    format!(
-        "{nothing}, and {behind} not in sync: `dvsctl get hosts` shows which, `dvsctl resync` \
-         pushes to them now"
-    )
+    let is_pushed_to = |host: &HostInSync| {
+        host.status.presence == Presence::Present && host.status.diverged.is_none()
+    };
+    let way_on = if behind.into_iter().any(is_pushed_to) {
+        ", `dvsctl resync` pushes now to those that are present"
+    } else {
+        " and why"
+    };
+    format!("{nothing}, and {are} not in sync: `dvsctl get hosts` shows which{way_on}")
 }
 
 fn state(entry: &EntryState, now: Timestamp) -> [String; 5] {

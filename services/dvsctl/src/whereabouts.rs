@@ -112,8 +112,8 @@ impl std::fmt::Display for PortSync {
             Self::OutOfSync { reason } => write!(f, "out of sync: {reason}"),
             Self::Diverged { follows } => write!(
                 f,
-                "diverged: {follows}; until dvsctl store continue, or a move, the port stays as \
-                 that says"
+                "diverged: {follows}; the port stays wired there as that says until the newer \
+                 ledger is put back, or dvsctl store continue; a move doesn't end it there"
             ),
         }
     }

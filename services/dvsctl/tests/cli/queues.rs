@@ -46,8 +46,17 @@ async fn queues_show_age_attempts_and_next_try() {
     assert_eq!(
         ended.stderr,
         "nothing is to be pushed again, and 1 host is not in sync: `dvsctl get hosts` shows \
-         which, `dvsctl resync` pushes to them now\n",
+         which, `dvsctl resync` pushes now to those that are present\n",
         "an entry was cancelled"
+    );
+    let behind = vec![host("h1", Presence::Absent, 7, Some(6))];
+    let fake = hosts_and(behind).start().await;
+    let ended = fake.ends(0, &["out-of-sync"]).await;
+    assert_eq!(
+        ended.stderr,
+        "nothing is to be pushed again, and 1 host is not in sync: `dvsctl get hosts` shows \
+         which and why\n",
+        "nothing is pushed to who is not there"
     );
     let fake = hosts_and(Vec::new()).start().await;
     let ended = fake.ends(0, &["out-of-sync", "--host", "typo"]).await;
