@@ -11,6 +11,7 @@ mod announcing;
 mod conditions;
 mod counting;
 mod cycle;
+mod drifting;
 mod greeting;
 mod guarding;
 mod messages;
@@ -35,18 +36,18 @@ use std::time::Duration;
 
 use dvs_ledger::Decision;
 use dvs_schemas::v1::{
-    self, ClaimRequest, ConditionKind, ConditionList, Heartbeat, HostDatapath, Link,
-    ReleaseRequest, V1,
+    ClaimRequest, ConditionKind, ConditionList, Heartbeat, HostDatapath, Link, ReleaseRequest,
 };
 use dvs_schemas::{HostName, PortId, SessionId, SwitchName, TellMode, Timestamp};
 use uuid::Uuid;
 
-use crate::datapath::{Drift, Notice, Part, Picture};
+use crate::datapath::{Notice, Picture};
 use crate::ledger::Kept;
 pub(crate) use admission::WAITERS_MAX;
 use announcing::{Announcing, Due};
 use conditions::Conditions;
 use cycle::Cycle;
+use drifting::Drifting;
 use greeting::Greeting;
 use plug::Plugged;
 use plugging::{Ask, Plugging};
@@ -90,6 +91,7 @@ pub struct HostCore {
     /// The datapath as last read and changed since.
     there: Picture,
     cycle: Cycle,
+    drifting: Drifting,
     standing: Standing,
     greeting: Greeting,
     telling: Telling,
@@ -117,6 +119,7 @@ impl HostCore {
                 .collect(),
             there: Picture::new(),
             cycle: Cycle::new(),
+            drifting: Drifting::default(),
             standing: Standing::new(),
             greeting: Greeting::new(settings.heartbeat),
             telling: Telling::new(host.clone(), settings.quiet, counters),
@@ -506,42 +509,6 @@ impl HostCore {
     fn tell_conditions(&mut self, now: Timestamp) {
         let list = self.conditions.list();
         self.telling.conditions(now, list, &mut self.chance);
-    }
-
-    /// Somebody else changed what is ours.
-    fn drifted(&mut self, now: Timestamp, drift: Drift, out: &mut Decision<Effect>) {
-        let Drift {
-            switch,
-            part,
-            row,
-            column,
-            wanted,
-            found,
-            repaired,
-        } = drift;
-        let (port, mirror) = match part {
-            Part::Bridge => (None, None),
-            Part::Port(port) => (Some(port), None),
-            Part::Mirror(mirror) => (None, Some(mirror)),
-        };
-        let Some(session) = self.standing.session() else {
-            return;
-        };
-        let drift = v1::Drift {
-            v: V1,
-            host: self.host.clone(),
-            session,
-            at: now,
-            switch,
-            port,
-            mirror,
-            row,
-            column: column.map(str::to_owned),
-            wanted,
-            found,
-            repaired,
-        };
-        self.effect(HostEffect::Drift(drift), out);
     }
 
     /// Tells what placements of a port, or of all, came to that are over.

@@ -142,6 +142,7 @@ impl HostCore {
         };
         self.standing.last = Some(session);
         self.telling.begin(session);
+        self.tell_drift(out);
         let switches = &self.switches;
         self.plugging
             .greeted(now, |port| held_port(switches, port).is_some());

@@ -152,7 +152,7 @@ impl Rig {
 
     /// The publisher has said that the agent is the host's, in the same session at
     /// each start.
-    fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         let reply = HelloReply {
             v: V1,
             session: SESSION,

@@ -8,7 +8,7 @@ use dvs_schemas::v1::{
     Changed, Clobber, Counters, CountersOf, Drift, EventAck, Link, PortGone, PortRuntime, Settled,
     V1,
 };
-use dvs_schemas::{Epoch, Format, Policy, Revision, codec};
+use dvs_schemas::{Epoch, Format, Policy, Revision, Timestamp, codec};
 use host_agent::datapath::{self, Notice, Part};
 use host_agent::host::{Answer, HostEvent, RuntimeEvent};
 
@@ -51,10 +51,10 @@ pub(crate) fn traffic(rig: &mut Rig, port: &str, bytes: u64) {
     rig.notices();
 }
 
-#[test]
-fn what_somebody_else_changed_is_told_with_its_values() {
-    let (mut rig, _) = told();
-    rig.event(HostEvent::Noticed(Notice::Drift(datapath::Drift {
+/// Somebody gave a port another VLAN: as the datapath says it, and as it is
+/// told.
+fn another_vlan(at: Timestamp) -> (HostEvent, Drift) {
+    let noticed = datapath::Drift {
         switch: id("prod"),
         part: Part::Port(id("p1")),
         row: "Port tap1".to_owned(),
@@ -62,12 +62,12 @@ fn what_somebody_else_changed_is_told_with_its_values() {
         wanted: "10".to_owned(),
         found: "99".to_owned(),
         repaired: true,
-    })));
-    let expected = Drift {
+    };
+    let told = Drift {
         v: V1,
         host: id("h1"),
         session: crate::rig::SESSION,
-        at: rig.now,
+        at,
         switch: id("prod"),
         port: Some(id("p1")),
         mirror: None,
@@ -77,7 +77,29 @@ fn what_somebody_else_changed_is_told_with_its_values() {
         found: "99".to_owned(),
         repaired: true,
     };
-    assert_eq!(rig.drifts, [expected]);
+    (HostEvent::Noticed(Notice::Drift(noticed)), told)
+}
+
+#[test]
+fn what_somebody_else_changed_is_told_with_its_values() {
+    let (mut rig, _) = told();
+    let (noticed, told) = another_vlan(rig.now);
+    rig.event(noticed);
+    assert_eq!(rig.drifts, [told]);
+}
+
+#[test]
+fn what_was_changed_while_the_agent_was_not_there_is_told_once_it_is_its_hosts() {
+    let (mut rig, _) = told();
+    rig.start_again();
+    let (noticed, told) = another_vlan(rig.now);
+    rig.event(noticed);
+    assert_eq!(rig.drifts, []);
+    rig.pass(SOON);
+    rig.begin();
+    assert_eq!(rig.drifts, [told]);
+    rig.begin();
+    assert_eq!(rig.drifts.len(), 1, "and once");
 }
 
 /// A connected host with the site, which has told of it.
