@@ -12,8 +12,10 @@ use dvs_schemas::v1::{
     ApplyOutcome, ApplyReport, EntrySelection, EntryState, PortFailure, Queue, RenderReply,
     RetryPut, V1,
 };
-use dvs_schemas::{ProblemCode, Revision, StoreId};
-use harness::{AnyKey, SESSION, World, attempt, forgotten, put_of, repush, rip, settled};
+use dvs_schemas::{ProblemCode, Revision, SessionId, StoreId};
+use harness::{
+    AnyKey, Leg, SESSION, World, attempt, done, forgotten, put_of, repush, rip, settled,
+};
 use retry::{Action, Answer, End, Event, Fate, IN_FLIGHT, Note};
 
 fn only(world: &mut World) -> EntryState {
@@ -100,6 +102,40 @@ fn an_applied_full_state_ends_the_entry_for_good() {
     assert_eq!(world.core.due(), None);
     world.crash();
     assert_eq!(world.list(), BTreeMap::new());
+}
+
+/// Two agents of one name answer on the same subject.
+#[test]
+fn what_an_agent_in_another_session_has_done_ends_no_entry() {
+    for key in [
+        AnyKey::Repush(repush("h1", "prod")),
+        AnyKey::Rip(rip("h1", "prod", "web-1")),
+    ] {
+        for other in [SESSION.0 - 1, SESSION.0 + 1] {
+            let mut world = World::new(1);
+            world.put(put_of(&key, 5));
+            world.until_due();
+            let flight = world.only_flight();
+            world.render(flight, 8);
+            let Leg::Call(call) = world.air[&flight].1.clone() else {
+                panic!("not called")
+            };
+            let mut answer = done(&key, &call);
+            match &mut answer {
+                Answer::Clobber(report) => report.session = SessionId(other),
+                Answer::Remove(report) => report.session = SessionId(other),
+                unasked => panic!("{unasked:?}"),
+            }
+            world.answer(flight, answer);
+            assert_eq!(
+                only(&mut world).last_error,
+                format!(
+                    "an agent answered in session {other}, and the host's is in 7; see dvsctl \
+                     describe host"
+                )
+            );
+        }
+    }
 }
 
 /// A publisher that lost its ledger numbers from 1 again.
