@@ -158,7 +158,7 @@ impl HostCore {
         if !self.standing.is_refused() {
             tracing::error!(
                 host = %self.host,
-                "this agent changes nothing on its datapath, and asks again: {why}"
+                "this agent takes in no configuration, and asks again: {why}"
             );
         }
         self.standing.stage = Stage::Refused;
