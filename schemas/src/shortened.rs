@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Hosts' words where there is room for so many only.
 
-/// What a text that was cut ends with.
+/// The end of a text that was cut.
 const CUT: &str = "… (cut)";
 
 /// A text of at most `max` characters, and beyond them the note if it was cut,

@@ -321,7 +321,8 @@ pub struct ApplyReply {
     /// How the push went, if the request waited for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<PushSummary>,
-    /// What holds all the same, and who carried the request out should know.
+    /// What the operator should know though the request is carried out: ports that
+    /// a host may still have wired, or that wait for a plug. One text each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -414,7 +415,8 @@ pub struct DryRunReply {
     /// Plans that did not fit into the reply.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
-    /// What holds all the same, and who carried the request out should know.
+    /// What the operator should know though the request is carried out: ports that
+    /// a host may still have wired, or that wait for a plug. One text each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

@@ -175,7 +175,8 @@ pub struct ForgetReply {
     pub revision: Revision,
     /// Ports that were on it, and are on no host now.
     pub ports: u64,
-    /// What holds all the same, and who carried the request out should know.
+    /// What the operator should know though the request is carried out: ports that
+    /// a host may still have wired, or that wait for a plug. One text each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What holds all the same after an operator has placed a port, or taken it
-//! from a host: nothing is refused for it, and whoever asked should know.
+//! Warnings in the reply to an operator who has placed a port, or taken it from a
+//! host: nothing is refused for them.
 
 use std::collections::BTreeMap;
 
