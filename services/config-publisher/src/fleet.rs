@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The hosts that ever said hello, and what is known of them. That they exist
-//! is durable; whether they are there and what they have applied is known anew
-//! within one heartbeat of a start, and who is silent for long is absent.
+//! The hosts that ever said hello, and what is known of them. That they exist,
+//! and which of them follow another history, is durable; whether they are there
+//! and what they have applied is known anew within one heartbeat of a start, and
+//! who is silent for long is absent.
 
 mod following;
 mod sessions;
@@ -20,8 +21,8 @@ use uuid::Uuid;
 
 use crate::history::AsOf;
 use crate::record::PushId;
-use following::diverged;
 pub use following::way_on;
+use following::{diverged, judged};
 pub use sessions::Arrival;
 use sessions::Known;
 
@@ -57,6 +58,11 @@ pub struct HostEntry {
     pub agent: Option<Uuid>,
     /// The session of its agent.
     pub session: SessionId,
+    /// What it was last heard to follow instead of the publisher's ledger, until
+    /// it says otherwise: it may be silent for long, and has wired what that
+    /// says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diverged: Vec<Diverged>,
 }
 
 /// A host.
@@ -65,8 +71,6 @@ pub struct Host {
     /// What is stored of it.
     pub entry: HostEntry,
     observed: BTreeMap<SwitchName, Told>,
-    /// What it follows instead of the publisher's ledger.
-    diverged: Vec<Diverged>,
     sign: Sign,
     /// Since when signs of life would come; none while the bus is away, and
     /// nobody becomes absent then.
@@ -118,6 +122,8 @@ pub struct Fleet {
     diverged: BTreeSet<HostName>,
     /// Those of them that nobody was told of yet.
     news: BTreeSet<HostName>,
+    /// Hosts whose entries are not stored as they are.
+    unsaved: BTreeSet<HostName>,
 }
 
 /// Everybody's name, and how long nobody can become absent. Spares the next
@@ -128,27 +134,32 @@ struct Roster {
     until: Timestamp,
 }
 
-/// What a hello means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Greeted {
-    /// A host nobody knew.
-    New,
-    /// A known host with another agent or another machine.
-    Changed,
-    /// A known host.
-    Known,
-}
-
 impl Fleet {
-    /// The fleet as it is stored.
+    /// The fleet as it is stored. Which hosts follow the ledger is judged anew.
     #[must_use]
-    pub fn load(entries: impl IntoIterator<Item = (HostName, HostEntry)>) -> Self {
-        let hosts = entries.into_iter();
-        let hosts = hosts.map(|(name, entry)| (name, Host::unheard(entry)));
-        Self {
-            hosts: hosts.collect(),
-            ..Self::default()
+    pub fn load(
+        entries: impl IntoIterator<Item = (HostName, HostEntry)>,
+        ledger: AsOf<'_>,
+    ) -> Self {
+        let mut fleet = Self::default();
+        for (name, mut entry) in entries {
+            let stored = std::mem::take(&mut entry.diverged);
+            fleet.hosts.insert(name.clone(), Host::unheard(entry));
+            fleet.follows(&name, judged(ledger, &stored));
         }
+        fleet.unsaved.clear();
+        fleet
+    }
+
+    /// Hosts whose entries are to be stored, with those, ascending: what changed
+    /// since this was last asked.
+    pub fn take_unsaved(&mut self) -> Vec<(HostName, HostEntry)> {
+        let unsaved = std::mem::take(&mut self.unsaved).into_iter();
+        let entries = unsaved.filter_map(|name| {
+            let entry = self.hosts.get(&name)?.entry.clone();
+            Some((name, entry))
+        });
+        entries.collect()
     }
 
     /// The bus is there: from now on a host that lives is heard of.
@@ -241,7 +252,8 @@ impl Fleet {
         agent: Option<Uuid>,
         session: SessionId,
         ledger: AsOf<'_>,
-    ) -> Greeted {
+    ) {
+        let known = self.hosts.get(&hello.host).map(|host| &host.entry);
         let entry = HostEntry {
             node: short(&hello.node),
             address: hello.address,
@@ -249,13 +261,12 @@ impl Fleet {
             datapath: hello.datapath,
             agent,
             session,
+            diverged: known.map_or_else(Vec::new, |known| known.diverged.clone()),
         };
-        let known = self.hosts.get(&hello.host).map(|host| host.entry == entry);
-        let greeted = match known {
-            None => Greeted::New,
-            Some(false) => Greeted::Changed,
-            Some(true) => Greeted::Known,
-        };
+        let is_new = known.is_none();
+        if known != Some(&entry) {
+            self.unsaved.insert(hello.host.clone());
+        }
         let host = self.hosts.entry(hello.host.clone());
         let host = host.or_insert_with(|| Host::unheard(entry.clone()));
         host.entry = entry;
@@ -268,15 +279,13 @@ impl Fleet {
         };
         host.sign = Sign::Heard { at: now, interval };
         host.observed = told(&hello.observed, &hello.positions, ledger);
-        match greeted {
-            Greeted::New => self.roster = None,
-            Greeted::Changed | Greeted::Known => {
-                let until = host.waited_until();
-                self.hurry(until);
-            }
+        if is_new {
+            self.roster = None;
+        } else {
+            let until = host.waited_until();
+            self.hurry(until);
         }
         self.follows(&hello.host, diverged(ledger, &hello.positions));
-        greeted
     }
 
     /// Forgets a host.
@@ -285,6 +294,7 @@ impl Fleet {
         self.hosts.remove(host);
         self.diverged.remove(host);
         self.news.remove(host);
+        self.unsaved.remove(host);
     }
 
     /// Whether the host's agent said its hello to another ledger than this one,
@@ -390,7 +400,7 @@ impl Host {
     /// counts, if it follows another history.
     #[must_use]
     pub fn observed(&self, switch: &SwitchName) -> Option<Revision> {
-        if !self.diverged.is_empty() {
+        if !self.entry.diverged.is_empty() {
             return None;
         }
         self.observed.get(switch)?.revision
@@ -424,7 +434,7 @@ impl Host {
     /// What the host follows instead of the publisher's ledger.
     #[must_use]
     pub fn diverged(&self) -> Option<&Diverged> {
-        self.diverged.first()
+        self.entry.diverged.first()
     }
 
     /// Why nothing is sent to a host, and how that counts; none if it is.
@@ -457,7 +467,6 @@ impl Host {
         Self {
             entry,
             observed: BTreeMap::new(),
-            diverged: Vec::new(),
             sign: Sign::None,
             listening: None,
             greeting: None,

@@ -108,10 +108,11 @@ pub fn load(ledger: &Ledger, run: Uuid) -> Result<Loaded, LoadError> {
         let id = id.map_err(|_| unreadable(PENDING, &key))?;
         pending.insert(PushId(u64::from_be_bytes(id)), record);
     }
+    let fleet = Fleet::load(hosts, history.as_of(config.revision()));
     Ok(Loaded {
         history,
         config,
-        fleet: Fleet::load(hosts),
+        fleet,
         pending,
     })
 }

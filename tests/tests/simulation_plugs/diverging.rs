@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The publisher falls back to a backup while machines come and go: hosts that
-//! got further follow another history, and have no say in where ports are.
+//! got further follow another history, and have no say in where ports are, also
+//! when one of them is silent for long, and the publisher is started anew.
 
 use std::time::Duration;
 
@@ -14,6 +15,10 @@ use super::{Life, seeds, site};
 /// What happens to machines before and after the publisher falls back.
 const HAPPENINGS: usize = 25;
 
+/// In milliseconds: longer than a host may be silent after a start before
+/// another one takes its port over, which is three minutes and one.
+const SILENT: u64 = 300_000;
+
 /// Longer than anything is on its way.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -23,6 +28,19 @@ impl Life {
         while self.world.step(until) {
             let kept = placements.hold(&self.world);
             self.hold(kept);
+        }
+    }
+
+    /// A host that follows another history falls silent, and the publisher, which
+    /// has heard that, starts anew.
+    fn fall_silent(&mut self) {
+        let publisher = self.world.publisher.core();
+        let diverged = publisher.and_then(|core| core.fleet().diverged().next());
+        let name = diverged.map(|(name, _)| name.clone());
+        let mut hosts = self.world.hosts.iter();
+        if let Some(host) = hosts.position(|machine| Some(&machine.name) == name.as_ref()) {
+            self.world.isolate(host, SILENT);
+            self.world.cut(Place::Publisher);
         }
     }
 }
@@ -38,8 +56,11 @@ fn fall_back(seed: u64) -> usize {
         life.run_held(Duration::from_millis(100), &mut placements);
     }
     let mut copy = None;
+    // The later, the more hosts follow this ledger still, and wait for ports of
+    // the others.
+    let copied = life.random.usize(HAPPENINGS / 2..HAPPENINGS);
     for happening in 0..2 * HAPPENINGS {
-        if happening == HAPPENINGS / 2 {
+        if happening == copied {
             life.run_held(QUIET, &mut placements);
             copy = Some(life.world.publisher.copy());
         }
@@ -57,6 +78,7 @@ fn fall_back(seed: u64) -> usize {
                 delay: 300,
                 ..Weather::FAIR
             });
+            life.fall_silent();
         }
         match life.random.u8(0..8) {
             0..=5 => life.power(),

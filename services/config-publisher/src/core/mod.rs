@@ -28,6 +28,7 @@ use crate::farewell::Farewell;
 use crate::fleet::Fleet;
 use crate::handover::Courier;
 use crate::history::History;
+use crate::ledger::HOSTS;
 use crate::load::{LoadError, Loaded, load};
 use crate::outbox::Outbox;
 use crate::query::{self, page_bytes};
@@ -264,6 +265,13 @@ impl Publisher {
         }
     }
 
+    /// Stores what changed of hosts, with all else that an event brings.
+    fn save_hosts(&mut self, out: &mut Out) {
+        for (host, entry) in self.fleet.take_unsaved() {
+            out.writes.put(HOSTS, host.as_str(), &entry);
+        }
+    }
+
     fn connected(&mut self, now: Timestamp, max_payload: usize, out: &mut Out) {
         // Nobody reads what is larger, whatever the bus takes.
         self.settings.max_payload = max_payload.min(REQUEST_MAX);
@@ -309,6 +317,7 @@ impl Core for Publisher {
             Event::Connected { max_payload } => self.connected(now, max_payload, out),
             Event::Disconnected => self.fleet.stop_listening(now),
         }
+        self.save_hosts(out);
         self.notice_diverged(now);
         self.take_over(now, out);
     }

@@ -145,7 +145,7 @@ impl Publisher {
         outcomes: Vec<Outcome>,
         out: &mut Out,
     ) {
-        let fleet = &self.fleet;
+        let fleet = &mut self.fleet;
         let outcomes: Vec<_> = outcomes.into_iter().map(|end| fleet.sift(end)).collect();
         if let Some(UnderWay { push: state, .. }) = self.pushes.get_mut(&push) {
             self.awaited -= state.awaited();

@@ -10,8 +10,6 @@ use uuid::Uuid;
 use super::sending::Asker;
 use super::{Out, Publisher};
 use crate::events::{Reply, ReplyToken};
-use crate::fleet::Greeted;
-use crate::ledger::HOSTS;
 use crate::record::Record;
 use crate::render::{is_member, members};
 use crate::replies::{self, Held};
@@ -132,7 +130,7 @@ impl Publisher {
                 positions: positions.clone(),
             };
             if self.config.revision() == Revision::ZERO {
-                self.greet(now, &hello, None, *session, out);
+                self.greet(now, &hello, None, *session);
             } else {
                 self.welcome(now, &hello, None, *session, out);
             }
@@ -145,24 +143,9 @@ impl Publisher {
         }
     }
 
-    fn greet(
-        &mut self,
-        now: Timestamp,
-        hello: &Hello,
-        agent: Option<Uuid>,
-        session: SessionId,
-        out: &mut Out,
-    ) {
+    fn greet(&mut self, now: Timestamp, hello: &Hello, agent: Option<Uuid>, session: SessionId) {
         let ledger = self.history.as_of(self.config.revision());
-        let greeted = self.fleet.greet(now, hello, agent, session, ledger);
-        if let Some(host) = self.fleet.get(&hello.host) {
-            match greeted {
-                Greeted::New | Greeted::Changed => {
-                    out.writes.put(HOSTS, hello.host.as_str(), &host.entry);
-                }
-                Greeted::Known => {}
-            }
-        }
+        self.fleet.greet(now, hello, agent, session, ledger);
     }
 
     /// Takes an agent in as the host's, in this session; none: it said hello to
@@ -175,7 +158,7 @@ impl Publisher {
         session: SessionId,
         out: &mut Out,
     ) -> HelloReply {
-        self.greet(now, hello, agent, session, out);
+        self.greet(now, hello, agent, session);
         let held = hello.observed.iter().map(|observed| &observed.switch);
         let mine = self.config.switches().iter();
         let mine = mine.filter(|(_, entry)| is_member(&entry.value, &self.fleet, &hello.host));

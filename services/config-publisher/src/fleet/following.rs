@@ -30,7 +30,7 @@ impl Fleet {
                 .hosts
                 .get(host)
                 .into_iter()
-                .flat_map(|host| &host.diverged);
+                .flat_map(|host| &host.entry.diverged);
             diverged.extend(
                 known
                     .filter(|known| Some(*known) != first.as_ref())
@@ -73,7 +73,10 @@ impl Fleet {
         } else if self.diverged.insert(name.clone()) {
             self.news.insert(name.clone());
         }
-        host.diverged = diverged;
+        if host.entry.diverged != diverged {
+            host.entry.diverged = diverged;
+            self.unsaved.insert(name.clone());
+        }
     }
 
     /// Judges anew who follows the ledger, which goes on as another store: no
@@ -84,10 +87,8 @@ impl Fleet {
             told.revision = None;
         }
         for name in std::mem::take(&mut self.diverged) {
-            let host = self.hosts.get(&name).into_iter();
-            let positions = host.flat_map(|host| &host.diverged);
-            let positions: Vec<_> = positions.map(|diverged| diverged.position).collect();
-            let diverged = diverged(ledger, &positions);
+            let known = self.hosts.get(&name).map(|host| &host.entry.diverged);
+            let diverged = known.map_or_else(Vec::new, |known| judged(ledger, known));
             self.follows(&name, diverged);
         }
     }
@@ -96,7 +97,7 @@ impl Fleet {
     /// first that shows it.
     pub fn diverged(&self) -> impl Iterator<Item = (&HostName, &Diverged)> {
         self.diverged.iter().filter_map(|name| {
-            let diverged = self.hosts.get(name)?.diverged.first()?;
+            let diverged = self.hosts.get(name)?.diverged()?;
             Some((name, diverged))
         })
     }
@@ -104,7 +105,8 @@ impl Fleet {
     /// All that hosts follow besides the ledger.
     pub fn elsewhere(&self) -> impl Iterator<Item = Position> {
         let hosts = self.diverged.iter().filter_map(|name| self.hosts.get(name));
-        hosts.flat_map(|host| host.diverged.iter().map(|diverged| diverged.position))
+        let diverged = hosts.flat_map(|host| &host.entry.diverged);
+        diverged.map(|diverged| diverged.position)
     }
 
     /// True if hosts were found to follow another history since the last
@@ -122,6 +124,12 @@ impl Fleet {
 
 pub(super) fn diverged(ledger: AsOf<'_>, positions: &[Position]) -> Vec<Diverged> {
     ledger.diverged(positions.get(..POSITIONS).unwrap_or(positions))
+}
+
+/// What of it is so for the ledger as it is now.
+pub(super) fn judged(ledger: AsOf<'_>, known: &[Diverged]) -> Vec<Diverged> {
+    let positions: Vec<_> = known.iter().map(|diverged| diverged.position).collect();
+    diverged(ledger, &positions)
 }
 
 /// What a host follows, and what an operator can do.

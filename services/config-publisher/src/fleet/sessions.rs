@@ -56,6 +56,22 @@ impl Fleet {
         }
     }
 
+    /// Whether an answer in this session is of the host's agent. One in a later
+    /// session than any that is known has it from a ledger that was lost, or of
+    /// which this one is an earlier copy: it goes on in that, if nobody was heard
+    /// of as the host since the start.
+    fn counts(&mut self, name: &HostName, session: SessionId) -> bool {
+        let Some(host) = self.hosts.get_mut(name) else {
+            return true;
+        };
+        if session > host.entry.session && host.heard().is_none() {
+            host.entry.session = session;
+            host.entry.agent = None;
+            self.unsaved.insert(name.clone());
+        }
+        host.entry.session == session
+    }
+
     /// The agent that is in this session has gone, or does not answer: the next
     /// one that says hello is the host's.
     pub fn end(&mut self, host: &HostName, session: SessionId) {
@@ -97,7 +113,7 @@ impl Fleet {
     /// What of a call's end counts: the answer of an agent that is not the
     /// host's is none.
     #[must_use]
-    pub fn sift(&self, outcome: Outcome) -> Outcome {
+    pub fn sift(&mut self, outcome: Outcome) -> Outcome {
         let Outcome { host, call, answer } = outcome;
         let said = match &answer {
             Answer::Applied(report) => Some(report.session),
@@ -109,8 +125,7 @@ impl Fleet {
             | Answer::NoResponder
             | Answer::NotSent(_) => None,
         };
-        let present = self.hosts.get(&host).map(Host::session);
-        let is_foreign = said.is_some_and(|said| present.is_some_and(|present| said != present));
+        let is_foreign = said.is_some_and(|said| !self.counts(&host, said));
         let answer = if is_foreign { Answer::Foreign } else { answer };
         Outcome { host, call, answer }
     }

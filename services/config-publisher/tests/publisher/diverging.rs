@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use config_publisher::events::{Call, Event, Reply, Request};
+use dvs_ledger::turn;
 use dvs_schemas::v1::{
-    ContinueReply, ContinueRequest, Diverged, Divergence, FinalState, Heartbeat, HostListRequest,
-    HostStatus, HostVerdict, Observed, Position, RenderRequest, V1,
+    ContinueReply, ContinueRequest, Diverged, Divergence, FinalState, ForgetRequest, Heartbeat,
+    HostListRequest, HostStatus, HostVerdict, Observed, Position, RenderRequest, V1,
 };
 use dvs_schemas::{Epoch, ProblemCode, Revision, SessionId, StoreId};
 use uuid::Uuid;
@@ -26,8 +27,8 @@ fn at(store: StoreId, run: u128, revision: u64) -> Position {
     }
 }
 
-fn beats(desk: &mut Desk, host: &str, position: Position) {
-    desk.hear(Event::Heartbeat(Heartbeat {
+fn beat(host: &str, position: Position) -> Event {
+    Event::Heartbeat(Heartbeat {
         v: V1,
         host: name(host),
         session: SessionId(1),
@@ -39,7 +40,11 @@ fn beats(desk: &mut Desk, host: &str, position: Position) {
             revision: position.revision,
         }],
         positions: vec![position],
-    }));
+    })
+}
+
+fn beats(desk: &mut Desk, host: &str, position: Position) {
+    desk.hear(beat(host, position));
 }
 
 fn status(desk: &mut Desk, host: &str) -> HostStatus {
@@ -227,6 +232,66 @@ fn hosts_that_follow_another_history_become_entries_and_are_named_once() {
     let entries: Vec<_> = desk.put.iter().flat_map(|put| &put.repush).collect();
     assert_eq!(entries.len(), 1, "{entries:?}");
     assert_eq!(entries[0].key.host, name("h2"));
+}
+
+#[test]
+fn what_a_host_follows_is_written_when_it_changes_and_judged_anew_at_a_start() {
+    let mut desk = fallen_back();
+    let store = desk.publisher.store();
+    let written = |desk: &mut Desk, revisions: [u64; 4]| {
+        revisions.map(|revision| {
+            let event = beat("h2", at(store, 9, revision));
+            let turned = turn(&mut desk.publisher, &desk.ledger, desk.now, [event]);
+            turned.unwrap().writes
+        })
+    };
+    let follows = |revision, why| {
+        let position = at(store, 9, revision);
+        Some(Diverged { position, why })
+    };
+    assert_eq!(written(&mut desk, [6, 6, 7, 7]), [1, 0, 1, 0]);
+    desk.restart();
+    let of = status(&mut desk, "h2");
+    assert_eq!(of.diverged, follows(7, Divergence::Ahead));
+    assert_eq!(of.switches[0].observed, None);
+
+    assert_eq!(written(&mut desk, [2, 2, 2, 2]), [1, 0, 0, 0]);
+    desk.apply(WAIT);
+    desk.restart();
+    let why = Divergence::OtherCommits;
+    assert_eq!(status(&mut desk, "h2").diverged, follows(2, why));
+
+    beats(&mut desk, "h2", at(store, 0, 1));
+    desk.restart();
+    assert_eq!(status(&mut desk, "h2").diverged, None);
+}
+
+#[test]
+fn what_a_host_follows_is_forgotten_with_it_and_over_when_the_store_goes_on() {
+    let mut desk = fallen_back();
+    let store = desk.publisher.store();
+    beats(&mut desk, "h1", at(store, 0, 6));
+    beats(&mut desk, "h2", at(store, 0, 6));
+    desk.restart();
+    for _ in 0..60 {
+        desk.pass(Duration::from_secs(10));
+        beats(&mut desk, "h1", at(store, 0, 6));
+    }
+    let host = name("h2");
+    desk.ask(Request::Forget(ForgetRequest { host })).unwrap();
+    desk.restart();
+    let diverged: Vec<_> = desk.publisher.fleet().diverged().collect();
+    let follows = Diverged {
+        position: at(store, 0, 6),
+        why: Divergence::Ahead,
+    };
+    assert_eq!(diverged, [(&name("h1"), &follows)]);
+
+    // Nobody was heard of since the start, and what is gone on above is known.
+    let reply = go_on(&mut desk, false);
+    assert_eq!(reply.revision, Revision(7));
+    desk.restart();
+    assert_eq!(desk.publisher.fleet().diverged().count(), 0);
 }
 
 /// What a host reports is believed, however far off it is, but not counted on

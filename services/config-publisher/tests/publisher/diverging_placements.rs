@@ -112,7 +112,7 @@ fn no_claim_and_no_release_of_such_a_host_changes_a_placement() {
     for request in requests {
         refused(&mut desk, request);
     }
-    // It says so itself: nobody has heard of it since the start.
+    // Nor after a start.
     desk.restart();
     let request = Request::Release(ahead_releases(&desk, Some(1)));
     refused(&mut desk, request);
@@ -138,6 +138,30 @@ fn nobody_gets_a_port_of_such_a_host_by_waiting_however_long_it_is_silent() {
         desk.ask(waiting.clone()).unwrap();
         assert_eq!(host_of(&desk, "web-1"), Some(name("h1")));
     }
+}
+
+/// Nobody says after the start that it follows another history.
+#[test]
+fn nor_by_waiting_for_one_that_is_silent_since_before_the_publisher_was_started_anew() {
+    let mut desk = desk();
+    let waiting = Request::Claim(claim("h2", "web-1"));
+    for _ in 0..2 {
+        desk.restart();
+        for _ in 0..10 {
+            beats(&mut desk, 60, &["h2", "h3"]);
+            desk.ask(waiting.clone()).unwrap();
+            assert_eq!(host_of(&desk, "web-1"), Some(name("h1")));
+        }
+    }
+    assert_eq!(desk.yields, []);
+    // It is back at this ledger, and silent for as long: a dead holder as any.
+    desk.heartbeat("h1");
+    desk.restart();
+    for _ in 0..10 {
+        beats(&mut desk, 60, &["h2", "h3"]);
+        desk.ask(waiting.clone()).unwrap();
+    }
+    assert_eq!(host_of(&desk, "web-1"), Some(name("h2")));
 }
 
 #[test]

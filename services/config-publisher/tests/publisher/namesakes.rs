@@ -244,6 +244,18 @@ fn an_answer_of_another_session_is_no_acknowledgement() {
     }
 }
 
+/// Its ledger is an earlier copy of the one that began the session.
+#[test]
+fn an_answer_in_a_later_session_counts_where_nobody_was_heard_since_the_start() {
+    let (mut desk, session) = site();
+    desk.restart();
+    let later = SessionId(session.0 + 5);
+    let both = ["h1", "h2"].map(|host| (host.to_owned(), HostVerdict::Applied));
+    assert_eq!(pushed(&mut desk, later), (2, both.to_vec()));
+    desk.restart();
+    assert_eq!(desk.session(&name("h1")), later, "it is durable");
+}
+
 #[test]
 fn a_heartbeat_of_a_session_that_is_over_is_no_sign_of_life_and_its_sender_is_told() {
     let (mut desk, session) = site();
