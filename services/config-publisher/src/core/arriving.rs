@@ -43,6 +43,12 @@ impl Publisher {
                 waiting.push((to, hello));
                 Ok(None)
             }
+            Arrival::Unbelievable(session) => {
+                let message = format!("no publisher can have begun session {session}");
+                Err(Problem::new(ProblemCode::Invalid, message)
+                    .at("session")
+                    .allow("an agent that is started anew, and names no session"))
+            }
         }
     }
 
@@ -82,6 +88,11 @@ impl Publisher {
     /// that is over is told.
     pub(super) fn counts(&self, heartbeat: &Heartbeat, out: &mut Out) -> bool {
         let host = &heartbeat.host;
+        if !self.fleet.believes(host, heartbeat.session) {
+            let session = heartbeat.session;
+            tracing::debug!(%host, %session, "a heartbeat of a session that can't be");
+            return false;
+        }
         let present = self.fleet.get(host).map(Host::session);
         let Some(session) = present.filter(|present| heartbeat.session < *present) else {
             return true;

@@ -22,6 +22,11 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 /// Between two log lines about one namesake.
 const LOGGED: Duration = Duration::from_secs(60);
 
+/// Latest session that is believed of an agent. Sessions are milliseconds since
+/// 1970, so that is some 140,000 years off; and as many as up to it are left above
+/// it until 2^53, up to which readers of JSON keep numbers exactly.
+const LATEST: SessionId = SessionId(1 << 52);
+
 /// What an agent that says hello can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
@@ -29,6 +34,8 @@ pub enum Arrival {
     Welcome(SessionId),
     /// A namesake, if the agent that is in this session is there.
     Taken(SessionId),
+    /// None: it can't have been in the session that it names.
+    Unbelievable(SessionId),
 }
 
 /// A namesake, and when it was last logged.
@@ -43,6 +50,10 @@ impl Fleet {
     /// than any that is known was so by a ledger that was lost, or fell back.
     #[must_use]
     pub fn arrival(&self, now: Timestamp, hello: &Hello) -> Arrival {
+        let named = hello.session;
+        if let Some(session) = named.filter(|session| !self.believes(&hello.host, *session)) {
+            return Arrival::Unbelievable(session);
+        }
         let Some(host) = self.hosts.get(&hello.host) else {
             let first = || SessionId::default().next(now);
             return Arrival::Welcome(hello.session.unwrap_or_else(first));
@@ -56,6 +67,14 @@ impl Fleet {
         }
     }
 
+    /// Whether an agent of the host can be in this session. Else none could be
+    /// numbered later than it.
+    #[must_use]
+    pub fn believes(&self, host: &HostName, session: SessionId) -> bool {
+        let present = self.hosts.get(host).map_or(LATEST, Host::session);
+        session <= present.max(LATEST)
+    }
+
     /// Whether an answer in this session is of the host's agent. One in a later
     /// session than any that is known has it from a ledger that was lost, or of
     /// which this one is an earlier copy: it goes on in that, if nobody was heard
@@ -64,7 +83,8 @@ impl Fleet {
         let Some(host) = self.hosts.get_mut(name) else {
             return true;
         };
-        if session > host.entry.session && host.heard().is_none() {
+        let is_later = session > host.entry.session && session <= LATEST;
+        if is_later && host.heard().is_none() {
             host.entry.session = session;
             host.entry.agent = None;
             self.unsaved.insert(name.clone());

@@ -26,6 +26,19 @@ fn newcomer(agent: u128) -> Hello {
     }
 }
 
+fn beat(host: &str, session: SessionId) -> Event {
+    Event::Heartbeat(Heartbeat {
+        v: V1,
+        host: name(host),
+        session,
+        seq: 0,
+        interval_ms: 10_000,
+        last: false,
+        observed: Vec::new(),
+        positions: Vec::new(),
+    })
+}
+
 /// A site whose h1 is there, in this session.
 fn site() -> (Desk, SessionId) {
     let mut desk = Desk::of(2);
@@ -324,19 +337,7 @@ fn retry_is_told_whose_answer_counts() {
 fn a_ledger_that_fell_back_has_the_later_session_go_on() {
     let (mut desk, session) = site();
     let later = SessionId(session.0 + 5);
-    let beat = |session| {
-        Event::Heartbeat(Heartbeat {
-            v: V1,
-            host: name("h1"),
-            session,
-            seq: 0,
-            interval_ms: 10_000,
-            last: false,
-            observed: Vec::new(),
-            positions: Vec::new(),
-        })
-    };
-    desk.hear(beat(later));
+    desk.hear(beat("h1", later));
     desk.work();
     assert_eq!(status(&mut desk).session, Some(later));
     assert_eq!(status(&mut desk).node.as_deref(), Some("rack-1"));
@@ -344,4 +345,39 @@ fn a_ledger_that_fell_back_has_the_later_session_go_on() {
     assert_eq!(desk.session(&name("h1")), later, "it is durable");
     let reply = greet(&mut desk, hello("h1", later.0 + 1)).unwrap();
     assert_eq!(reply.session, SessionId(later.0 + 1));
+}
+
+/// Of a host that is known, and of one that is not.
+#[test]
+fn a_session_that_no_later_one_could_follow_is_refused_with_the_way_on() {
+    for host in ["h1", "h9"] {
+        let (mut desk, _) = site();
+        desk.alive.clear();
+        let says = |agent, session| Hello {
+            host: name(host),
+            session,
+            ..newcomer(agent)
+        };
+        let last = SessionId(u64::MAX);
+        let before = desk.tables();
+        let refused = greet(&mut desk, says(9, Some(last))).unwrap_err();
+        assert_eq!(refused.code, ProblemCode::Invalid);
+        for part in [last.to_string().as_str(), "started anew"] {
+            assert!(refused.to_string().contains(part), "{refused}");
+        }
+        desk.hear(beat(host, last));
+        assert_eq!(desk.tables(), before);
+        // One that is far off is believed, and others are later all the same.
+        let far = SessionId(1 << 52);
+        let mut sessions = vec![greet(&mut desk, says(9, Some(far))).unwrap().session];
+        for agent in 10..13 {
+            sessions.push(greet(&mut desk, says(agent, None)).unwrap().session);
+        }
+        assert_eq!(sessions[0], far);
+        assert!(sessions.is_sorted_by(|a, b| a < b), "{sessions:?}");
+        // It is the host's, so it is believed.
+        let present = *sessions.last().unwrap();
+        let again = greet(&mut desk, says(12, Some(present))).unwrap();
+        assert_eq!(again.session, present);
+    }
 }
