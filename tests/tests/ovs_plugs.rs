@@ -11,7 +11,7 @@ use dvs_schemas::v1::{ConditionKind, CountersOf, Link};
 use dvs_schemas::{Epoch, PortId, SwitchName};
 use dvs_tests::lan::{Frame, Host, Mac, Vm, access, id, plug, reaches, run, switch, unplug, until};
 use host_agent::datapath::{
-    Datapath, DriftPolicy, Notice, Part, Remembered, Step, VirtualPort, Write,
+    Datapath, DriftPolicy, Notice, Part, Ports, Remembered, Step, VirtualPort, Write,
 };
 
 /// Waits until the switch has counted a first frame of a machine.
@@ -163,7 +163,7 @@ async fn a_port_that_fails_is_shown_as_failing_and_its_removal_takes_its_marks_a
             switch: switch(),
             write,
         }];
-        let applied = host.datapath.apply(Arc::new(step)).await;
+        let applied = host.datapath.apply(Arc::new(step), Ports::new()).await;
         applied.steps.is_ok_and(|steps| match &steps[..] {
             [Err(failure)] => failure.message.contains("dev0"),
             _ => false,
@@ -212,7 +212,7 @@ async fn a_removal_that_was_not_carried_out_is_there_to_be_removed() {
         switch: switch(),
         write: removal(),
     };
-    let failed = host.datapath.apply(Arc::new([step])).await;
+    let failed = host.datapath.apply(Arc::new([step]), Ports::new()).await;
     run("kill", &["-CONT", pid.trim()]);
     failed.steps.unwrap_err();
     // Its placement is over all the same, and nobody else tells what it came to.
@@ -312,7 +312,7 @@ async fn an_interface_on_another_switchs_bridge_takes_no_port_from_a_machine_tha
             to: Arc::new(host.settings()),
         },
     };
-    let applied = host.datapath.apply(Arc::new([step])).await;
+    let applied = host.datapath.apply(Arc::new([step]), Ports::new()).await;
     assert!(applied.steps.unwrap().iter().all(Result::is_ok));
     let mut a = host.vm(1, "a", access(10)).await;
     let mut b = host.vm(2, "b", access(10)).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dvs_ovsdb::Endpoint;
 use dvs_ovsdb::testing::skipped;
 use dvs_tests::lan::{Frame, Host, Mac, QUICK, Vm, access, missing, plug, reaches, switch, until};
-use host_agent::datapath::{Datapath, Notice, Step};
+use host_agent::datapath::{Datapath, Notice, Ports, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
@@ -134,7 +134,7 @@ async fn a_database_that_dies_amid_a_change_has_it_after_one_full_read() {
             told.await.unwrap();
             host.ovs.kill_db().unwrap();
         };
-        let (applied, ()) = tokio::join!(host.datapath.apply(Arc::new(steps)), dies);
+        let (applied, ()) = tokio::join!(host.datapath.apply(Arc::new(steps), Ports::new()), dies);
         let error = applied.steps.unwrap_err();
         assert!(error.to_string().contains("between.sock"), "{error}");
         host.ovs.start_db().unwrap();
@@ -236,7 +236,7 @@ async fn a_database_that_goes_away_is_said_and_its_return_is_one_delta() {
             switch: switch(),
             write: host.set("a", spec),
         }];
-        let applied = host.datapath.apply(Arc::new(step)).await;
+        let applied = host.datapath.apply(Arc::new(step), Ports::new()).await;
         applied.steps.unwrap_err();
         host.ovs.start_db().unwrap();
         loop {

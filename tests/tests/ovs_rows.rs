@@ -11,7 +11,7 @@ use dvs_ovsdb::testing::skipped;
 use dvs_schemas::{Direction, MirrorDestination, MirrorPort};
 use dvs_tests::lan::{Host, Mac, QUICK, access, id, missing, reaches, run, switch, until};
 use host_agent::datapath::{
-    Datapath, Drift, DriftPolicy, Mirror, Notice, Part, Remembered, Step, Write,
+    Datapath, Drift, DriftPolicy, Mirror, Notice, Part, Ports, Remembered, Step, Write,
 };
 use serde_json::json;
 
@@ -518,13 +518,17 @@ async fn what_open_vswitch_has_not_carried_out_is_not_said_to_be_done() {
     }]);
     signal("-STOP");
     for _again in 0..2 {
-        let applied = host.datapath.apply(Arc::clone(&steps)).await;
+        let applied = host.datapath.apply(Arc::clone(&steps), Ports::new()).await;
         let error = applied.steps.unwrap_err();
         assert!(error.to_string().contains("carried out"), "{error}");
     }
     signal("-CONT");
     until("it is carried out", async || {
-        let outcomes = host.datapath.apply(Arc::clone(&steps)).await.steps;
+        let outcomes = host
+            .datapath
+            .apply(Arc::clone(&steps), Ports::new())
+            .await
+            .steps;
         outcomes.is_ok_and(|steps| steps.iter().all(Result::is_ok))
     })
     .await;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Law of the simulation: a host that a change of uplinks cuts off is back
-//! within the bound, whenever its power fails, and stays out of sync until
-//! somebody decides.
+//! Law of the simulation: a host that a change of uplinks, or of the port that
+//! it lives behind itself, cuts off is back within the bound, whenever its agent
+//! dies and whatever it learns of an apply, and stays out of sync until somebody
+//! decides.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
@@ -11,6 +12,8 @@ use dvs_schemas::v1::ApplyRequest;
 use dvs_schemas::{HostName, Timestamp};
 use dvs_tests::simulation::weather::Weather;
 use dvs_tests::simulation::world::{HOSTS, Question, World};
+use host_agent::datapath::Bridge;
+use host_agent::merge::EffectiveVlan;
 use serde_json::{Value, json};
 
 /// Seeds per run; `DVS_SEEDS=1000` for a night, `DVS_SEED=7` for one. Each is
@@ -20,8 +23,9 @@ const SEEDS: u64 = 8;
 /// How long hosts let a change cut them off.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// What a datapath takes, and a start after a failure of the power.
-const SLACK: Duration = Duration::from_secs(2);
+/// What a datapath takes, and a start after a failure of the power; and another
+/// try or two of what an apply left.
+const SLACK: Duration = Duration::from_secs(5);
 
 /// Since when each host is cut off, as far as its agent could do something.
 struct CutOff([Option<Timestamp>; HOSTS]);
@@ -46,16 +50,92 @@ impl CutOff {
     }
 }
 
-fn switch(uplink: &str) -> Request {
-    let document: Value = json!({"kind": "Switch", "name": "prod", "uplinks": [uplink]});
-    let request = ApplyRequest::decode(json!([document]).to_string().as_bytes());
-    Request::Apply(request.unwrap().1)
+/// What hosts live on, and what of it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Branch {
+    /// The uplinks of the switch.
+    Uplinks,
+    /// The group of a port of each host's own.
+    Port,
 }
 
-fn live(seed: u64) {
+/// Where a change leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Good,
+    Better,
+    Dead,
+}
+
+impl Branch {
+    /// Makes the world one whose hosts live on it.
+    fn grow(self, world: &mut World) {
+        match self {
+            Self::Uplinks => world.dead = Some("dead".parse().unwrap()),
+            Self::Port => {
+                world.dead_vlan = Some(self.vlan(Way::Dead).try_into().unwrap());
+                for host in 0..HOSTS {
+                    world.lives_behind(host, own(host).parse().unwrap());
+                }
+            }
+        }
+    }
+
+    fn vlan(self, way: Way) -> u16 {
+        match way {
+            Way::Good => 10,
+            Way::Better => 11,
+            Way::Dead => 666,
+        }
+    }
+
+    fn change(self, way: Way) -> Request {
+        let documents: Vec<Value> = match self {
+            Self::Uplinks => {
+                let uplink = match way {
+                    Way::Good => "good",
+                    Way::Better => "better",
+                    Way::Dead => "dead",
+                };
+                vec![json!({"kind": "Switch", "name": "prod", "uplinks": [uplink]})]
+            }
+            Self::Port => {
+                let group = json!({"kind": "PortGroup", "name": "hosts", "switch": "prod",
+                    "policy": {"vlan": {"access": self.vlan(way)}}});
+                let ports = (0..HOSTS).map(|host| {
+                    json!({"kind": "Port", "name": own(host), "switch": "prod",
+                        "group": "hosts", "host": format!("h{}", host + 1)})
+                });
+                let switch = json!({"kind": "Switch", "name": "prod"});
+                [switch, group].into_iter().chain(ports).collect()
+            }
+        };
+        let request = ApplyRequest::decode(json!(documents).to_string().as_bytes());
+        Request::Apply(request.unwrap().1)
+    }
+
+    /// Whether a host has what leads nowhere.
+    fn is_dead(self, bridge: &Bridge) -> bool {
+        let vlan = EffectiveVlan::Access(self.vlan(Way::Dead).try_into().unwrap());
+        match self {
+            Self::Uplinks => bridge.settings.uplinks.contains(&"dead".parse().unwrap()),
+            Self::Port => bridge
+                .ports
+                .values()
+                .any(|own| own.port.policy.vlan == vlan),
+        }
+    }
+}
+
+/// The port that a host lives behind.
+fn own(host: usize) -> String {
+    format!("mgmt{host}")
+}
+
+fn live(branch: Branch, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut world = World::new(seed, Weather::FAIR);
-    world.dead = Some("dead".parse().unwrap());
+    branch.grow(&mut world);
     world.rollback_after = Some(BOUND);
     let mut cut_off = CutOff([None; HOSTS]);
     let mut lives = [0; HOSTS];
@@ -66,23 +146,26 @@ fn live(seed: u64) {
         }
     };
     run(&mut world, Duration::from_secs(5));
-    world.ask(Question::Publisher(switch("good")));
+    world.ask(Question::Publisher(branch.change(Way::Good)));
     run(&mut world, BOUND * 2);
     world.set_weather(Weather {
         delay: [5, 100, 900][random.usize(0..3)],
         cuts: [0.0, 0.005, 0.03][random.usize(0..3)],
         ..Weather::FAIR
     });
+    world.torn = [0.0, 0.1, 0.3][random.usize(0..3)];
     for _ in 0..10 {
-        let uplink = ["good", "better", "dead"][random.usize(0..3)];
-        world.ask(Question::Publisher(switch(uplink)));
+        let way = [Way::Good, Way::Better, Way::Dead][random.usize(0..3)];
+        world.ask(Question::Publisher(branch.change(way)));
         run(&mut world, Duration::from_secs(random.u64(0..90)));
     }
     // What was rolled back is refused over and over, and cuts nobody off.
     world.set_weather(Weather::FAIR);
-    world.ask(Question::Publisher(switch("dead")));
+    world.torn = 0.0;
+    // Whoever died last is there again, and hears the question.
+    run(&mut world, SLACK);
+    world.ask(Question::Publisher(branch.change(Way::Dead)));
     run(&mut world, BOUND * 3);
-    let dead = "dead".parse().unwrap();
     // Who is out of sync, and what it has.
     let behind = |world: &World| -> Vec<String> {
         let entries = world.retry.core().unwrap().repush();
@@ -96,7 +179,7 @@ fn live(seed: u64) {
     for machine in &world.hosts {
         assert!(machine.connected, "seed {seed}");
         for bridge in machine.datapath.picture().values() {
-            assert!(!bridge.settings.uplinks.contains(&dead), "seed {seed}");
+            assert!(!branch.is_dead(bridge), "seed {seed}");
         }
     }
     assert_eq!(
@@ -104,7 +187,7 @@ fn live(seed: u64) {
         HOSTS,
         "seed {seed}: hosts out of sync"
     );
-    world.ask(Question::Publisher(switch("good")));
+    world.ask(Question::Publisher(branch.change(Way::Good)));
     run(&mut world, BOUND * 3);
     assert_eq!(
         behind(&world),
@@ -113,14 +196,23 @@ fn live(seed: u64) {
     );
 }
 
-#[test]
-fn a_host_that_a_change_cuts_off_is_back_within_the_bound() {
+fn all_seeds(branch: Branch) {
     match std::env::var("DVS_SEED") {
-        Ok(seed) => live(seed.parse().unwrap()),
+        Ok(seed) => live(branch, seed.parse().unwrap()),
         Err(_) => {
             let seeds = std::env::var("DVS_SEEDS");
             let seeds = seeds.map_or(SEEDS, |seeds| seeds.parse().unwrap());
-            (0..seeds).for_each(live);
+            (0..seeds).for_each(|seed| live(branch, seed));
         }
     }
+}
+
+#[test]
+fn a_host_that_a_change_of_uplinks_cuts_off_is_back_within_the_bound() {
+    all_seeds(Branch::Uplinks);
+}
+
+#[test]
+fn a_host_that_a_change_of_its_own_port_cuts_off_is_back_within_the_bound() {
+    all_seeds(Branch::Port);
 }

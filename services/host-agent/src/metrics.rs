@@ -5,7 +5,7 @@ use dvs_daemon::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-use crate::datapath::{Applied, Extent};
+use crate::datapath::{Applied, Extent, NotApplied};
 
 type Outcome = [(&'static str, &'static str); 1];
 
@@ -45,7 +45,8 @@ impl Counts {
 
     pub(crate) fn applied(&self, applied: &Applied) {
         let name = match &applied.steps {
-            Err(_) => "unreachable",
+            Err(NotApplied::Unguarded(_)) => "held_back",
+            Err(NotApplied::Unknown(_)) => "unreachable",
             Ok(steps) => {
                 let written = steps.iter().filter(|result| match result {
                     Ok(done) => done.extent == Extent::Written,

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::api::{Event, Wish};
-use crate::datapath::{Datapath, Step};
+use crate::datapath::{Datapath, DatapathError, NotApplied, Ports, Step};
 use crate::host::{
     Answer, AskFailure, Asker, Effect, HostEffect, HostEvent, LivePicture, RuntimeEvent,
     WAITERS_MAX,
@@ -317,9 +317,14 @@ impl<D: Datapath> Performer<D> {
                 return;
             }
             HostEffect::Read => read(host.clone(), datapath(), self.unread.clone()).boxed(),
-            HostEffect::Apply { number, steps } => {
+            HostEffect::Apply {
+                number,
+                steps,
+                guarded,
+            } => {
                 let (counts, unread) = (self.counts.clone(), self.unread.clone());
-                apply((host.clone(), datapath()), counts, unread, number, steps).boxed()
+                let delta = (steps, guarded);
+                apply((host.clone(), datapath()), counts, unread, number, delta).boxed()
             }
             HostEffect::Announce(ports) => {
                 let datapath = datapath();
@@ -479,10 +484,13 @@ async fn apply<D: Datapath>(
     counts: Counts,
     unread: Arc<Lacking>,
     number: u64,
-    steps: Arc<[Step]>,
+    (steps, guarded): (Arc<[Step]>, Ports),
 ) -> HostEvent {
-    let applied = datapath.apply(steps).await;
-    unread.note(&host, &applied.steps);
+    let applied = datapath.apply(steps, guarded).await;
+    match &applied.steps {
+        Ok(_) | Err(NotApplied::Unguarded(_)) => unread.note(&host, &Ok::<_, DatapathError>(())),
+        Err(NotApplied::Unknown(error)) => unread.note(&host, &Err::<(), _>(error)),
+    }
     counts.applied(&applied);
     HostEvent::Applied { number, applied }
 }

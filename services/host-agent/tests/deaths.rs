@@ -11,7 +11,7 @@ use dvs_schemas::v1::CountersOf;
 use dvs_schemas::{PortId, SwitchName};
 use dvs_transport::testing::NatsServer;
 use host_agent::datapath::{
-    Applied, Behaviour, Datapath, DatapathError, Emulated, Notice, Picture, Remembered, Step,
+    Applied, Behaviour, Datapath, DatapathError, Emulated, Notice, Picture, Ports, Remembered, Step,
 };
 use host_agent::host::HostSettings;
 use host_agent::service::{Service, serve};
@@ -48,8 +48,8 @@ impl Datapath for Faulty {
         self.datapath.read().await
     }
 
-    async fn apply(&self, steps: Arc<[Step]>) -> Applied {
-        self.datapath.apply(steps).await
+    async fn apply(&self, steps: Arc<[Step]>, guarded: Ports) -> Applied {
+        self.datapath.apply(steps, guarded).await
     }
 
     async fn counters(

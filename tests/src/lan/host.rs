@@ -11,7 +11,7 @@ use dvs_schemas::v1::{CountersOf, Link};
 use dvs_schemas::{Epoch, Mtu, Policy, PortId, PrivateVlans, SwitchName, UplinkName};
 use host_agent::datapath::{
     Applied, BridgeName, BridgeSettings, Datapath, DatapathKind, Done, DriftPolicy, Learning,
-    Mirror, Ovs, OvsConfig, OvsCounts, PluggedPort, Step, StepFailure, VirtualPort, Write,
+    Mirror, Ovs, OvsConfig, OvsCounts, PluggedPort, Ports, Step, StepFailure, VirtualPort, Write,
 };
 use host_agent::merge::merge;
 use serde_json::Value;
@@ -142,7 +142,7 @@ impl Host {
                 write,
             })
             .collect();
-        self.datapath.apply(steps).await
+        self.datapath.apply(steps, Ports::new()).await
     }
 
     /// Changes the settings of the switch.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::notices::Notices;
 use super::{
-    Applied, Behind, Bridge, Datapath, DatapathError, Done, Extent, Notice, Picture, PluggedPort,
-    Pulled, Remembered, Step, StepFailure, VirtualPort, Write,
+    Applied, Behind, Bridge, Datapath, DatapathError, Done, Extent, NotApplied, Notice, Picture,
+    PluggedPort, Ports, Pulled, Remembered, Step, StepFailure, VirtualPort, Write,
 };
 use dvs_schemas::v1::{Counters, CountersOf, Link, Machine};
 use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName, VnicId};
@@ -203,10 +203,18 @@ impl Emulated {
 
     /// [`Datapath::apply`] without its latency.
     #[must_use]
-    pub fn apply_now(&self, steps: &[Step]) -> Applied {
+    pub fn apply_now(&self, steps: &[Step], guarded: &Ports) -> Applied {
         let mut state = self.state();
         if let Err(error) = state.reachable("changed") {
             return error.into();
+        }
+        let of_host = steps.iter().filter_map(|step| state.of_host(step));
+        let unguarded: Ports = of_host.filter(|of| !guarded.contains(of)).collect();
+        if !unguarded.is_empty() {
+            return Applied {
+                steps: Err(NotApplied::Unguarded(unguarded)),
+                ended: Vec::new(),
+            };
         }
         let mut ended = Vec::new();
         let results = steps.iter().map(|step| state.carry_out(step, &mut ended));
@@ -334,6 +342,26 @@ impl State {
             Extent::Kept => {}
         }
         Ok(done)
+    }
+
+    /// The port that a step changes, if the host itself lives behind it.
+    fn of_host(&self, Step { switch, write }: &Step) -> Option<(SwitchName, PortId)> {
+        match write {
+            Write::SetPort {
+                port,
+                from: Some(from),
+                to,
+            } if (from.mac, &from.policy) != (to.mac, &to.policy) => {
+                let of_host = self.behaviour.of_host.contains(port);
+                of_host.then(|| (switch.clone(), port.clone()))
+            }
+            Write::SetPort { .. }
+            | Write::SetBridge { .. }
+            | Write::SetMirror { .. }
+            | Write::RemoveMirror { .. }
+            | Write::RemovePort { .. }
+            | Write::RemoveBridge { .. } => None,
+        }
     }
 
     fn bridge(&mut self, switch: &SwitchName) -> Result<&mut Bridge, StepFailure> {
@@ -480,9 +508,9 @@ impl Datapath for Emulated {
         self.read_now()
     }
 
-    async fn apply(&self, steps: Arc<[Step]>) -> Applied {
+    async fn apply(&self, steps: Arc<[Step]>, guarded: Ports) -> Applied {
         self.latency().await;
-        self.apply_now(&steps)
+        self.apply_now(&steps, &guarded)
     }
 
     async fn counters(

@@ -235,12 +235,14 @@ pub enum Extent {
     Kept,
 }
 
+/// Ports of switches.
+pub type Ports = BTreeSet<(SwitchName, PortId)>;
+
 /// What came of an apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// Of each step, in order; or why nobody knows which of them were carried
-    /// out.
-    pub steps: Result<Vec<Result<Done, StepFailure>>, DatapathError>,
+    /// Of each step, in order; or why there is nothing to be said of each.
+    pub steps: Result<Vec<Result<Done, StepFailure>>, NotApplied>,
     /// What placements came to that ended, whatever became of the steps that
     /// ended them: it is counted, and told nowhere else.
     pub ended: Vec<(SwitchName, CountersOf)>,
@@ -250,10 +252,29 @@ impl From<DatapathError> for Applied {
     /// Nothing was reached.
     fn from(error: DatapathError) -> Self {
         Self {
-            steps: Err(error),
+            steps: Err(error.into()),
             ended: Vec::new(),
         }
     }
+}
+
+/// Why there is nothing to be said of each step.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotApplied {
+    /// Nobody knows which of them were carried out.
+    #[error(transparent)]
+    Unknown(#[from] DatapathError),
+    /// None was: some change ports that the host itself lives behind, and nobody
+    /// would undo that if it cuts the host off.
+    #[error("the host itself lives behind {}", names(.0))]
+    Unguarded(Ports),
+}
+
+fn names(ports: &Ports) -> String {
+    let names = ports
+        .iter()
+        .map(|(switch, port)| format!("port {port} of switch {switch}"));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// A step that was not carried out.
@@ -474,8 +495,10 @@ pub trait Datapath: Send + Sync + 'static {
 
     /// Carries out a whole delta, in order, as one transaction as far as the
     /// datapath can. A failed step doesn't
-    /// keep the others from being carried out, unless they need it.
-    fn apply(&self, steps: Arc<[Step]>) -> impl Future<Output = Applied> + Send;
+    /// keep the others from being carried out, unless they need it. Of a delta
+    /// that changes ports which the host itself lives behind, and which aren't
+    /// guarded, nothing is: see [`NotApplied::Unguarded`].
+    fn apply(&self, steps: Arc<[Step]>, guarded: Ports) -> impl Future<Output = Applied> + Send;
 
     /// Reads counters now; ports that are not there are left out.
     fn counters(

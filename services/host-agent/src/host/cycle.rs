@@ -15,7 +15,9 @@ use super::switch::Hearing;
 use super::waiter::{Failures, Question, Stage, Verdict, Waiter};
 use super::{Effect, HostCore, held_port};
 use crate::backoff::Backoff;
-use crate::datapath::{Applied, Bridge, DatapathError, Part, Picture, Step, StepFailure};
+use crate::datapath::{
+    Applied, Bridge, DatapathError, NotApplied, Part, Picture, Step, StepFailure,
+};
 use crate::plan::{Parts, plan};
 
 /// Between tries of a datapath that fails while nobody asks: the host has to
@@ -155,6 +157,17 @@ impl Cycle {
         self.waiters.clear();
     }
 
+    /// Nothing of the last apply was carried out, so all is as it was before the
+    /// plan.
+    pub(super) fn plans_again(&mut self) {
+        self.stale = true;
+        for waiter in &mut self.waiters {
+            if waiter.stage == Stage::Apply {
+                waiter.stage = Stage::Plan;
+            }
+        }
+    }
+
     fn try_again(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {
         self.attempt = self.attempt.saturating_add(1);
         self.retry = Some(now.after(FAILED.wait(self.attempt, chance)));
@@ -257,7 +270,7 @@ impl HostCore {
                 switch.observed = switch.planned;
             }
         }
-        self.begins(&steps);
+        self.begins(now, &steps, out);
         for (switch, port) in clean {
             self.tell(now, &switch, &port);
         }
@@ -268,8 +281,12 @@ impl HostCore {
             let steps: Arc<[Step]> = steps.into();
             self.cycle.number += 1;
             self.cycle.phase = Phase::Applying(steps.clone());
-            let number = self.cycle.number;
-            self.effect(HostEffect::Apply { number, steps }, out);
+            let effect = HostEffect::Apply {
+                number: self.cycle.number,
+                steps,
+                guarded: self.rollback.guarded().clone(),
+            };
+            self.effect(effect, out);
         }
         self.answer(out);
     }
@@ -319,7 +336,13 @@ impl HostCore {
         };
         let failures = match outcome {
             Ok(results) => self.take_results(now, &steps, results, out),
-            Err(error) => {
+            Err(NotApplied::Unguarded(ports)) if self.holds_back(&steps, ports.clone()) => {
+                if std::mem::take(&mut self.cycle.disturbed) && self.cycle.disturbed(now) {
+                    self.effect(HostEffect::Read, out);
+                }
+                return;
+            }
+            Err(error @ (NotApplied::Unguarded(_) | NotApplied::Unknown(_))) => {
                 // Nobody knows which of the steps were carried out.
                 self.cycle.known = false;
                 failed_wholly(&steps, &error)
@@ -447,7 +470,7 @@ fn clean_ports(
     clean.map(|port| (switch.clone(), port))
 }
 
-fn failed_wholly(steps: &[Step], error: &DatapathError) -> BTreeMap<SwitchName, Failures> {
+fn failed_wholly(steps: &[Step], error: &NotApplied) -> BTreeMap<SwitchName, Failures> {
     let mut failures: BTreeMap<SwitchName, Failures> = BTreeMap::new();
     for step in steps {
         let failure = StepFailure::new(None, error.to_string());

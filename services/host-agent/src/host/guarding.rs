@@ -8,10 +8,10 @@ use dvs_ledger::Decision;
 use dvs_schemas::{Revision, SwitchName, Timestamp};
 
 use super::messages::HostEffect;
-use super::rollback::Due;
+use super::rollback::{Due, Subject};
 use super::waiter::Failures;
 use super::{Effect, HostCore};
-use crate::datapath::{Step, Write};
+use crate::datapath::{Part, Ports, Step, Write};
 use crate::plan::Parts;
 
 impl HostCore {
@@ -45,24 +45,66 @@ impl HostCore {
         }
     }
 
-    /// Steps are about to be carried out.
-    pub(super) fn begins(&mut self, steps: &[Step]) {
+    /// Steps are about to be carried out. What is on trial and needs none is in
+    /// force.
+    pub(super) fn begins(&mut self, now: Timestamp, steps: &[Step], out: &mut Decision<Effect>) {
         let online = self.greeting.is_online();
-        for (name, of) in &self.switches {
-            let changes =
-                |step: &Step| step.switch == *name && matches!(step.write, Write::SetBridge { .. });
-            if !of.dirty.bridge && !steps.iter().any(changes) {
-                self.rollback.in_force(name);
-            }
+        let subjects = self.rollback.subjects().cloned();
+        let mut in_force: Vec<Subject> = subjects.collect();
+        in_force.retain(|(name, port)| {
+            let part = port.clone().map_or(Part::Bridge, Part::Port);
+            let of = self.switches.get(name);
+            let is_owed = of.is_some_and(|of| of.dirty.contains(&part));
+            let changes = |step: &Step| step.switch == *name && step.write.part() == part;
+            !is_owed && !steps.iter().any(changes)
+        });
+        let mut reconnects = false;
+        for subject in in_force {
+            reconnects |= self.rollback.carried_out(now, &subject, true);
+        }
+        if reconnects {
+            self.effect(HostEffect::Reconnect, out);
         }
         for Step { switch, write } in steps {
-            if let Write::SetBridge { from, .. } = write
-                && let Some(of) = self.switches.get(switch)
-            {
-                self.rollback
-                    .begins(online, switch, &of.held, from.as_deref());
+            let Some(of) = self.switches.get(switch) else {
+                continue;
+            };
+            match write {
+                Write::SetBridge { from, .. } => {
+                    let from = from.as_deref();
+                    self.rollback.begins(online, switch, &of.held, from);
+                }
+                Write::SetPort {
+                    port,
+                    from: Some(from),
+                    to,
+                } => {
+                    let (what, change) = ((switch, port), (&**from, &**to));
+                    self.rollback.port_begins(online, what, &of.held, change);
+                }
+                Write::SetPort { from: None, .. }
+                | Write::SetMirror { .. }
+                | Write::RemoveMirror { .. }
+                | Write::RemovePort { .. }
+                | Write::RemoveBridge { .. } => {}
             }
         }
+    }
+
+    /// Nothing of an apply was carried out, as the host itself lives behind these
+    /// ports: all of it is planned again at once, and guards them. False if they
+    /// were guarded.
+    pub(super) fn holds_back(&mut self, steps: &[Step], ports: Ports) -> bool {
+        if !self.rollback.guards(ports) {
+            return false;
+        }
+        for step in steps {
+            if let Some(switch) = self.switches.get_mut(&step.switch) {
+                switch.dirty.insert(step.write.part());
+            }
+        }
+        self.cycle.plans_again();
+        true
     }
 
     /// Steps were carried out, but for those that failed.

@@ -13,7 +13,7 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Format, PortId, Problem, SessionId, SwitchName};
 
-use crate::datapath::{Applied, DatapathError, Notice, Picture, Step};
+use crate::datapath::{Applied, DatapathError, Notice, Picture, Ports, Step};
 
 /// Who asked, and how it wants to be answered: the last two tokens of a
 /// request's reply subject. The host puts its own name in front of them, so
@@ -168,6 +168,8 @@ pub enum HostEffect {
         number: u64,
         /// The steps.
         steps: Arc<[Step]>,
+        /// Ports whose changes are undone if they cut the host off.
+        guarded: Ports,
     },
     /// Read counters; ends in [`HostEvent::Counted`].
     Count(Vec<(SwitchName, PortId)>),

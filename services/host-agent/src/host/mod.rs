@@ -27,6 +27,7 @@ mod room;
 mod standing;
 mod switch;
 mod telling;
+mod trial;
 mod waiter;
 mod yielding;
 

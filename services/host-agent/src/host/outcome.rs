@@ -65,16 +65,24 @@ impl HostCore {
         failures
     }
 
-    /// A step was carried out, wholly or in part: what may have cut the host off
-    /// is on trial.
+    /// A step was carried out, wholly or in part, or not: what can't have cut the
+    /// host off is on trial no more.
     fn changed(&mut self, Step { switch, write }: &Step, behind: Behind) {
-        if let Behind::Host = behind
-            && let Write::SetPort { port, from, to } = write
-            && let (Some(from), Some(of)) = (from, self.switches.get(switch))
-        {
-            let online = self.greeting.is_online();
-            let (what, change) = ((switch, port), (&**from, &**to));
-            self.rollback.port_changed(online, what, &of.held, change);
+        match (behind, write) {
+            (Behind::Machine, Write::SetPort { port, from, .. }) => {
+                self.rollback.spared((switch, port), from.as_deref());
+            }
+            (Behind::Machine, Write::RemovePort { port, from }) => {
+                self.rollback.spared((switch, port), Some(from));
+            }
+            (Behind::Host, _)
+            | (
+                Behind::Machine,
+                Write::SetBridge { .. }
+                | Write::SetMirror { .. }
+                | Write::RemoveMirror { .. }
+                | Write::RemoveBridge { .. },
+            ) => {}
         }
     }
 

@@ -7,9 +7,11 @@
 //! again. If that takes longer than a bound, what changed becomes what it was,
 //! and the change is *rolled back*: the same revision is refused until there is
 //! a newer one, or an operator says that it is to be tried again. Both are
-//! durable before anything of a change of the bridge is carried out, so an agent
-//! that dies in between goes on with the trial. Whether the host lives behind a
-//! port only the datapath can tell, and does so with the change.
+//! durable before anything of a change is carried out, so an agent that dies in
+//! between goes on with the trial, for the whole bound from its start: as long
+//! as it was away nobody could hear the bus. Whether the host lives behind a
+//! port only the datapath can tell: it carries out nothing of a change of such a
+//! port that isn't guarded, and names it, and from then on it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,10 +19,11 @@ use std::time::Duration;
 use dvs_ledger::Writes;
 use dvs_schemas::{HostName, PortId, Revision, SwitchName, Timestamp};
 
-use crate::datapath::{BridgeSettings, Step, VirtualPort, Write};
+use super::trial::{Stage, Trial, wanted};
+use crate::datapath::{BridgeSettings, Ports, Step, VirtualPort, Write};
 use crate::held::HeldSwitch;
 use crate::ledger;
-use crate::plan::{Stays, wanted_port};
+use crate::plan::Stays;
 use crate::uplinks::{Change, PortSettings, Setting, UplinkSettings, asked_by};
 
 /// Longest wait for one answer of the bus. A connection that was lost in the
@@ -30,35 +33,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Between two questions that came to nothing at once.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Where a change is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Its agent died on the way.
-    Found,
-    /// It is being carried out.
-    Beginning,
-    /// The bus is to be heard: asked from `ask` on, and heard by `until`.
-    OnTrial { ask: Timestamp, until: Timestamp },
-    /// It is being rolled back.
-    RollingBack,
-    /// It was rolled back.
-    RolledBack,
-}
-
-#[derive(Debug)]
-struct Trial {
-    change: Change,
-    stage: Stage,
-    /// Whether all of it was carried out. As long as it is not, the rest may
-    /// come at any time.
-    whole: bool,
-    /// Whether somebody was heard over the bus with it in force. Good enough
-    /// to go back to, though what takes hold late may still come.
-    heard: bool,
-}
-
 /// What changes: the bridge of a switch, or a port of it.
-type Subject = (SwitchName, Option<PortId>);
+pub(super) type Subject = (SwitchName, Option<PortId>);
 
 /// The changes of one host, one of each bridge and port at most.
 #[derive(Debug)]
@@ -67,6 +43,9 @@ pub(super) struct Rollback {
     /// whatever comes of them.
     bound: Option<Duration>,
     trials: BTreeMap<Subject, Trial>,
+    /// Ports that the host itself lives behind, as far as the datapath has said
+    /// so: their changes are put on trial before they are carried out.
+    guarded: Ports,
     /// The bus was asked, and there is no answer yet.
     asked: bool,
     /// Entries of the ledger that are to be written.
@@ -97,9 +76,12 @@ impl Rollback {
             };
             ((switch, trial.change.after.port().cloned()), trial)
         };
+        let trials: BTreeMap<Subject, Trial> = kept.into_iter().map(trial).collect();
+        let of_port = |(switch, port): &Subject| Some((switch.clone(), port.clone()?));
         Self {
             bound,
-            trials: kept.into_iter().map(trial).collect(),
+            guarded: trials.keys().filter_map(of_port).collect(),
+            trials,
             asked: false,
             touched: BTreeSet::new(),
         }
@@ -135,14 +117,17 @@ impl Rollback {
         self.begin((switch.clone(), None), held, online, change);
     }
 
-    /// A port that the host lives behind has changed, wholly or in part.
-    pub(super) fn port_changed(
+    /// A port is about to change, which the host lives behind if it is guarded.
+    pub(super) fn port_begins(
         &mut self,
         online: bool,
         (switch, port): (&SwitchName, &PortId),
         held: &HeldSwitch,
         (from, to): (&VirtualPort, &VirtualPort),
     ) {
+        if !self.guarded.contains(&(switch.clone(), port.clone())) {
+            return;
+        }
         let Some(revision) = asked_by(held, port) else {
             return;
         };
@@ -183,9 +168,43 @@ impl Rollback {
         self.trials.insert(subject, trial);
     }
 
-    /// A change was carried out, wholly or in part. True if that was to bring the
-    /// bus back: whoever waits for a lost connection waits longer than for a new
-    /// one.
+    /// Ports whose changes are undone if they cut the host off.
+    pub(super) fn guarded(&self) -> &Ports {
+        &self.guarded
+    }
+
+    /// The host lives behind these ports. False if that is no news.
+    pub(super) fn guards(&mut self, ports: Ports) -> bool {
+        let before = self.guarded.len();
+        self.guarded.extend(ports);
+        self.guarded.len() > before
+    }
+
+    /// Nothing of the host's own was changed: a machine is behind the port by
+    /// now, or it stayed as it was. What was to be undone before is so still.
+    pub(super) fn spared(
+        &mut self,
+        (switch, port): (&SwitchName, &PortId),
+        stays: Option<&VirtualPort>,
+    ) {
+        self.guarded.remove(&(switch.clone(), port.clone()));
+        let subject = (switch.clone(), Some(port.clone()));
+        let Some(trial) = self.trials.get(&subject) else {
+            return;
+        };
+        let stays = stays.map(PortSettings::of);
+        let is_before = match &trial.change.before {
+            Setting::Port(_, before) => stays.as_ref() == Some(before),
+            Setting::Uplinks(_) => false,
+        };
+        if trial.stage == Stage::Beginning && is_before {
+            self.drop(&subject);
+        }
+    }
+
+    /// A change was carried out, wholly or in part, or need not be. True if that
+    /// was to bring the bus back: whoever waits for a lost connection waits
+    /// longer than for a new one.
     pub(super) fn carried_out(&mut self, now: Timestamp, subject: &Subject, whole: bool) -> bool {
         let bound = self.bound;
         let Some(trial) = self.trials.get_mut(subject) else {
@@ -208,11 +227,9 @@ impl Rollback {
         }
     }
 
-    /// A change of a bridge is in force, without anything left to carry out.
-    pub(super) fn in_force(&mut self, switch: &SwitchName) {
-        if let Some(trial) = self.trials.get_mut(&(switch.clone(), None)) {
-            trial.whole = true;
-        }
+    /// What is on trial, or was rolled back.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        self.trials.keys()
     }
 
     /// The bus was connected to, or somebody was heard over it. What is heard
@@ -254,8 +271,6 @@ impl Rollback {
         let last = last.max();
         for (subject, trial) in &mut self.trials {
             if trial.stage == Stage::Found {
-                // A port's was carried out before anybody knew of it.
-                trial.whole |= subject.1.is_some();
                 match self.bound {
                     Some(bound) => trial.stage = Stage::on_trial(now, bound),
                     None => over.push(subject.clone()),
@@ -448,34 +463,6 @@ impl Rollback {
             let change = self.trials.get(&subject).map(|trial| &trial.change);
             let (switch, port) = &subject;
             ledger::write_change(host, (switch, port.as_ref()), change, writes);
-        }
-    }
-}
-
-/// What the state held asks for in place of a setting, and by which revision;
-/// none if nobody asks for it any more.
-fn wanted(setting: &Setting, held: &HeldSwitch) -> Option<(Setting, Revision)> {
-    match setting {
-        Setting::Uplinks(_) => {
-            let settings = held.settings.as_ref()?;
-            let wanted = UplinkSettings::of(&settings.value);
-            Some((Setting::Uplinks(wanted), settings.revision))
-        }
-        Setting::Port(port, _) => {
-            let wanted = wanted_port(held, port).ok()??;
-            let wanted = Setting::Port(port.clone(), PortSettings::of(&wanted));
-            Some((wanted, asked_by(held, port)?))
-        }
-    }
-}
-
-impl Stage {
-    /// The bus is asked when a third of the bound is over: what takes hold
-    /// late, like the first answer of a partner that never comes, must show.
-    fn on_trial(now: Timestamp, bound: Duration) -> Self {
-        Self::OnTrial {
-            ask: now.after(bound / 3),
-            until: now.after(bound),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dvs_schemas::v1::{ApplyOutcome, ApplyReport, FinalState, Link};
 use dvs_schemas::{Epoch, PortId, SwitchName};
 use host_agent::datapath::{
-    Behaviour, Bridge, BridgeSettings, Emulated, Picture, PluggedPort, VirtualPort,
+    Behaviour, Bridge, BridgeSettings, Emulated, Picture, PluggedPort, Ports, VirtualPort,
 };
 use host_agent::held::HeldSwitch;
 use host_agent::host::Answer;
@@ -175,7 +175,7 @@ proptest! {
         let first = whole_plan(&held, &there);
         prop_assert_eq!(&first.stuck, &BTreeMap::new());
         let datapath = Emulated::standing(Behaviour::default(), 1, there);
-        let results = datapath.apply_now(&first.steps).steps.unwrap();
+        let results = datapath.apply_now(&first.steps, &Ports::new()).steps.unwrap();
         prop_assert!(results.iter().all(Result::is_ok), "{:?}", results);
         prop_assert_eq!(whole_plan(&held, &datapath.picture()), Default::default());
     }

@@ -71,6 +71,8 @@ pub(crate) struct Rig {
     pub(crate) hold_datapath: bool,
     /// Applies are carried out, and nobody learns of which steps.
     pub(crate) lose_results: bool,
+    /// The agent dies as soon as something was written.
+    pub(crate) die_of_writes: bool,
     /// A port that the host lives behind: set, and said to have failed in part.
     pub(crate) in_part: Option<PortId>,
     /// True: the bus takes no subscription.
@@ -130,6 +132,7 @@ impl Rig {
             todo: VecDeque::new(),
             hold_datapath: false,
             lose_results: false,
+            die_of_writes: false,
             in_part: None,
             hold_subscriptions: false,
             mute: false,
@@ -278,14 +281,24 @@ impl Rig {
                 self.reconnects += 1;
                 None
             }
-            HostEffect::Apply { number, steps } => {
-                let mut applied = self.datapath.apply_now(&steps);
+            HostEffect::Apply {
+                number,
+                steps,
+                guarded,
+            } => {
+                let mut applied = self.datapath.apply_now(&steps, &guarded);
                 self.fail_in_part(&steps, &mut applied);
-                if self.lose_results {
-                    applied.steps = Err(DatapathError {
+                if self.lose_results && applied.steps.is_ok() {
+                    let error = DatapathError {
                         doing: "changed",
                         reason: "the database is lost".to_owned(),
-                    });
+                    };
+                    applied.steps = Err(error.into());
+                }
+                if self.die_of_writes && applied.steps.is_ok() {
+                    self.die_of_writes = false;
+                    self.start_again();
+                    return None;
                 }
                 Some(HostEvent::Applied { number, applied })
             }
@@ -348,9 +361,10 @@ impl Rig {
     }
 
     fn fail_in_part(&self, steps: &[Step], applied: &mut Applied) {
-        let Some(port) = &self.in_part else { return };
+        let (Some(port), Ok(results)) = (&self.in_part, &mut applied.steps) else {
+            return;
+        };
         let part = Part::Port(port.clone());
-        let results = applied.steps.as_mut().unwrap();
         for (step, result) in steps.iter().zip(results) {
             if step.write.part() == part {
                 *result = Err(StepFailure {

@@ -30,7 +30,7 @@ pub(crate) fn joined() -> (Rig, Publisher) {
     (rig, publisher)
 }
 
-fn with(uplink: &str) -> SwitchState {
+pub(crate) fn with(uplink: &str) -> SwitchState {
     SwitchState {
         uplinks: vec![id(uplink)],
         ..settings(1500)

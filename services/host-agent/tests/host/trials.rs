@@ -3,13 +3,14 @@
 //! revisions of the same, and a namesake.
 
 use dvs_schemas::v1::{ApplyOutcome, HelloReply, V1};
-use dvs_schemas::{Policy, PortId, SessionId, SwitchName};
+use dvs_schemas::{Policy, PolicyField, PortId, SessionId, SwitchName};
+use host_agent::datapath::Behaviour;
 use host_agent::host::{AskFailure, HostEvent};
 use proptest::prelude::*;
 
 use crate::history::{Commit, Message, Publisher};
 use crate::rig::{ROLLBACK, Rig, id};
-use crate::rollback::{SECOND, behind_p1, change, failure_of_p1, joined, on, uplinks, vlan};
+use crate::rollback::{SECOND, behind_p1, change, failure_of_p1, joined, on, uplinks, vlan, with};
 use crate::versions::{access, one};
 
 /// What was rolled back is in force again, or is not said to be.
@@ -46,6 +47,92 @@ fn a_change_that_failed_in_part_is_on_trial_for_what_went_live() {
     rig.in_part = None;
     rig.pass(ROLLBACK / 2);
     assert_eq!(vlan(&rig, "p1"), on(10));
+}
+
+/// The switch was written, and nobody is left who was told so.
+#[test]
+fn a_change_whose_agent_dies_of_it_is_on_trial() {
+    for uplink in [false, true] {
+        let (mut rig, mut publisher) = behind_p1();
+        rig.mute = true;
+        rig.die_of_writes = true;
+        let commit = match uplink {
+            false => Commit::Group(id("g1"), access(20)),
+            true => Commit::Settings(with("eth2")),
+        };
+        rig.send(&one(publisher.commit(&commit)));
+        let cut_off = match uplink {
+            false => (on(20), vec!["eth1".to_owned()]),
+            true => (on(10), vec!["eth2".to_owned()]),
+        };
+        assert_eq!((vlan(&rig, "p1"), uplinks(&rig)), cut_off);
+        // The bound counts from when there is somebody again.
+        rig.pass(ROLLBACK - SECOND);
+        assert_eq!((vlan(&rig, "p1"), uplinks(&rig)), cut_off);
+        rig.pass(SECOND);
+        let good = (on(10), vec!["eth1".to_owned()]);
+        assert_eq!((vlan(&rig, "p1"), uplinks(&rig)), good);
+    }
+}
+
+/// The switch was written, and the datapath says only that it failed.
+#[test]
+fn a_change_of_which_nobody_knows_whether_it_is_in_force_is_on_trial() {
+    for uplink in [false, true] {
+        let (mut rig, mut publisher) = behind_p1();
+        rig.mute = true;
+        rig.lose_results = true;
+        let commit = match uplink {
+            false => Commit::Group(id("g1"), access(20)),
+            true => Commit::Settings(with("eth2")),
+        };
+        rig.send(&one(publisher.commit(&commit)));
+        rig.lose_results = false;
+        rig.pass(ROLLBACK);
+        let good = (on(10), vec!["eth1".to_owned()]);
+        assert_eq!((vlan(&rig, "p1"), uplinks(&rig)), good);
+    }
+}
+
+/// The same change could cut off whoever comes back later, too.
+#[test]
+fn a_change_that_was_good_before_its_agent_died_is_not_on_trial() {
+    let (mut rig, mut publisher) = behind_p1();
+    rig.send(&one(publisher.commit(&Commit::Group(id("g1"), access(20)))));
+    rig.pass(ROLLBACK);
+    rig.mute = true;
+    rig.restart();
+    rig.pass(ROLLBACK * 2);
+    assert_eq!(vlan(&rig, "p1"), on(20));
+}
+
+/// What the datapath refuses has cut nobody off; nor has what it says of a
+/// port that the host doesn't live behind any more.
+#[test]
+fn a_change_that_was_not_carried_out_is_not_on_trial() {
+    let (mut rig, mut publisher) = behind_p1();
+    let refusing = Behaviour {
+        failing: [(id("p1"), PolicyField::Vlan)].into(),
+        ..rig.datapath.behaviour()
+    };
+    rig.datapath.behave(refusing);
+    rig.mute = true;
+    let message = one(publisher.commit(&Commit::Group(id("g1"), access(20))));
+    failure_of_p1(&mut rig, &message);
+    assert_eq!(vlan(&rig, "p1"), on(10));
+    rig.restart();
+    rig.pass(ROLLBACK * 2);
+    let failure = failure_of_p1(&mut rig, &publisher.full());
+    assert!(!failure.contains("rolled back"), "{failure}");
+
+    let (mut rig, mut publisher) = behind_p1();
+    rig.send(&one(publisher.commit(&Commit::Group(id("g1"), access(20)))));
+    rig.pass(ROLLBACK);
+    rig.datapath.behave(Behaviour::default());
+    rig.mute = true;
+    rig.send(&one(publisher.commit(&Commit::Group(id("g1"), access(30)))));
+    rig.pass(ROLLBACK * 2);
+    assert_eq!(vlan(&rig, "p1"), on(30));
 }
 
 /// The publisher gave the host to another agent, and then the bus went.

@@ -13,8 +13,9 @@ use dvs_schemas::v1::{
 };
 use dvs_schemas::{Format, HostName, PortId, SessionId, SwitchName};
 use host_agent::core::Agent;
-use host_agent::datapath::{Behaviour, DatapathError, Emulated};
+use host_agent::datapath::{Applied, Behaviour, DatapathError, Emulated};
 use host_agent::host::{Answer, Asker, HostCore, HostEffect, HostEvent, LivePicture};
+use host_agent::merge::EffectiveVlan;
 use retry::{Answer as RetryAnswer, Commit};
 
 use super::World;
@@ -375,15 +376,23 @@ impl World {
         }
     }
 
-    /// A host with a dead uplink is cut off at once, and hears of it later.
-    fn follow_uplinks(&mut self, host: usize) {
-        let Some(dead) = self.dead.clone() else {
+    /// A host whose way to the bus is a dead end is cut off at once, and hears of
+    /// it later.
+    fn follow_branch(&mut self, host: usize) {
+        if !self.has_dead_ends() {
             return;
-        };
-        let machine = &mut self.hosts[host];
+        }
+        let dead_vlan = self.dead_vlan.map(EffectiveVlan::Access);
+        let machine = &self.hosts[host];
+        let of_host = machine.datapath.behaviour().of_host;
         let picture = machine.datapath.picture();
-        let mut bridges = picture.values();
-        let cut_off = bridges.any(|bridge| bridge.settings.uplinks.contains(&dead));
+        let cut_off = picture.values().any(|bridge| {
+            let mut uplinks = bridge.settings.uplinks.iter();
+            let mut own = of_host.iter().filter_map(|port| bridge.ports.get(port));
+            uplinks.any(|uplink| Some(uplink) == self.dead.as_ref())
+                || own.any(|own| Some(&own.port.policy.vlan) == dead_vlan.as_ref())
+        });
+        let machine = &mut self.hosts[host];
         if machine.connected && cut_off {
             machine.connected = false;
             self.later(30_000, Item::Link { host, up: false });
@@ -398,11 +407,21 @@ impl World {
         let event = match effect {
             HostEffect::Read => HostEvent::Read(machine.datapath.read_now()),
             // An apply whose agent died may still have reached the datapath.
-            HostEffect::Apply { number, steps } => {
+            HostEffect::Apply {
+                number,
+                steps,
+                guarded,
+            } => {
                 if machine.agent.life != life && self.random.bool() {
                     return;
                 }
-                let applied = machine.datapath.apply_now(&steps);
+                let torn = self.torn > 0.0 && self.random.f64() < self.torn;
+                let applied = if torn {
+                    let some = &steps[..self.random.usize(0..=steps.len())];
+                    lost(machine.datapath.apply_now(some, &guarded))
+                } else {
+                    machine.datapath.apply_now(&steps, &guarded)
+                };
                 ends.clone_from(&applied.ended);
                 HostEvent::Applied { number, applied }
             }
@@ -415,7 +434,7 @@ impl World {
             HostEffect::Probe(_) => HostEvent::Probed(machine.connected),
             other => panic!("{other:?} is nothing for a datapath"),
         };
-        self.follow_uplinks(host);
+        self.follow_branch(host);
         if self.hosts[host].agent.life == life {
             self.turn_host(host, Some(event));
         }
@@ -428,6 +447,18 @@ impl World {
             }
         }
     }
+}
+
+/// Nobody learns what came of each step.
+fn lost(applied: Applied) -> Applied {
+    let steps = applied.steps.and_then(|_| {
+        let error = DatapathError {
+            doing: "changed",
+            reason: "its database is lost".to_owned(),
+        };
+        Err(error.into())
+    });
+    Applied { steps, ..applied }
 }
 
 /// The session in which a host says that it did something.

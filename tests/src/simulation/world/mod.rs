@@ -12,7 +12,7 @@ mod retrying;
 mod traffic;
 mod turns;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use config_publisher::core::Publisher;
 use config_publisher::events as publisher;
 use dvs_schemas::v1::{EntrySelection, SelectionReply};
-use dvs_schemas::{Problem, Revision, Timestamp, UplinkName};
+use dvs_schemas::{PortId, Problem, Revision, Timestamp, UplinkName, VlanId};
 use host_agent::datapath::Behaviour;
 use host_agent::host::HostEvent;
 use retry::{Action, Retry};
@@ -98,6 +98,11 @@ pub struct World {
     pub witness: Witness,
     /// An uplink that leads nowhere: a host that has it is cut off.
     pub dead: Option<UplinkName>,
+    /// A VLAN that leads nowhere: a host that lives behind a port in it is cut
+    /// off.
+    pub dead_vlan: Option<VlanId>,
+    /// Chance that an apply fails as a whole once some of it is written.
+    pub torn: f64,
     /// After how long hosts roll back what cut them off.
     pub rollback_after: Option<Duration>,
     /// The host that something happened to in the last step.
@@ -134,6 +139,8 @@ impl World {
             traffic: Frames::default(),
             witness: Witness::default(),
             dead: None,
+            dead_vlan: None,
+            torn: 0.0,
             rollback_after: None,
             turned: None,
             random,
@@ -159,11 +166,26 @@ impl World {
     pub fn set_weather(&mut self, weather: Weather) {
         self.weather = weather;
         for machine in &self.hosts {
+            let Behaviour { of_host, .. } = machine.datapath.behaviour();
             machine.datapath.behave(Behaviour {
                 failure_rate: weather.refusals,
+                of_host,
                 ..Behaviour::default()
             });
         }
+    }
+
+    /// A host lives behind a port of its own switch from now on.
+    pub fn lives_behind(&mut self, host: usize, port: PortId) {
+        let datapath = &self.hosts[host].datapath;
+        datapath.behave(Behaviour {
+            of_host: BTreeSet::from([port]),
+            ..datapath.behaviour()
+        });
+    }
+
+    fn has_dead_ends(&self) -> bool {
+        self.dead.is_some() || self.dead_vlan.is_some()
     }
 
     /// A number that stands for everything that has happened.
@@ -340,8 +362,8 @@ impl World {
             }
             Item::Subscribed { host, life, switch } => {
                 let machine = &mut self.hosts[host];
-                let asked = machine.connected && machine.subscribes.remove(&switch);
-                if machine.agent.life == life && asked {
+                let lives = machine.agent.life == life && machine.connected;
+                if lives && machine.subscribes.remove(&switch) {
                     machine.hears.insert(switch.clone());
                     self.turn_host(host, Some(HostEvent::Subscribed(switch)));
                 }
@@ -356,8 +378,8 @@ impl World {
                 self.witness.caused();
             }
             // What it was to be told is over.
-            Item::Link { host, up: false } if self.dead.is_some() && self.hosts[host].connected => {
-            }
+            Item::Link { host, up: false }
+                if self.has_dead_ends() && self.hosts[host].connected => {}
             Item::Link { host, up } => {
                 self.hosts[host].connected = up;
                 self.witness.caused();

@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::notices::Notices;
-use super::{Applied, Datapath, DatapathError, Notice, Picture, Remembered, Step};
+use super::{Applied, Datapath, DatapathError, Notice, Picture, Ports, Remembered, Step};
 
 pub use config::{
     BadBridgeName, BadPattern, BridgeName, DatapathKind, DriftPolicy, Learning, OvsConfig,
@@ -63,7 +63,7 @@ enum Call {
     Resume(Remembered),
     Read(oneshot::Sender<Result<Picture, DatapathError>>),
     Announce(Vec<(SwitchName, PortId)>),
-    Apply(Arc<[Step]>, oneshot::Sender<Applied>),
+    Apply(Arc<[Step]>, Ports, oneshot::Sender<Applied>),
     Counters(
         Vec<(SwitchName, PortId)>,
         oneshot::Sender<Result<Vec<(SwitchName, CountersOf)>, DatapathError>>,
@@ -107,8 +107,8 @@ impl Datapath for Ovs {
         self.ask("read", Call::Read).await?
     }
 
-    async fn apply(&self, steps: Arc<[Step]>) -> Applied {
-        let applied = self.ask("changed", |answer| Call::Apply(steps, answer));
+    async fn apply(&self, steps: Arc<[Step]>, guarded: Ports) -> Applied {
+        let applied = self.ask("changed", |answer| Call::Apply(steps, guarded, answer));
         applied.await.unwrap_or_else(Applied::from)
     }
 

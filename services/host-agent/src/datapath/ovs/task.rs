@@ -284,8 +284,8 @@ impl Task {
             Call::Resume(known) => self.remember(&known),
             Call::Announce(ports) => self.announce(ports).await,
             Call::Read(answer) => drop(answer.send(self.read().await)),
-            Call::Apply(steps, answer) => {
-                let steps = self.apply(&steps).await;
+            Call::Apply(steps, guarded, answer) => {
+                let steps = self.apply(&steps, &guarded).await;
                 let ended = std::mem::take(&mut self.ended);
                 drop(answer.send(Applied { steps, ended }));
             }

@@ -33,8 +33,8 @@ impl Task {
         steps.iter().map(&mut of_step).collect()
     }
 
-    /// Who is behind the port that each step has changed. Looks at the host's
-    /// network only where one has changed that has an interface.
+    /// Who is behind the port that each step changes. Looks at the host's
+    /// network only where one changes that has an interface.
     pub(super) fn who_is_behind(&self, steps: &[Step]) -> Vec<Behind> {
         let mut network = None;
         let mut of_step = |step: &Step| {

@@ -10,14 +10,17 @@ use super::database::unchanged;
 use crate::datapath::ovs::config::DriftPolicy;
 use crate::datapath::ovs::intent::take;
 use crate::datapath::ovs::rows::Scope;
-use crate::datapath::{DatapathError, Done, Extent, Part, Step, StepFailure, Write};
+use crate::datapath::{
+    Behind, DatapathError, Done, Extent, NotApplied, Part, Ports, Step, StepFailure, Write,
+};
 
 impl Task {
     /// Carries out steps as one delta, as far as it goes.
     pub(super) async fn apply(
         &mut self,
         steps: &[Step],
-    ) -> Result<Vec<Result<Done, StepFailure>>, DatapathError> {
+        guarded: &Ports,
+    ) -> Result<Vec<Result<Done, StepFailure>>, NotApplied> {
         // Whatever stands in the way, what was asked for is not done.
         let error = |error: DatapathError| unchanged(error.reason);
         if self.database.is_none() {
@@ -25,9 +28,14 @@ impl Task {
         }
         // First, as it may end what interfaces counted that are gone by now.
         self.catch_up().await.map_err(unchanged)?;
+        let refused = self.what_cuts_off(steps);
+        let behind = self.who_is_behind(steps);
+        let unguarded = unguarded(steps, &refused, &behind, guarded);
+        if !unguarded.is_empty() {
+            return Err(NotApplied::Unguarded(unguarded));
+        }
         self.read_placements(steps).await;
         let able = self.abilities.clone();
-        let refused = self.what_cuts_off(steps);
         let taken = steps.iter().zip(&refused);
         let mut results: Vec<Result<Done, StepFailure>> = taken
             .map(|(step, refused)| match refused {
@@ -45,7 +53,6 @@ impl Task {
             self.write(&scope).await.map_err(error)?;
             self.forward_all().await;
         }
-        let behind = self.who_is_behind(steps);
         let steps = steps.iter().zip(&refused).zip(behind);
         for (((step, refused), behind), result) in steps.zip(&mut results) {
             let failure = self.failure(&step.switch, &step.write.part());
@@ -175,4 +182,23 @@ impl Task {
             | Write::RemoveBridge { .. } => Extent::Written,
         }
     }
+}
+
+/// The ports that the host itself lives behind, and that are to be changed
+/// without anybody to undo it.
+fn unguarded(
+    steps: &[Step],
+    refused: &[Option<StepFailure>],
+    behind: &[Behind],
+    guarded: &Ports,
+) -> Ports {
+    let steps = steps.iter().zip(refused).zip(behind);
+    let of_host = steps.filter_map(|((step, refused), behind)| match (refused, behind) {
+        (None, Behind::Host) => match step.write.part() {
+            Part::Port(port) => Some((step.switch.clone(), port)),
+            Part::Bridge | Part::Mirror(_) => None,
+        },
+        (Some(_), Behind::Host) | (_, Behind::Machine) => None,
+    });
+    of_host.filter(|of| !guarded.contains(of)).collect()
 }
