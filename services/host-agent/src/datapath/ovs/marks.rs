@@ -34,10 +34,10 @@ const MIRROR: &str = "dvs-mirror";
 const SESSION: &str = "dvs-session";
 const UPLINKS: &str = "dvs-uplinks-of";
 const COPIES: &str = "dvs-copies";
-const REPLACED: &str = "dvs-replaced";
+pub(super) const REPLACED: &str = "dvs-replaced";
 const COUNTED: &str = "dvs-counted";
 const DEVICE: &str = "dvs-device";
-const TAKEN: &str = "dvs-taken";
+pub(super) const TAKEN: &str = "dvs-taken";
 const MADE_FOR: &str = "dvs-made-for";
 
 /// The `external_ids` of a row, or those of them that are ours.
@@ -99,6 +99,12 @@ impl FailMode {
         }
     }
 
+    /// The mode that a mark says.
+    fn said(word: &str) -> Option<Self> {
+        let all = [Self::Unset, Self::Standalone, Self::Secure];
+        all.into_iter().find(|mode| mode.word() == word)
+    }
+
     fn word(self) -> &'static str {
         match self {
             Self::Unset => "unset",
@@ -108,18 +114,29 @@ impl FailMode {
     }
 }
 
-/// How a bridge was before it was taken; none if it was made for its switch.
-pub(super) fn taken(ids: &Ids) -> Option<FailMode> {
-    let word = ids.get(TAKEN)?;
-    Some(FailMode::of(Some(word)))
+/// What a switch's bridge was before it was that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Nothing: it was made for the switch.
+    Nothing,
+    /// Somebody else's, who had it do this.
+    Taken(FailMode),
+    /// It doesn't say.
+    Unknown,
 }
 
-/// What a bridge of ours says. `before` is how it was when it was taken.
-pub(super) fn of_bridge(
-    switch: &SwitchName,
-    settings: &BridgeSettings,
-    before: Option<FailMode>,
-) -> Ids {
+/// What the bridge of a switch says of the time before.
+pub(super) fn before(ids: &Ids, switch: &SwitchName) -> Before {
+    let taken = ids.get(TAKEN).and_then(|word| FailMode::said(word));
+    match taken {
+        Some(mode) => Before::Taken(mode),
+        None if made_for(ids).as_ref() == Some(switch) => Before::Nothing,
+        None => Before::Unknown,
+    }
+}
+
+/// What a bridge of ours says.
+pub(super) fn of_bridge(switch: &SwitchName, settings: &BridgeSettings, before: Before) -> Ids {
     let BridgeSettings {
         mtu,
         uplinks,
@@ -132,7 +149,11 @@ pub(super) fn of_bridge(
         teaming,
         private_vlans,
     };
-    let before = before.map(|mode| (TAKEN.to_owned(), mode.word().to_owned()));
+    let before = match before {
+        Before::Nothing => Some((MADE_FOR.to_owned(), switch.to_string())),
+        Before::Taken(mode) => Some((TAKEN.to_owned(), mode.word().to_owned())),
+        Before::Unknown => None,
+    };
     let always = [
         (SWITCH.to_owned(), switch.to_string()),
         (SETTINGS.to_owned(), json(&settings)),
@@ -194,13 +215,13 @@ pub(super) fn copies_of(ids: &Ids) -> Option<VlanId> {
     number.try_into().ok()
 }
 
-/// What a bridge says that was made for a switch and stays without it, as
-/// others have ports there.
+/// What a bridge says that was made for a switch, and all that one says that
+/// stays without it, as others have ports there.
 pub(super) fn of_left_bridge(switch: &SwitchName) -> Ids {
     Ids::from([(MADE_FOR.to_owned(), switch.to_string())])
 }
 
-/// The switch that a bridge was made for, and is without.
+/// The switch that a bridge was made for.
 pub(super) fn made_for(ids: &Ids) -> Option<SwitchName> {
     ids.get(MADE_FOR)?.parse().ok()
 }

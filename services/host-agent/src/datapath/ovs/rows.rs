@@ -4,14 +4,15 @@
 
 mod bridges;
 mod foreign;
+mod memory;
 mod mirrors;
 mod ports;
 mod replaced;
 mod takeover;
 mod uplinks;
 
-pub(super) use bridges::{Known, switch_of};
 use foreign::Foreign;
+pub(super) use memory::{Memory, Owned, Rewired, before};
 pub(super) use mirrors::{copied_into, mirrored_to, session_of};
 pub(super) use ports::is_said_by_rules;
 pub(super) use replaced::Spoilt;
@@ -50,8 +51,10 @@ pub(super) struct RowPlan {
     pub(super) refused: BTreeMap<Place, StepFailure>,
     /// What others say that the policies of ports speak of.
     pub(super) foreign: Vec<Foreign>,
-    /// Marks of ports of which something can't be read.
+    /// Marks of which something can't be read.
     pub(super) spoilt: Vec<Spoilt>,
+    /// What is known of rows of ports once it is written.
+    pub(super) rewired: Rewired,
 }
 
 /// A column that is other than it should be.
@@ -155,16 +158,14 @@ pub(super) struct Inputs<'v, 'a> {
     pub(super) view: &'v View<'a>,
     /// The interfaces of ports among it.
     pub(super) plugs: &'v Plugs,
-    /// Rows of ports that were ours before, whatever they say now.
-    pub(super) wired: &'v BTreeSet<Uuid>,
     /// Interfaces whose device the switch is to open anew.
     pub(super) stale: &'v Stale,
     /// Numbers that the rules of bridges name, of those where that matters.
     pub(super) ruled: &'v Ruled,
     /// Switches that are wanted no more.
     pub(super) going: &'v BTreeSet<SwitchName>,
-    /// Whose bridges are, also those that lost their marks.
-    pub(super) known: &'v Known,
+    /// What is known of rows, also of those that lost their marks.
+    pub(super) memory: &'v Memory,
     /// What of the host's own traffic passes its devices; looked at where one
     /// is to be taken.
     pub(super) network: &'v HostNetwork,
@@ -215,17 +216,16 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
         config,
         view,
         plugs,
-        wired,
         stale,
         ruled,
         going,
-        known,
+        memory,
         network,
         scope,
     } = inputs;
-    let mut draft = Draft::new(view, (known, wired), network, scope);
+    let mut draft = Draft::new((config, view, memory), network, scope);
     for (switch, wish) in intent.iter() {
-        let Some(bridge) = draft.bridge(config, switch, wish) else {
+        let Some(bridge) = draft.bridge(switch, wish) else {
             continue;
         };
         let plugs = plugs.get(switch);
@@ -244,14 +244,15 @@ pub(super) fn plan(inputs: &Inputs<'_, '_>) -> RowPlan {
         refused: draft.refused,
         foreign: draft.foreign,
         spoilt: draft.spoilt,
+        rewired: draft.rewired,
     }
 }
 
 /// A transaction in the making.
 struct Draft<'v, 'a> {
+    config: &'v OvsConfig,
     view: &'v View<'a>,
-    known: &'v Known,
-    wired: &'v BTreeSet<Uuid>,
+    memory: &'v Memory,
     network: &'v HostNetwork,
     scope: &'v Scope,
     transaction: Transaction,
@@ -259,6 +260,7 @@ struct Draft<'v, 'a> {
     refused: BTreeMap<Place, StepFailure>,
     foreign: Vec<Foreign>,
     spoilt: Vec<Spoilt>,
+    rewired: Rewired,
     /// Rows of ours that some switch needs; the others go.
     kept: BTreeSet<Uuid>,
     /// Ports whose limits are seen to, or which go. The others stay with what
@@ -268,15 +270,14 @@ struct Draft<'v, 'a> {
 
 impl<'v, 'a> Draft<'v, 'a> {
     fn new(
-        view: &'v View<'a>,
-        (known, wired): (&'v Known, &'v BTreeSet<Uuid>),
+        (config, view, memory): (&'v OvsConfig, &'v View<'a>, &'v Memory),
         network: &'v HostNetwork,
         scope: &'v Scope,
     ) -> Self {
         Self {
+            config,
             view,
-            known,
-            wired,
+            memory,
             network,
             scope,
             transaction: Transaction::new(),
@@ -284,6 +285,7 @@ impl<'v, 'a> Draft<'v, 'a> {
             refused: BTreeMap::new(),
             foreign: Vec::new(),
             spoilt: Vec::new(),
+            rewired: Rewired::new(),
             kept: BTreeSet::new(),
             seen: BTreeSet::new(),
         }

@@ -44,7 +44,7 @@ use super::config::OvsConfig;
 use super::counters::Tallies;
 use super::forwarding::News;
 use super::intent::{Abilities, Intent};
-use super::rows::{Known, Place, Spoilt};
+use super::rows::{Memory, Place, Spoilt};
 use super::unusable::{Unread, Unusable};
 use super::wiring::{Plug, Plugs, Stale};
 use crate::backoff::Backoff;
@@ -156,9 +156,7 @@ pub(super) struct Task {
     ended: Vec<(SwitchName, CountersOf)>,
     database: Option<dvs_ovsdb::Session>,
     bridges: Bridges,
-    known: Known,
-    /// Rows of ports that are ours, or were when somebody took their marks away.
-    wired: BTreeSet<Uuid>,
+    memory: Memory,
     plugs: Plugs,
     /// What was told of plugs.
     shown: BTreeMap<(SwitchName, PortId), Shown>,
@@ -166,7 +164,7 @@ pub(super) struct Task {
     unusable: BTreeMap<String, Unusable>,
     /// Words of interfaces that can't be read.
     unread: Vec<Unread>,
-    /// Marks of ports of which something can't be read.
+    /// Marks of which something can't be read.
     spoilt: Vec<Spoilt>,
     /// Interfaces whose device the switch is to open anew.
     stale: Stale,
@@ -225,8 +223,7 @@ impl Task {
             told: BTreeMap::new(),
             ended: Vec::new(),
             database: None,
-            known: Known::new(),
-            wired: BTreeSet::new(),
+            memory: Memory::default(),
             plugs: Plugs::new(),
             shown: BTreeMap::new(),
             unusable: BTreeMap::new(),

@@ -2,39 +2,24 @@
 //! Rows of bridges: that of the switch, which forwards by rules alone, and
 //! that of its uplinks, which forwards by itself and so can bond them.
 
-use std::collections::BTreeMap;
-
-use dvs_ovsdb::{Atom, Datum, Row};
+use dvs_ovsdb::{Atom, Datum};
 use dvs_schemas::SwitchName;
 use uuid::Uuid;
 
+use super::memory::Owned;
 use super::mirrors::copies;
+use super::replaced::Spoilt;
 use super::takeover::Standing;
 use super::uplinks::{carries_all, no_spanning_tree};
 use super::{Draft, Place, Want, Wants, is, is_map, ours};
 use crate::datapath::Part;
-use crate::datapath::ovs::config::OvsConfig;
 use crate::datapath::ovs::intent::Wish;
-use crate::datapath::ovs::marks;
+use crate::datapath::ovs::marks::{self, Before};
 use crate::datapath::ovs::view::{BRIDGE, INTERFACE, MIRROR, PORT, QOS, QUEUE, ROOT};
 
 /// The number of a patch in its bridge: the highest that Open vSwitch gives. It
 /// counts up from 1 itself, so nobody else has that one.
 pub(super) const PATCH_NUMBER: i64 = 0xfeff;
-
-/// Bridges that are a switch's, whatever somebody else makes of their marks
-/// since.
-pub(in crate::datapath::ovs) type Known = BTreeMap<Uuid, SwitchName>;
-
-/// The switch that a bridge belongs to.
-pub(in crate::datapath::ovs) fn switch_of(
-    known: &Known,
-    bridge: Uuid,
-    row: &Row,
-) -> Option<SwitchName> {
-    let known = known.get(&bridge).cloned();
-    known.or_else(|| marks::switch_of(&ours(row, "external_ids")))
-}
 
 /// A bridge that is there, or will be with this transaction.
 pub(super) enum BridgeRow {
@@ -44,18 +29,14 @@ pub(super) enum BridgeRow {
 
 impl Draft<'_, '_> {
     /// The bridges of a switch. None if they can't be.
-    pub(super) fn bridge(
-        &mut self,
-        config: &OvsConfig,
-        switch: &SwitchName,
-        wish: &Wish,
-    ) -> Option<BridgeRow> {
+    pub(super) fn bridge(&mut self, switch: &SwitchName, wish: &Wish) -> Option<BridgeRow> {
+        let config = self.config;
         let place = (switch.clone(), Part::Bridge);
         let (name, origin) = config.bridge(switch);
         // All that may keep it from being made is found before anything of it
         // is written.
         let members = self.choose(config, switch, &name, wish);
-        let standing = match self.standing((config, switch), &name, origin, &members) {
+        let standing = match self.standing(switch, (&name, origin), &members) {
             Ok(standing) => standing,
             Err(why) => {
                 self.refuse(place, None, why);
@@ -63,7 +44,7 @@ impl Draft<'_, '_> {
             }
         };
         let patched = self.uplinks(config, &place, &name, wish, members);
-        let before = standing.before(self.view);
+        let before = self.before(switch, standing);
         let mut wants: Wants = vec![
             ("fail_mode", is("secure")),
             (
@@ -90,6 +71,15 @@ impl Draft<'_, '_> {
         }
         self.set(&place, BRIDGE, uuid, wants);
         self.kept.insert(uuid);
+        match before {
+            Before::Nothing | Before::Taken(_) => {}
+            Before::Unknown => self.spoilt.push(Spoilt {
+                why: of_unknown_past(name.as_str(), switch),
+                place: place.clone(),
+                interface: name.to_string(),
+                mark: marks::TAKEN,
+            }),
+        }
         self.patched(
             &place,
             uuid,
@@ -180,20 +170,30 @@ impl Draft<'_, '_> {
     /// Takes away what is ours and nobody wants any more, of switches that we
     /// know of: marks that nobody can read are nobody's to remove.
     pub(super) fn leftovers(&mut self, known: impl Fn(&SwitchName) -> bool) {
+        let mut left = Vec::new();
         for (uuid, row) in self.view.table(BRIDGE) {
-            let ids = ours(row, "external_ids");
-            let own = switch_of(self.known, *uuid, row);
-            let is_switch = own.is_some();
-            let Some(switch) = own.or_else(|| marks::uplinks_of(&ids)) else {
-                continue;
+            let own = self.memory.bridge(self.config, *uuid, row);
+            let (switch, before) = match own {
+                Some(Owned { switch, before }) => (switch, Some(before)),
+                None => match marks::uplinks_of(&ours(row, "external_ids")) {
+                    Some(switch) => (switch, None),
+                    None => continue,
+                },
             };
-            if !known(&switch) {
+            if !known(&switch) || self.kept.contains(uuid) {
                 continue;
             }
-            let place = (switch, Part::Bridge);
+            if before == Some(Before::Unknown) {
+                let name = row.str("name").unwrap_or_default();
+                let why = of_unknown_past(name, &switch);
+                self.refuse((switch.clone(), Part::Bridge), None, why);
+            }
+            left.push(((switch, Part::Bridge), *uuid, before));
+        }
+        for (place, uuid, before) in left {
             // What is refused stays as it is until it can be.
-            if !self.kept.contains(uuid) && !self.refused.contains_key(&place) {
-                self.leave_bridge(&place, *uuid, is_switch);
+            if !self.refused.contains_key(&place) {
+                self.leave_bridge(&place, uuid, before);
             }
         }
         self.keep_limits();
@@ -228,16 +228,21 @@ impl Draft<'_, '_> {
     }
 
     /// A bridge that somebody else made, or on which others have ports, stays
-    /// without what is ours.
-    fn leave_bridge(&mut self, place: &Place, bridge: Uuid, is_switch: bool) {
+    /// without what is ours. That of uplinks was nothing before, for `before`
+    /// is of a switch's own one.
+    fn leave_bridge(&mut self, place: &Place, bridge: Uuid, before: Option<Before>) {
         let own = self
             .view
             .row(BRIDGE, bridge)
             .and_then(|row| row.str("name"));
-        let ids = self.view.row(BRIDGE, bridge);
-        let before = ids.and_then(|row| marks::taken(&ours(row, "external_ids")));
-        let foreign = is_switch
-            && (before.is_some()
+        let taken = match before {
+            None | Some(Before::Nothing) => None,
+            Some(Before::Taken(mode)) => Some(mode),
+            // It was refused.
+            Some(Before::Unknown) => return,
+        };
+        let foreign = before.is_some()
+            && (taken.is_some()
                 || self.view.ports_of(bridge).any(|(_, port)| {
                     let name = port.str("name");
                     let patch = own.map(|own| format!("{own}-up"));
@@ -283,15 +288,27 @@ impl Draft<'_, '_> {
             self.detach(place, (BRIDGE, bridge, "ports"), (PORT, port));
         }
         // One that was made for the switch is its own again when it returns.
-        let says = row.map(|row| ours(row, "external_ids")).unwrap_or_default();
-        let made = marks::switch_of(&says).or_else(|| marks::made_for(&says));
-        let ids = match made.filter(|_| before.is_none()) {
-            Some(switch) => marks::of_left_bridge(&switch),
-            None => marks::Ids::new(),
+        let (switch, _) = place;
+        let ids = match taken {
+            None => marks::of_left_bridge(switch),
+            Some(_) => marks::Ids::new(),
         };
         let mut wants = vec![("external_ids", Want::Ours(ids))];
         // With the mode Open vSwitch drops our rules, and forwards as it did.
-        wants.extend(before.map(|mode| ("fail_mode", Want::Is(mode.column()))));
+        wants.extend(taken.map(|mode| ("fail_mode", Want::Is(mode.column()))));
         self.set(place, BRIDGE, bridge, wants);
     }
+}
+
+/// What is to be said of a bridge whose past nobody knows. To delete it could
+/// take what is somebody else's; to have it forward by itself could join what
+/// the switch keeps apart.
+fn of_unknown_past(name: &str, switch: &SwitchName) -> String {
+    format!(
+        "bridge {name} doesn't say what it was before it was the switch's, so it stays and forwards \
+         nothing when that goes, until somebody says so: with ovs-vsctl set Bridge {name} \
+         external_ids:dvs-made-for={switch} if it was made for the switch and is to be deleted, or \
+         with external_ids:dvs-taken=standalone (or unset, or secure) if it was there before and is \
+         to have that fail_mode again"
+    )
 }

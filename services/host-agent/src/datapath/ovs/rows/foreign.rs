@@ -101,15 +101,14 @@ impl Draft<'_, '_> {
         &mut self,
         place: &Place,
         port: &Row,
-        replaced: &Replaced,
+        (before, replaced): (&Replaced, &Replaced),
         wants: &Wants,
     ) {
-        let before = Replaced::of(port);
         for (column, value) in replaced.columns() {
             let same = wants
                 .iter()
                 .any(|(of, want)| *of == column && *want == Want::Is(value.clone()));
-            let written = self.scope.holds(place) || before.has(column, value);
+            let written = self.scope.holds(place) || before.get(column) == Some(value);
             if !same && written {
                 self.foreign(place, port, (column, value), Standing::Replaced);
             }

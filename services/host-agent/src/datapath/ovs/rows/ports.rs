@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::bridges::PATCH_NUMBER;
 use super::foreign::Standing;
+use super::memory::Wired;
 use super::replaced::{Replaced, Spoilt};
 use super::{Draft, OnBridge, Place, Ruled, Want, Wants, is, is_map, ours};
 use crate::datapath::ovs::counters::Tallies;
@@ -86,7 +87,9 @@ impl Draft<'_, '_> {
             .collect();
         for port in others {
             let row = self.view.row(PORT, port);
-            if let Some(id) = row.and_then(|row| marks::port_of(&ours(row, "external_ids"))) {
+            let known = self.memory.ports.get(&port).map(|wired| wired.port.clone());
+            let said = || marks::port_of(&ours(row?, "external_ids"));
+            if let Some(id) = known.or_else(said) {
                 self.unmark_port(&(switch.clone(), Part::Port(id)), port);
             }
         }
@@ -149,9 +152,10 @@ impl Draft<'_, '_> {
         let Some(row) = self.view.row(PORT, plug.port) else {
             return Wants::new();
         };
-        let mut replaced = Replaced::of(row);
+        let before = self.memory.replaced(plug.port, row);
+        let mut replaced = before.clone();
         let mut wants = vlan(&spec.policy.vlan);
-        if !self.wired.contains(&plug.port) && ours(row, "external_ids").is_empty() {
+        if !self.memory.ports.contains_key(&plug.port) && ours(row, "external_ids").is_empty() {
             // Until now they were whose the interface is, also where they say
             // what the policy does.
             for (column, _) in &wants {
@@ -185,16 +189,19 @@ impl Draft<'_, '_> {
             }
         }
         let policing = self.policing(place, spec.policy.ingress, (row, plug), &mut replaced);
-        self.all_replaced(place, row, &replaced, &wants);
+        self.all_replaced(place, row, (&before, &replaced), &wants);
         let spoilt = replaced.spoilt().into_iter().map(|why| Spoilt {
             place: place.clone(),
             interface: plug.name.clone(),
+            mark: marks::REPLACED,
             why,
         });
         self.spoilt.extend(spoilt);
         ids.extend(replaced.mark());
         wants.push(("external_ids", Want::Ours(ids)));
         self.set(place, PORT, plug.port, wants);
+        let port = id.clone();
+        self.rewire(place, plug.port, Some(Wired { port, replaced }));
         policing
     }
 
@@ -291,16 +298,25 @@ impl Draft<'_, '_> {
         }
     }
 
+    /// Notes what is known of a port's row once it is written.
+    fn rewire(&mut self, place: &Place, port: Uuid, wired: Option<Wired>) {
+        if self.scope.holds(place) {
+            self.rewired.insert(port, wired);
+        }
+    }
+
     /// Takes what is ours off a port's row.
     pub(super) fn unmark_port(&mut self, place: &Place, port: Uuid) {
         let Some(row) = self.view.row(PORT, port) else {
             return;
         };
-        if ours(row, "external_ids").is_empty() {
+        let known = self.memory.ports.contains_key(&port);
+        if !known && ours(row, "external_ids").is_empty() {
             return;
         }
         self.seen.insert(port);
-        let mut replaced = Replaced::of(row);
+        self.rewire(place, port, None);
+        let mut replaced = self.memory.replaced(port, row);
         let natural = vlan(&EffectiveVlan::Untagged).into_iter();
         let mut wants: Wants = natural
             .map(|(column, natural)| (column, replaced.take(column).map_or(natural, Want::Is)))

@@ -36,13 +36,15 @@ impl Default for Unread {
     }
 }
 
-/// A mark of which something can't be read.
+/// A mark of which something can't be read, or that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::datapath::ovs) struct Spoilt {
-    /// The port.
+    /// The port, or the bridge.
     pub(in crate::datapath::ovs) place: Place,
     /// The name of its rows.
     pub(in crate::datapath::ovs) interface: String,
+    /// The key.
+    pub(in crate::datapath::ovs) mark: &'static str,
     /// What can't be read, and what comes of it.
     pub(in crate::datapath::ovs) why: String,
 }
@@ -71,6 +73,21 @@ impl Replaced {
             columns,
             unread: Unread::Columns(unread),
         }
+    }
+
+    /// The same, with what is `known` where the row says nothing that can be
+    /// read.
+    pub(super) fn or(mut self, known: &Self) -> Self {
+        match &mut self.unread {
+            Unread::Columns(unread) => unread.retain(|column, _| known.get(column).is_none()),
+            Unread::Text(_) if known.columns.is_empty() => {}
+            Unread::Text(_) => self.unread = Unread::default(),
+        }
+        for (column, value) in &known.columns {
+            let said = self.columns.entry(column.clone());
+            said.or_insert_with(|| value.clone());
+        }
+        self
     }
 
     /// What a port's row is to remember, if there is anything.
@@ -125,9 +142,9 @@ impl Replaced {
         columns.map(|(column, value)| (column.as_str(), value))
     }
 
-    /// True if this is remembered of a column.
-    pub(super) fn has(&self, column: &str, value: &Datum) -> bool {
-        self.columns.get(column) == Some(value)
+    /// What is remembered of a column.
+    pub(super) fn get(&self, column: &str) -> Option<&Datum> {
+        self.columns.get(column)
     }
 
     /// Remembers a column's value.

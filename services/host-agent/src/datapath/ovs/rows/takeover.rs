@@ -9,12 +9,12 @@ use dvs_ovsdb::{Datum, Row};
 use dvs_schemas::SwitchName;
 use uuid::Uuid;
 
-use super::bridges::{Known, switch_of};
+use super::memory::Memory;
 use super::uplinks::Members;
 use super::{Draft, ours};
 use crate::datapath::ovs::config::{BridgeName, Origin, OvsConfig};
 use crate::datapath::ovs::intent::Intent;
-use crate::datapath::ovs::marks::{self, FailMode};
+use crate::datapath::ovs::marks::{self, Before, FailMode};
 use crate::datapath::ovs::view::{BRIDGE, INTERFACE, View};
 
 /// What stands where a switch's bridge is to be.
@@ -28,37 +28,19 @@ pub(super) enum Standing {
     Foreign(Uuid),
 }
 
-impl Standing {
-    /// How the bridge was before it was taken; none if it was made for the
-    /// switch.
-    pub(super) fn before(self, view: &View<'_>) -> Option<FailMode> {
-        match self {
-            Self::Nothing => None,
-            Self::Ours(uuid) => {
-                let row = view.row(BRIDGE, uuid)?;
-                marks::taken(&ours(row, "external_ids"))
-            }
-            Self::Foreign(uuid) => {
-                let row = view.row(BRIDGE, uuid)?;
-                Some(FailMode::of(row.str("fail_mode")))
-            }
-        }
-    }
-}
-
 /// Whether making all switches true takes a bridge or a device that is not a
 /// switch's yet, so that somebody has to look what the host does with it.
 pub(in crate::datapath::ovs) fn takes_anything(
     intent: &Intent,
     config: &OvsConfig,
     view: &View<'_>,
-    known: &Known,
+    memory: &Memory,
 ) -> bool {
     intent.iter().any(|(switch, wish)| {
         let (name, _) = config.bridge(switch);
         let there = view.bridge(name.as_str());
         let row = there.and_then(|uuid| Some((uuid, view.row(BRIDGE, uuid)?)));
-        let foreign = row.is_some_and(|(uuid, row)| switch_of(known, uuid, row).is_none());
+        let foreign = row.is_some_and(|(uuid, row)| memory.switch_of(uuid, row).is_none());
         let mut uplinks = wish.settings.uplinks.iter();
         foreign
             || uplinks.any(|uplink| {
@@ -76,9 +58,8 @@ impl Draft<'_, '_> {
     /// It can't become the switch's, and stays as it is.
     pub(super) fn standing(
         &self,
-        (config, switch): (&OvsConfig, &SwitchName),
-        name: &BridgeName,
-        origin: Origin,
+        switch: &SwitchName,
+        (name, origin): (&BridgeName, Origin),
         members: &Members,
     ) -> Result<Standing, String> {
         let there = self.view.bridge(name.as_str());
@@ -86,7 +67,7 @@ impl Draft<'_, '_> {
         let Some((uuid, row)) = there.and_then(row) else {
             return Ok(Standing::Nothing);
         };
-        match (switch_of(self.known, uuid, row), origin) {
+        match (self.memory.switch_of(uuid, row), origin) {
             (Some(of), _) if of == *switch => Ok(Standing::Ours(uuid)),
             (Some(of), Origin::Given | Origin::Ours) => Err(format!(
                 "bridge {name} belongs to switch {of}; name another with --bridge {switch}=NAME"
@@ -101,10 +82,33 @@ impl Draft<'_, '_> {
                 "bridge {name} was made by somebody else; if it is to be the switch's, say so \
                  with --bridge {switch}={name}"
             )),
-            (None, Origin::Given) => match self.obstacle(config, name, (uuid, row), members) {
+            (None, Origin::Given) => match self.obstacle(name, (uuid, row), members) {
                 None => Ok(Standing::Foreign(uuid)),
                 Some(why) => Err(format!("bridge {name} is not taken: {why}")),
             },
+        }
+    }
+
+    /// What the bridge was before it was the switch's.
+    pub(super) fn before(&self, switch: &SwitchName, standing: Standing) -> Before {
+        let (uuid, is_ours) = match standing {
+            Standing::Nothing => return Before::Nothing,
+            Standing::Ours(uuid) => (uuid, true),
+            Standing::Foreign(uuid) => (uuid, false),
+        };
+        let Some(row) = self.view.row(BRIDGE, uuid) else {
+            return Before::Unknown;
+        };
+        if let Some(owned) = self.memory.bridge(self.config, uuid, row) {
+            return owned.before;
+        }
+        let said = marks::before(&ours(row, "external_ids"), switch);
+        match (said, FailMode::of(row.str("fail_mode"))) {
+            (Before::Nothing, _) => Before::Nothing,
+            // The mode may be the one that the switch has given it.
+            (_, FailMode::Secure) if self.memory.doubtful.contains(&uuid) => Before::Unknown,
+            (Before::Taken(_) | Before::Unknown, _) if is_ours => said,
+            (Before::Taken(_) | Before::Unknown, mode) => Before::Taken(mode),
         }
     }
 
@@ -112,7 +116,6 @@ impl Draft<'_, '_> {
     /// to do about it.
     fn obstacle(
         &self,
-        config: &OvsConfig,
         name: &BridgeName,
         (uuid, row): (Uuid, &Row),
         members: &Members,
@@ -123,7 +126,7 @@ impl Draft<'_, '_> {
                  ovs-vsctl del-controller {name}"
             ));
         }
-        let wanted = config.kind.column();
+        let wanted = self.config.kind.column();
         if let Some(kind) = self.kind_of(uuid)
             && kind != wanted
         {

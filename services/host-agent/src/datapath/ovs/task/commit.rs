@@ -11,7 +11,7 @@ use super::Task;
 use super::bridges::Hold;
 use super::database::{chain, unchanged};
 use crate::datapath::ovs::intent::Intent;
-use crate::datapath::ovs::rows::{Difference, is_said_by_rules};
+use crate::datapath::ovs::rows::{Difference, Rewired, is_said_by_rules};
 use crate::datapath::ovs::view::{self, View};
 use crate::datapath::{DatapathError, Part};
 
@@ -20,7 +20,7 @@ impl Task {
     /// bridges get their rules meanwhile.
     pub(super) async fn commit(
         &mut self,
-        mut transaction: Transaction,
+        (mut transaction, rewired): (Transaction, Rewired),
         meets: Meets,
     ) -> Result<(), DatapathError> {
         let orders = match meets {
@@ -51,9 +51,11 @@ impl Task {
                 self.written = self.written.max(meets.hold());
                 self.take_changes().await;
                 self.look();
+                self.memory.wrote(rewired);
                 Ok(())
             }
             Ok(false) => {
+                self.memory.wrote(rewired);
                 let before = self.sent.and_then(|sent| sent.hold);
                 self.sent = self.database.as_ref().map(|database| Sent {
                     number: number(database.cache(), root, "next_cfg"),

@@ -59,6 +59,7 @@ impl Task {
             let Spoilt {
                 place: (switch, part),
                 interface,
+                mark,
                 why,
             } = spoilt;
             let on = ConditionTarget {
@@ -68,7 +69,7 @@ impl Task {
                     Part::Bridge | Part::Mirror(_) => None,
                 },
                 interface: Some(interface.clone()),
-                field: Some("external_ids:dvs-replaced".to_owned()),
+                field: Some(format!("external_ids:{mark}")),
                 ..ConditionTarget::default()
             };
             (on, why.clone())

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use dvs_ovsdb::{RowChange, Session, SessionError};
 use dvs_schemas::v1::Link;
 use dvs_schemas::{PortId, SwitchName};
-use uuid::Uuid;
 
 use super::Task;
 use super::commit::Meets;
@@ -71,13 +70,6 @@ impl Task {
             return BTreeSet::new();
         };
         let view = View::new(database.cache());
-        let bridges = view.table(view::BRIDGE).iter();
-        let known = bridges.filter_map(|(uuid, row)| {
-            let switch = rows::switch_of(&self.known, *uuid, row)?;
-            let leaves = self.leaving.contains_key(&(switch.clone(), Part::Bridge));
-            (leaves || self.intent.contains_key(&switch)).then_some((*uuid, switch))
-        });
-        self.known = known.collect();
         let found = wiring::find(&self.intent, &self.config, &view, &self.plugs);
         let plugs = &found.plugs;
         let mut moved = BTreeSet::new();
@@ -111,26 +103,13 @@ impl Task {
             }
         }
         moved.extend(found.stale.values().cloned());
-        self.wired = self.wired_of(&found.plugs, &view);
+        let leaving = &self.leaving;
+        let goes = |switch: &SwitchName| leaving.contains_key(&(switch.clone(), Part::Bridge));
+        let wired = (&self.config, &self.intent, &found.plugs);
+        self.memory.look(wired, &view, goes);
         self.found(found);
         self.owned();
         moved
-    }
-
-    /// Rows of ports that are ours, or were when somebody took their marks away.
-    fn wired_of(&self, plugs: &wiring::Plugs, view: &View<'_>) -> BTreeSet<Uuid> {
-        let wired = plugs.iter().flat_map(|(switch, plugs)| {
-            let wish = self.intent.get(switch);
-            let plugs = plugs.iter();
-            plugs.filter(move |(port, _)| wish.is_some_and(|wish| wish.ports.contains_key(*port)))
-        });
-        let rows = wired.map(|(_, plug)| plug.port);
-        let is_ours = |uuid: &Uuid| {
-            let row = view.row(view::PORT, *uuid);
-            let marked = row.map(|row| rows::ours(row, "external_ids"));
-            self.wired.contains(uuid) || marked.is_some_and(|marks| !marks.is_empty())
-        };
-        rows.filter(is_ours).collect()
     }
 
     /// What of the host's own traffic passes its devices, if one of them is to
@@ -140,7 +119,7 @@ impl Task {
             .database
             .as_ref()
             .map(|database| View::new(database.cache()));
-        let takes = |view| takes_anything(&self.intent, &self.config, &view, &self.known);
+        let takes = |view| takes_anything(&self.intent, &self.config, &view, &self.memory);
         if view.is_some_and(takes) {
             HostNetwork::read()
         } else {
@@ -161,11 +140,10 @@ impl Task {
             config: &self.config,
             view: &view,
             plugs: &self.plugs,
-            wired: &self.wired,
             stale: &self.stale,
             ruled: &ruled,
             going: &self.going,
-            known: &self.known,
+            memory: &self.memory,
             network,
             scope,
         }))
@@ -216,7 +194,7 @@ impl Task {
                 break;
             }
             let meets = Meets::of(&plan.differences, &self.intent);
-            self.commit(plan.transaction, meets).await?;
+            self.commit((plan.transaction, plan.rewired), meets).await?;
             if meets == Meets::Nothing {
                 // No row has come that others would need.
                 break;
@@ -261,6 +239,7 @@ impl Task {
             let RowPlan {
                 transaction,
                 refused,
+                rewired,
                 ..
             } = plan;
             self.failures = refused;
@@ -268,7 +247,7 @@ impl Task {
                 self.report(drift, false);
                 break;
             }
-            let written = self.commit(transaction, meets).await;
+            let written = self.commit((transaction, rewired), meets).await;
             let repairs = self.config.drift == DriftPolicy::Repair;
             self.report(drift, repairs && written.is_ok());
             written?;

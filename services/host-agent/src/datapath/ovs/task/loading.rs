@@ -15,7 +15,7 @@ use crate::datapath::Remembered;
 use crate::datapath::ovs::config::OvsConfig;
 use crate::datapath::ovs::intent::{Intent, Wish, take};
 use crate::datapath::ovs::marks;
-use crate::datapath::ovs::rows::{self, Known, session_of};
+use crate::datapath::ovs::rows::{self, Memory, Owned, before, session_of};
 use crate::datapath::ovs::view::{self, View};
 use crate::datapath::ovs::wiring::{self, said_port};
 
@@ -37,14 +37,14 @@ impl Task {
     pub(super) fn load(&mut self, cache: &Cache) {
         let view = View::new(cache);
         let ledger = std::mem::take(&mut self.ledger);
-        let Loaded { intent, known } = Loader {
+        let Loaded { intent, memory } = Loader {
             view: &view,
             config: &self.config,
             ledger: &ledger,
         }
         .load();
         self.intent = intent;
-        self.known = known;
+        self.memory = memory;
         self.loaded = true;
         let found = wiring::find(&self.intent, &self.config, &view, &self.plugs);
         self.found(found);
@@ -76,11 +76,11 @@ impl Task {
     }
 }
 
-/// What is to be, and which bridges are whose whatever their marks say.
+/// What is to be, and what is known of rows whatever their marks say.
 #[derive(Debug, Default)]
 struct Loaded {
     intent: Intent,
-    known: Known,
+    memory: Memory,
 }
 
 /// What is found, and what the ledger says.
@@ -94,7 +94,7 @@ impl Loader<'_, '_> {
     fn load(&self) -> Loaded {
         let mut loaded = Loaded::default();
         for (uuid, row) in self.view.table(view::BRIDGE) {
-            let Some((switch, mut wish)) = self.bridge((*uuid, row), &mut loaded.known) else {
+            let Some((switch, mut wish)) = self.bridge((*uuid, row), &mut loaded.memory) else {
                 continue;
             };
             self.ports(*uuid, &switch, &mut wish);
@@ -105,7 +105,7 @@ impl Loader<'_, '_> {
     }
 
     /// The switch of a bridge with its settings, and nothing on it yet.
-    fn bridge(&self, (uuid, row): (Uuid, &Row), known: &mut Known) -> Option<(SwitchName, Wish)> {
+    fn bridge(&self, (uuid, row): (Uuid, &Row), memory: &mut Memory) -> Option<(SwitchName, Wish)> {
         let name = row.str("name").unwrap_or("");
         let ids = rows::ours(row, "external_ids");
         let marked = marks::bridge(&ids).unwrap_or_else(|error| {
@@ -131,7 +131,13 @@ impl Loader<'_, '_> {
                     "its marks don't say so; the ledger does"
                 );
                 if says.is_some() || marks::is_of_bridge(&ids) || self.is_ours(uuid, switch) {
-                    known.insert(uuid, switch.clone());
+                    let owned = Owned {
+                        switch: switch.clone(),
+                        before: before(self.config, switch, row),
+                    };
+                    memory.bridges.insert(uuid, owned);
+                } else {
+                    memory.doubtful.insert(uuid);
                 }
                 Some((switch.clone(), Wish::new(wish.settings.clone())))
             }

@@ -17,7 +17,7 @@ use crate::datapath::ovs::counters::of_stats;
 use crate::datapath::ovs::forwarding::{ForwardingError, Wanted, meters_of};
 use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::pipeline::{Layout, Wired};
-use crate::datapath::ovs::rows::{self, copied_into, mirrored_to};
+use crate::datapath::ovs::rows::{copied_into, mirrored_to};
 use crate::datapath::ovs::rules::OfPort;
 use crate::datapath::ovs::view::{self, View};
 use crate::datapath::ovs::vlans::Vid;
@@ -109,7 +109,7 @@ impl Task {
         let (bridge, _) = self.config.bridge(switch);
         let there = view.bridge(bridge.as_str());
         let row = there.and_then(|uuid| Some((uuid, view.row(view::BRIDGE, uuid)?)));
-        row.and_then(|(uuid, row)| rows::switch_of(&self.known, uuid, row))
+        row.and_then(|(uuid, row)| self.memory.switch_of(uuid, row))
             .as_ref()
             == Some(switch)
     }
