@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use dvs_daemon::{Daemon, LogFormat};
 use dvs_schemas::v1::{Counters, Link};
 use dvs_schemas::{HostName, PortId, SwitchName, TellMode};
-use host_agent::datapath::{Behaviour, Emulated, Picture};
+use host_agent::datapath::{Behaviour, Device, Emulated, Picture};
 use host_agent::host::HostSettings;
 use host_agent::service::{Service, serve};
 use tokio::task::JoinHandle;
@@ -129,7 +129,8 @@ impl Machines {
     /// # Errors
     /// There is no such host; nor below.
     pub fn plug(&self, host: &str, port: &str) -> Result<()> {
-        self.datapath(host)?.plug(&prod(), &name(port), None);
+        self.datapath(host)?
+            .plug(&prod(), &name(port), None, Device::default());
         Ok(())
     }
 

@@ -344,7 +344,7 @@ pub fn every_frame_counts(world: &World) -> Result<(), String> {
     for (port, passed) in world.traffic.passed() {
         let total = collector.record(port).and_then(|record| record.total);
         let total = total.unwrap_or_default();
-        let lost = world.traffic.lost_of(port);
+        let lost = world.lost_of(port);
         if !total.plus(&lost).have_reached(passed) {
             return Err(format!(
                 "{passed:?} passed through {port}, {lost:?} of it may be lost, and its total is \

@@ -3,17 +3,23 @@
 //! trying out, for load, and for tests, which may keep it standing across
 //! restarts of the agent as a real bridge would.
 
+mod devices;
+mod state;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::devices::Interfaces;
+use self::state::State;
 use super::notices::Notices;
 use super::{
-    Applied, Behind, Bridge, Datapath, DatapathError, Done, Extent, NotApplied, Notice, Picture,
-    PluggedPort, Ports, Pulled, Remembered, Step, StepFailure, VirtualPort, Write,
+    Applied, Datapath, DatapathError, NotApplied, Notice, Picture, Ports, Pulled, Remembered, Step,
 };
 use dvs_schemas::v1::{Counters, CountersOf, Link, Machine};
-use dvs_schemas::{Epoch, MirrorName, PolicyField, PortId, SwitchName, VnicId};
+use dvs_schemas::{MirrorName, PolicyField, PortId, SwitchName, VnicId};
+
+pub use self::devices::{Device, Mishap};
 
 /// How an emulated datapath behaves.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,21 +47,6 @@ pub struct Emulated {
     notices: Notices,
 }
 
-#[derive(Debug)]
-struct State {
-    picture: Picture,
-    /// Of every port in the picture.
-    counters: BTreeMap<(SwitchName, PortId), Counters>,
-    /// What placements had come to when the agent said so last, of ports that
-    /// are not in the picture yet.
-    known: BTreeMap<(SwitchName, PortId), CountersOf>,
-    /// Ports whose counters moved since they were read.
-    moved: BTreeSet<(SwitchName, PortId)>,
-    behaviour: Behaviour,
-    chance: fastrand::Rng,
-    writes: u64,
-}
-
 impl Emulated {
     /// An empty datapath; `seed` decides which steps fail by chance.
     #[must_use]
@@ -68,10 +59,8 @@ impl Emulated {
     pub fn standing(behaviour: Behaviour, seed: u64, picture: Picture) -> Self {
         Self {
             state: Mutex::new(State {
+                interfaces: Interfaces::of(&picture),
                 picture,
-                counters: BTreeMap::new(),
-                known: BTreeMap::new(),
-                moved: BTreeSet::new(),
                 behaviour,
                 chance: fastrand::Rng::with_seed(seed),
                 writes: 0,
@@ -86,9 +75,16 @@ impl Emulated {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes how it behaves from now on.
+    /// Changes how it behaves from now on. Who could not reach it is told that
+    /// it is there again, and nothing of what happened meanwhile.
     pub fn behave(&self, behaviour: Behaviour) {
-        self.state().behaviour = behaviour;
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.behaviour, behaviour);
+        let is_back = before.gone.is_some() && state.behaviour.gone.is_none();
+        drop(state);
+        if is_back {
+            self.notices.tell(Notice::Disturbed);
+        }
     }
 
     /// How it behaves.
@@ -117,27 +113,28 @@ impl Emulated {
         self.notices.tell(Notice::Disturbed);
     }
 
-    /// Frames pass through a port; ports that are not there count nothing.
-    pub fn traffic(&self, switch: &SwitchName, port: &PortId, more: &Counters) {
+    /// Frames come to a port. Whether they pass: where no port is, or nothing is
+    /// plugged in, they don't, and nobody counts them.
+    pub fn traffic(&self, switch: &SwitchName, port: &PortId, more: &Counters) -> bool {
         let mut state = self.state();
-        let there = state
-            .picture
-            .get(switch)
-            .is_some_and(|bridge| bridge.ports.contains_key(port));
-        if !there {
-            return;
-        }
         let key = (switch.clone(), port.clone());
-        let counters = state.counters.entry(key.clone()).or_default();
-        *counters = counters.plus(more);
-        let first = state.moved.insert(key);
-        drop(state);
-        if first {
-            self.notices.tell(Notice::Busy {
-                switch: switch.clone(),
-                port: port.clone(),
-            });
+        let reachable = state.behaviour.gone.is_none();
+        if !state.has_port(&key) || !state.interfaces.pass(&key, more) {
+            return false;
         }
+        let is_first = state.interfaces.moves(&key, reachable);
+        drop(state);
+        if is_first {
+            self.tell_busy(switch, port);
+        }
+        true
+    }
+
+    fn tell_busy(&self, switch: &SwitchName, port: &PortId) {
+        self.notices.tell(Notice::Busy {
+            switch: switch.clone(),
+            port: port.clone(),
+        });
     }
 
     /// The vNIC of a port comes up or goes down by itself, as with its VM.
@@ -159,12 +156,27 @@ impl Emulated {
         });
     }
 
-    /// A vNIC with a port's id is plugged in, as when its VM starts here. Frames
-    /// pass once the port is set.
-    pub fn plug(&self, switch: &SwitchName, port: &PortId, vnic: Option<VnicId>) {
+    /// A device is plugged in that says a port, as when its VM starts here.
+    /// Frames pass once the port is set. What had the port before is gone.
+    pub fn plug(&self, switch: &SwitchName, port: &PortId, vnic: Option<VnicId>, device: Device) {
+        let mut state = self.state();
+        let key = (switch.clone(), port.clone());
+        let is_wanted = state.has_port(&key);
+        let reachable = state.behaviour.gone.is_none();
+        state
+            .interfaces
+            .plug(&key, vnic.clone(), device, is_wanted, reachable);
+        let is_seen = state.interfaces.are_attended();
+        drop(state);
+        if is_seen {
+            self.tell_plugged(key, vnic);
+        }
+    }
+
+    fn tell_plugged(&self, (switch, port): (SwitchName, PortId), vnic: Option<VnicId>) {
         self.notices.tell(Notice::Plugged {
-            switch: switch.clone(),
-            port: port.clone(),
+            switch,
+            port,
             vnic,
             mac: None,
             machine: Machine::default(),
@@ -180,15 +192,63 @@ impl Emulated {
         });
     }
 
-    /// The vNIC is unplugged, as when its VM goes.
-    pub fn unplug(&self, switch: &SwitchName, port: &PortId) {
-        self.link(switch, port, Link::Down);
-        self.notices.tell(Notice::Unplugged {
-            switch: switch.clone(),
-            port: port.clone(),
-            interface: port.to_string(),
-            why: Pulled::Off,
+    /// The device is unplugged, as when its VM goes. It may be plugged in again,
+    /// here or elsewhere, and has counted on.
+    pub fn unplug(&self, switch: &SwitchName, port: &PortId) -> Option<Device> {
+        let mut state = self.state();
+        let reachable = state.behaviour.gone.is_none();
+        let key = (switch.clone(), port.clone());
+        let device = state.interfaces.unplug(&key, reachable);
+        let is_seen = state.interfaces.are_attended();
+        drop(state);
+        if is_seen {
+            self.link(switch, port, Link::Down);
+            self.notices.tell(Notice::Unplugged {
+                switch: switch.clone(),
+                port: port.clone(),
+                interface: port.to_string(),
+                why: Pulled::Off,
+            });
+        }
+        device
+    }
+
+    /// Something happens to the interface of a port.
+    pub fn befall(&self, switch: &SwitchName, port: &PortId, mishap: Mishap) {
+        let mut state = self.state();
+        let reachable = state.behaviour.gone.is_none();
+        let key = (switch.clone(), port.clone());
+        let is_wanted = state.has_port(&key);
+        let shows = state.interfaces.befall(&key, mishap);
+        let is_first = is_wanted && shows && state.interfaces.moves(&key, reachable);
+        drop(state);
+        if is_first {
+            self.tell_busy(switch, port);
+        }
+    }
+
+    /// What passed through ports and nobody can know any more: it was not read
+    /// before its device went, or not told before the agent did.
+    #[must_use]
+    pub fn lost(&self) -> BTreeMap<PortId, Counters> {
+        self.state().interfaces.lost().clone()
+    }
+
+    /// What the present placements of ports came to, as an onlooker knows it who
+    /// sees every frame, but for what is [`Self::lost`].
+    #[must_use]
+    pub fn seen(&self) -> Vec<CountersOf> {
+        let state = self.state();
+        let ports = state.picture.iter().flat_map(|(switch, bridge)| {
+            let ports = bridge.ports.iter();
+            ports.map(move |(port, plugged)| ((switch.clone(), port.clone()), plugged))
         });
+        let seen = ports.map(|(key, plugged)| CountersOf {
+            counters: state.interfaces.seen(&key),
+            port: key.1,
+            epoch: plugged.port.epoch,
+        });
+        seen.collect()
     }
 
     /// [`Datapath::read`] without its latency.
@@ -196,8 +256,9 @@ impl Emulated {
     /// # Errors
     /// As behaviour says.
     pub fn read_now(&self) -> Result<Picture, DatapathError> {
-        let state = self.state();
+        let mut state = self.state();
         state.reachable("read")?;
+        state.interfaces.read_unread();
         Ok(state.picture.clone())
     }
 
@@ -234,42 +295,39 @@ impl Emulated {
     ) -> Result<Vec<(SwitchName, CountersOf)>, DatapathError> {
         let mut state = self.state();
         state.reachable("read")?;
-        Ok(ports
-            .into_iter()
-            .filter_map(|key| {
-                state.moved.remove(&key);
-                let epoch = state.picture.get(&key.0)?.ports.get(&key.1)?.port.epoch;
-                let counters = state.counters.get(&key).copied().unwrap_or_default();
-                let (switch, port) = key;
-                let of = CountersOf {
-                    port,
-                    epoch,
-                    counters,
-                };
-                Some((switch, of))
-            })
-            .collect())
+        let counted = ports.into_iter().filter_map(|key| {
+            let epoch = state.picture.get(&key.0)?.ports.get(&key.1)?.port.epoch;
+            let counters = state.interfaces.count(&key);
+            let (switch, port) = key;
+            let of = CountersOf {
+                port,
+                epoch,
+                counters,
+            };
+            Some((switch, of))
+        });
+        Ok(counted.collect())
     }
 
-    /// The device of a port is made anew: it has counted nothing yet.
-    pub fn count_anew(&self, switch: &SwitchName, port: &PortId) {
-        let key = (switch.clone(), port.clone());
-        self.state().counters.remove(&key);
+    /// The agent goes: until [`Self::resume_now`] nobody follows what happens.
+    pub fn leave(&self) {
+        self.state().interfaces.leave();
     }
 
-    /// [`Datapath::resume`].
+    /// [`Datapath::resume`]. An agent that starts knows what it says, and what is
+    /// marked here.
     pub fn resume_now(&self, known: Vec<(SwitchName, CountersOf)>) {
         let mut state = self.state();
-        for (switch, of) in known {
-            let bridge = state.picture.get(&switch);
-            let plugged = bridge.and_then(|bridge| bridge.ports.get(&of.port));
-            let epoch = plugged.map(|plugged| plugged.port.epoch);
-            let key = (switch, of.port.clone());
-            if epoch.is_none() {
-                state.known.insert(key, of);
-            } else if epoch == Some(of.epoch) {
-                go_on(state.counters.entry(key).or_default(), &of.counters);
-            }
+        let State {
+            interfaces,
+            picture,
+            behaviour,
+            ..
+        } = &mut *state;
+        let plugged = interfaces.resume(picture, known, behaviour.gone.is_none());
+        drop(state);
+        for (key, vnic) in plugged {
+            self.tell_plugged(key, vnic);
         }
     }
 
@@ -280,217 +338,6 @@ impl Emulated {
             tokio::time::sleep(latency).await;
         }
     }
-}
-
-impl State {
-    fn reachable(&self, doing: &'static str) -> Result<(), DatapathError> {
-        match &self.behaviour.gone {
-            None => Ok(()),
-            Some(reason) => Err(DatapathError {
-                doing,
-                reason: reason.clone(),
-            }),
-        }
-    }
-
-    /// What placements came to that this ends is added to `ended`.
-    fn carry_out(
-        &mut self,
-        Step { switch, write }: &Step,
-        ended: &mut Vec<(SwitchName, CountersOf)>,
-    ) -> Result<Done, StepFailure> {
-        let rate = self.behaviour.failure_rate;
-        if rate > 0.0 && self.chance.f64() < rate {
-            return Err(failed(
-                "failed by chance, as --emulated-failure-rate asks for",
-            ));
-        }
-        let done = match write {
-            Write::SetBridge { to, .. } => {
-                self.picture
-                    .entry(switch.clone())
-                    .and_modify(|bridge| bridge.settings = to.clone())
-                    .or_insert_with(|| Bridge {
-                        settings: to.clone(),
-                        ports: BTreeMap::new(),
-                        mirrors: BTreeMap::new(),
-                        failing: BTreeSet::new(),
-                    });
-                Done::default()
-            }
-            Write::SetPort { port, to, .. } => self.set_port(switch, port, to, ended)?,
-            Write::RemovePort { port, .. } => self.remove_port(switch, port, ended)?,
-            Write::SetMirror { mirror, to, .. } => {
-                self.changeable(mirror)?;
-                self.bridge(switch)?
-                    .mirrors
-                    .insert(mirror.clone(), to.clone());
-                Done::default()
-            }
-            Write::RemoveMirror { mirror, .. } => {
-                self.changeable(mirror)?;
-                self.bridge(switch)?.mirrors.remove(mirror);
-                Done::default()
-            }
-            Write::RemoveBridge { .. } => self.remove_bridge(switch)?,
-        };
-        if let Some(bridge) = self.picture.get_mut(switch) {
-            bridge.failing.remove(&write.part());
-        }
-        match done.extent {
-            Extent::Written => self.writes += 1,
-            Extent::Kept => {}
-        }
-        Ok(done)
-    }
-
-    /// The port that a step changes, if the host itself lives behind it.
-    fn of_host(&self, Step { switch, write }: &Step) -> Option<(SwitchName, PortId)> {
-        match write {
-            Write::SetPort {
-                port,
-                from: Some(from),
-                to,
-            } if (from.mac, &from.policy) != (to.mac, &to.policy) => {
-                let of_host = self.behaviour.of_host.contains(port);
-                of_host.then(|| (switch.clone(), port.clone()))
-            }
-            Write::SetPort { .. }
-            | Write::SetBridge { .. }
-            | Write::SetMirror { .. }
-            | Write::RemoveMirror { .. }
-            | Write::RemovePort { .. }
-            | Write::RemoveBridge { .. } => None,
-        }
-    }
-
-    fn bridge(&mut self, switch: &SwitchName) -> Result<&mut Bridge, StepFailure> {
-        self.picture
-            .get_mut(switch)
-            .ok_or_else(|| failed(format!("there is no bridge for switch {switch}")))
-    }
-
-    fn supported(&self, port: &PortId) -> Result<(), StepFailure> {
-        match self.behaviour.failing.get(port) {
-            None => Ok(()),
-            Some(field) => Err(StepFailure::new(
-                Some(field.path()),
-                "not supported, as this emulation was told",
-            )),
-        }
-    }
-
-    fn changeable(&self, mirror: &MirrorName) -> Result<(), StepFailure> {
-        if self.behaviour.failing_mirrors.contains(mirror) {
-            return Err(failed("not to be changed, as this emulation was told"));
-        }
-        Ok(())
-    }
-
-    fn set_port(
-        &mut self,
-        switch: &SwitchName,
-        port: &PortId,
-        to: &Arc<VirtualPort>,
-        ended: &mut Vec<(SwitchName, CountersOf)>,
-    ) -> Result<Done, StepFailure> {
-        self.supported(port)?;
-        let bridge = self.bridge(switch)?;
-        let before = bridge.ports.get(port);
-        let link = match (before, &to.vnic) {
-            (_, None) => Link::Down,
-            // The same vNIC stays as ready as it was.
-            (Some(before), Some(_)) if before.port.vnic == to.vnic => before.link,
-            (Some(_) | None, Some(_)) => Link::Up,
-        };
-        let plugged = PluggedPort {
-            port: to.clone(),
-            link,
-        };
-        let before = bridge.ports.insert(port.clone(), plugged);
-        if let Some(before) = before
-            && before.port.epoch != to.epoch
-        {
-            ended.push(self.end(switch, port, before.port.epoch));
-        }
-        let key = (switch.clone(), port.clone());
-        if let Some(known) = self.known.remove(&key)
-            && known.epoch == to.epoch
-        {
-            go_on(self.counters.entry(key).or_default(), &known.counters);
-        }
-        let behind = match self.behaviour.of_host.contains(port) {
-            true => Behind::Host,
-            false => Behind::Machine,
-        };
-        Ok(Done {
-            link: Some(link),
-            behind,
-            extent: self.extent(port),
-        })
-    }
-
-    fn remove_port(
-        &mut self,
-        switch: &SwitchName,
-        port: &PortId,
-        ended: &mut Vec<(SwitchName, CountersOf)>,
-    ) -> Result<Done, StepFailure> {
-        self.supported(port)?;
-        if let Some(before) = self.bridge(switch)?.ports.remove(port) {
-            ended.push(self.end(switch, port, before.port.epoch));
-        }
-        Ok(Done {
-            extent: self.extent(port),
-            ..Done::default()
-        })
-    }
-
-    fn extent(&self, port: &PortId) -> Extent {
-        if self.behaviour.empty.contains(port) {
-            Extent::Kept
-        } else {
-            Extent::Written
-        }
-    }
-
-    fn remove_bridge(&mut self, switch: &SwitchName) -> Result<Done, StepFailure> {
-        let left = self.bridge(switch)?.ports.len();
-        if left > 0 {
-            return Err(failed(format!("the bridge still has {left} ports")));
-        }
-        self.picture.remove(switch);
-        Ok(Done::default())
-    }
-
-    /// An epoch of a port is over.
-    fn end(
-        &mut self,
-        switch: &SwitchName,
-        port: &PortId,
-        epoch: Epoch,
-    ) -> (SwitchName, CountersOf) {
-        let key = (switch.clone(), port.clone());
-        self.moved.remove(&key);
-        let of = CountersOf {
-            port: port.clone(),
-            epoch,
-            counters: self.counters.remove(&key).unwrap_or_default(),
-        };
-        (switch.clone(), of)
-    }
-}
-
-/// Makes counters go on from what they were known to be. Where they say less
-/// they have begun anew since.
-fn go_on(counters: &mut Counters, known: &Counters) {
-    if !counters.have_reached(known) {
-        *counters = counters.plus(known);
-    }
-}
-
-fn failed(message: impl Into<String>) -> StepFailure {
-    StepFailure::new(None, message)
 }
 
 impl Datapath for Emulated {

@@ -6,6 +6,7 @@
 mod emulated;
 mod notices;
 mod ovs;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -20,7 +21,7 @@ use dvs_schemas::{
 
 use crate::merge::EffectivePolicy;
 
-pub use emulated::{Behaviour, Emulated};
+pub use emulated::{Behaviour, Device, Emulated, Mishap};
 pub use ovs::{
     BadBridgeName, BadPattern, BridgeName, DatapathKind, DriftPolicy, Learning, Ovs, OvsConfig,
     OvsCounts, PlugPattern,

@@ -64,6 +64,12 @@ impl Counting {
         self.unwritten.insert(key);
     }
 
+    /// What a placement had come to when somebody was told last.
+    pub(super) fn newest(&self, port: &PortId, epoch: Epoch) -> Counters {
+        let known = self.kept.get(&(port.clone(), epoch));
+        known.map(|(_, counters)| *counters).unwrap_or_default()
+    }
+
     /// The collector is told this.
     pub(super) fn settled(&mut self, told: &CountersOf) {
         let key = (told.port.clone(), told.epoch);

@@ -14,6 +14,7 @@ mod cycle;
 mod drifting;
 mod greeting;
 mod guarding;
+mod looking;
 mod messages;
 mod mirroring;
 mod outcome;
@@ -464,9 +465,21 @@ impl HostCore {
             }
             Notice::Drift(drift) => self.drifted(now, drift, out),
             Notice::Disturbed => {
+                self.all_may_have_counted(now);
                 if self.cycle.disturbed(now) {
                     self.effect(HostEffect::Read, out);
                 }
+            }
+        }
+    }
+
+    /// What ports have counted while the datapath was away nobody has told, and
+    /// nobody will where no more frames come.
+    fn all_may_have_counted(&mut self, now: Timestamp) {
+        for (switch, bridge) in &self.there {
+            for (port, plugged) in &bridge.ports {
+                let epoch = plugged.port.epoch;
+                self.telling.may_be_busy(now, switch, port, epoch);
             }
         }
     }

@@ -17,6 +17,7 @@ use dvs_schemas::{
 };
 
 use super::counting::Counting;
+use super::looking::{Looking, Sight};
 use super::messages::RuntimeEvent;
 use super::pacing::Pacing;
 use super::room::Room;
@@ -48,7 +49,6 @@ pub(super) struct Telling {
     host: HostName,
     /// None until it is the host's agent.
     session: Option<SessionId>,
-    quiet: Duration,
     /// Number of the newest event.
     seq: u64,
     /// The newest state of each port, told or to be told.
@@ -72,10 +72,7 @@ pub(super) struct Telling {
     attempt: u32,
     /// When to send: the event under way once more, or the next one.
     due: Option<Timestamp>,
-    /// Ports whose counters move, and what they were when last looked at.
-    busy: BTreeMap<(SwitchName, PortId), Option<Counters>>,
-    /// When to look at them.
-    look: Option<Timestamp>,
+    looking: Looking,
     /// Changes that are told when they are over.
     pacing: Pacing,
 }
@@ -89,7 +86,6 @@ impl Telling {
         Self {
             host,
             session: None,
-            quiet,
             seq: 0,
             told: BTreeMap::new(),
             unsent: BTreeSet::new(),
@@ -103,8 +99,7 @@ impl Telling {
             flight: None,
             attempt: 0,
             due: None,
-            busy: BTreeMap::new(),
-            look: None,
+            looking: Looking::new(quiet),
             pacing: Pacing::new(quiet),
         }
     }
@@ -190,7 +185,7 @@ impl Telling {
         epoch: Epoch,
         chance: &mut fastrand::Rng,
     ) {
-        self.busy.remove(&(switch.clone(), port.clone()));
+        self.looking.forget(&(switch.clone(), port.clone()));
         if self.told.get(port).is_some_and(|told| told.epoch > epoch) {
             return;
         }
@@ -281,8 +276,20 @@ impl Telling {
 
     /// Counters of a port began to move.
     pub(super) fn busy(&mut self, now: Timestamp, switch: SwitchName, port: PortId) {
-        self.busy.entry((switch, port)).or_insert(None);
-        self.look_again(now);
+        self.looking.moves(now, (switch, port));
+    }
+
+    /// Counters of a port may have moved unnoticed.
+    pub(super) fn may_be_busy(
+        &mut self,
+        now: Timestamp,
+        switch: &SwitchName,
+        port: &PortId,
+        epoch: Epoch,
+    ) {
+        let told = self.counting.newest(port, epoch);
+        let key = (switch.clone(), port.clone());
+        self.looking.may_have_moved(now, key, told);
     }
 
     /// Counters were read: what did not move since the last look has settled,
@@ -303,35 +310,22 @@ impl Telling {
                 RuntimeClass::Busy | RuntimeClass::Auto => false,
             };
             let key = (switch.clone(), of.port.clone());
-            let before = self.busy.get(&key).copied().flatten();
-            let stands = before == Some(of.counters);
-            if is_down || stands {
-                self.busy.remove(&key);
-            } else {
-                self.busy.insert(key, Some(of.counters));
-            }
+            let is_news = match self.looking.seen(key, of.counters, is_down) {
+                Sight::Moves => at_each_look,
+                Sight::Settled => true,
+                Sight::Unmoved => false,
+            };
             // A datapath may take what was told for new once more.
-            let is_told = self.counting.has_settled(&of);
-            if (is_down || stands || at_each_look) && !is_told {
+            if is_news && !self.counting.has_settled(&of) {
                 self.settled(now, &switch, of, chance);
             }
         }
-        self.look_again(now);
+        self.looking.look_again(now);
     }
 
     /// Counters could not be read; look again later.
     pub(super) fn not_counted(&mut self, now: Timestamp) {
-        self.look_again(now);
-    }
-
-    /// A look that is due at some time comes then: counters of single ports are
-    /// read in between, as often as their links go down.
-    fn look_again(&mut self, now: Timestamp) {
-        self.look = match (self.look, self.busy.is_empty()) {
-            (Some(look), false) => Some(look),
-            (None, false) => Some(now.after(self.quiet)),
-            (Some(_) | None, true) => None,
-        };
+        self.looking.look_again(now);
     }
 
     fn soon(&mut self, now: Timestamp, chance: &mut fastrand::Rng) {
@@ -388,17 +382,13 @@ impl Telling {
 
     pub(super) fn due(&self, online: bool) -> Option<Timestamp> {
         let send = self.due.filter(|_| online);
-        let waiting = [send, self.look, self.pacing.due()];
+        let waiting = [send, self.looking.due(), self.pacing.due()];
         waiting.into_iter().flatten().min()
     }
 
     /// The ports whose counters are to be read now.
     pub(super) fn look(&mut self, now: Timestamp) -> Vec<(SwitchName, PortId)> {
-        if self.look.is_none_or(|look| look > now) {
-            return Vec::new();
-        }
-        self.look = None;
-        self.busy.keys().cloned().collect()
+        self.looking.look(now)
     }
 
     /// The event under way, if it is this one.

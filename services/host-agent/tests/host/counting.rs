@@ -4,7 +4,7 @@
 
 use dvs_schemas::Epoch;
 use dvs_schemas::v1::{Counters, CountersOf, FinalState, RemoveOutcome};
-use host_agent::datapath::Notice;
+use host_agent::datapath::{Behaviour, Mishap, Notice};
 use host_agent::host::{Answer, HostEvent};
 
 use crate::history::{Commit, Message, Publisher};
@@ -79,7 +79,8 @@ fn counters_go_on_from_what_was_told_when_the_host_is_started_anew() {
 #[test]
 fn counters_go_on_from_what_was_told_when_a_device_is_made_anew_without_the_agent() {
     let (mut rig, _) = with_five();
-    rig.datapath.count_anew(&id("prod"), &id("p1"));
+    rig.datapath
+        .befall(&id("prod"), &id("p1"), Mishap::CountsAnew);
     traffic(&mut rig, "p1", 100);
     rig.restart();
     assert_eq!(live(&mut rig)[0], counted("p1", 1, 6));
@@ -102,6 +103,23 @@ fn counters_of_a_datapath_that_stands_are_not_counted_twice() {
         rig.restart();
         assert_eq!(live(&mut rig)[0], counted("p1", 1, 6));
     }
+}
+
+/// Nobody tells that they move then, and no more frames come.
+#[test]
+fn what_passed_while_the_datapath_was_away_is_told_once_it_is_back() {
+    let (mut rig, _) = with_five();
+    rig.datapath.behave(Behaviour {
+        gone: Some("away".to_owned()),
+        ..Behaviour::default()
+    });
+    traffic(&mut rig, "p1", 100);
+    rig.pass(3 * QUIET);
+    assert_eq!(rig.told, []);
+    rig.datapath.behave(Behaviour::default());
+    rig.notices();
+    rig.pass(3 * QUIET);
+    assert_eq!(rig.told.last().unwrap().counters(), [counted("p1", 1, 6)]);
 }
 
 /// Takes p1 from the host.

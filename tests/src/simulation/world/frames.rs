@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dvs_schemas::PortId;
 use dvs_schemas::v1::{Counters, CountersOf};
 use futures_util::FutureExt;
-use host_agent::datapath::Datapath;
+use host_agent::datapath::{Datapath, Emulated};
 
 use super::World;
 use super::traffic::Item;
@@ -25,32 +25,39 @@ impl Frames {
         self.passed.iter()
     }
 
-    /// What may not be known of a port: its host died before it could tell.
-    #[must_use]
-    pub fn lost_of(&self, port: &PortId) -> Counters {
-        self.lost.get(port).copied().unwrap_or_default()
-    }
-
-    /// A host died that had counted this, and had told that.
-    pub(super) fn died(&mut self, counted: &[CountersOf], told: &[CountersOf]) {
-        for of in counted {
+    /// A host died with its datapath, and had told that.
+    pub(super) fn died(&mut self, datapath: &Emulated, told: &[CountersOf]) {
+        for (port, lost) in datapath.lost() {
+            self.lose(&port, &lost);
+        }
+        for of in datapath.seen() {
             let same = |told: &&CountersOf| (&told.port, told.epoch) == (&of.port, of.epoch);
             let told = told.iter().find(same).map(|told| told.counters);
-            let counters = of.counters.minus(&told.unwrap_or_default());
-            self.lost(&CountersOf {
-                counters,
-                ..of.clone()
-            });
+            let lost = of.counters.minus(&told.unwrap_or_default());
+            self.lose(&of.port, &lost);
         }
     }
 
-    pub(super) fn lost(&mut self, of: &CountersOf) {
-        let lost = self.lost.entry(of.port.clone()).or_default();
-        *lost = lost.plus(&of.counters);
+    pub(super) fn lose(&mut self, port: &PortId, more: &Counters) {
+        let lost = self.lost.entry(port.clone()).or_default();
+        *lost = lost.plus(more);
     }
 }
 
 impl World {
+    /// What may not be known of a port: nobody could read it in time, or its host
+    /// died before it could tell.
+    #[must_use]
+    pub fn lost_of(&self, port: &PortId) -> Counters {
+        let datapaths = self.hosts.iter().map(|machine| machine.datapath.lost());
+        let lost = datapaths.filter_map(|lost| lost.get(port).copied());
+        let told = self.traffic.lost.get(port).copied();
+        let nothing = Counters::default();
+        told.into_iter()
+            .chain(lost)
+            .fold(nothing, |sum, more| sum.plus(&more))
+    }
+
     /// Frames pass through some port of some host, if that has any.
     pub fn pass_frames(&mut self) {
         let host = self.random.usize(0..self.hosts.len());
@@ -69,7 +76,9 @@ impl World {
         }
         let more = Counters::of_numbers(numbers);
         self.note(&("frames", host, port, &more));
-        self.hosts[host].datapath.traffic(switch, port, &more);
+        if !self.hosts[host].datapath.traffic(switch, port, &more) {
+            return;
+        }
         let passed = self.traffic.passed.entry(port.clone()).or_default();
         *passed = passed.plus(&more);
         self.hear_datapath(host);

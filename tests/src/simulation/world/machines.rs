@@ -69,23 +69,14 @@ impl Machine {
         }
     }
 
-    /// The whole host goes: its datapath is empty. What that had counted.
-    pub(super) fn reboot(&mut self, random: &mut fastrand::Rng) -> Vec<CountersOf> {
+    /// The whole host goes: its datapath is empty. What it had before.
+    pub(super) fn reboot(&mut self, random: &mut fastrand::Rng) -> Emulated {
         // Machines die with their host.
         self.plugged.clear();
         self.behind.clear();
         let behaviour = self.datapath.behaviour();
-        let before = Emulated::new(behaviour, random.u64(..));
-        let before = std::mem::replace(&mut self.datapath, before);
-        // Who sees every frame sees them there too where the agent can't.
-        before.behave(Behaviour::default());
-        let picture = before.picture();
-        let ports = picture.iter().flat_map(|(switch, bridge)| {
-            let ports = bridge.ports.keys();
-            ports.map(move |port| (switch.clone(), port.clone()))
-        });
-        let counted = before.counters_now(ports.collect()).unwrap_or_default();
-        counted.into_iter().map(|(_, of)| of).collect()
+        let empty = Emulated::new(behaviour, random.u64(..));
+        std::mem::replace(&mut self.datapath, empty)
     }
 
     /// The session of its agent, as far as that knows.
@@ -443,7 +434,7 @@ impl World {
             // The agent died before it knew: that is lost, but for what it has
             // told before.
             for (_, of) in ends {
-                self.traffic.lost(&of);
+                self.traffic.lose(&of.port, &of.counters);
             }
         }
     }

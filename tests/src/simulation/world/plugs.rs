@@ -3,6 +3,7 @@
 
 use dvs_schemas::v1::Machine;
 use dvs_schemas::{PortId, SwitchName, VnicId};
+use host_agent::datapath::{Device, Mishap};
 
 use super::World;
 
@@ -20,11 +21,31 @@ pub struct Plug {
 impl World {
     /// A machine starts on a host.
     pub fn plug(&mut self, host: usize, plug: &Plug) {
+        self.plug_device(host, plug, Device::default());
+    }
+
+    /// A device is plugged in on a host; what said the port there is gone.
+    pub fn plug_device(&mut self, host: usize, plug: &Plug, device: Device) {
         self.note(&("plugged", host, plug));
         let machine = &mut self.hosts[host];
         let Plug { switch, port, vnic } = plug;
-        machine.datapath.plug(switch, port, vnic.clone());
+        machine.datapath.plug(switch, port, vnic.clone(), device);
         machine.plugged.insert(plug.clone());
+        self.hear_datapath(host);
+    }
+
+    /// Another device takes the place of a plugged one at once. What was there.
+    pub fn replace_device(&mut self, host: usize, plug: &Plug, device: Device) -> Option<Device> {
+        let before = self.hosts[host].datapath.unplug(&plug.switch, &plug.port);
+        self.plug_device(host, plug, device);
+        before
+    }
+
+    /// Something happens to the interface of a port.
+    pub fn befall(&mut self, host: usize, plug: &Plug, mishap: Mishap) {
+        self.note(&("befalls", host, plug, mishap));
+        let datapath = &self.hosts[host].datapath;
+        datapath.befall(&plug.switch, &plug.port, mishap);
         self.hear_datapath(host);
     }
 
@@ -38,21 +59,22 @@ impl World {
         self.hear_datapath(host);
     }
 
-    /// A machine goes from a host.
-    pub fn unplug(&mut self, host: usize, plug: &Plug) {
+    /// A machine goes from a host. Its device.
+    pub fn unplug(&mut self, host: usize, plug: &Plug) -> Option<Device> {
         self.note(&("unplugged", host, plug));
         let machine = &mut self.hosts[host];
-        machine.datapath.unplug(&plug.switch, &plug.port);
+        let device = machine.datapath.unplug(&plug.switch, &plug.port);
         machine.plugged.remove(plug);
         machine.behind.remove(&plug.port);
         self.hear_datapath(host);
+        device
     }
 
-    /// An agent that starts is told of all that is there.
+    /// An agent that starts is told of all that is there, after the datapath has
+    /// said what is plugged in.
     pub(super) fn find_plugs(&mut self, host: usize) {
         let machine = &self.hosts[host];
-        for Plug { switch, port, vnic } in &machine.plugged {
-            machine.datapath.plug(switch, port, vnic.clone());
+        for Plug { switch, port, .. } in &machine.plugged {
             if let Some(behind) = machine.behind.get(port) {
                 machine.datapath.machine(switch, port, behind.clone());
             }

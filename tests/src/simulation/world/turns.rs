@@ -77,6 +77,7 @@ impl World {
             .retain(|_, slot| slot.waiter.place() != Some(place));
         self.replies.retain(|(at, _), _| *at != place);
         if let Place::Host(n) = place {
+            self.hosts[n].datapath.leave();
             self.hosts[n].hears.clear();
             self.hosts[n].subscribes.clear();
         }
@@ -108,18 +109,16 @@ impl World {
             Place::Host(n) => {
                 let reboots = self.random.f64() < self.weather.reboots;
                 let machine = &mut self.hosts[n];
-                let counted = if reboots {
-                    machine.reboot(&mut self.random)
-                } else {
-                    Vec::new()
-                };
+                let before = reboots.then(|| machine.reboot(&mut self.random));
                 let (name, agent) = (&machine.name, Uuid::from_u64_pair(seed, 0));
                 let rollback_after = self.rollback_after;
                 machine
                     .agent
                     .start(|ledger| start::agent(ledger, name, agent, seed, rollback_after));
                 let known = machine.resume();
-                self.traffic.died(&counted, &known);
+                if let Some(before) = before {
+                    self.traffic.died(&before, &known);
+                }
                 self.turn_host(n, None);
                 self.find_plugs(n);
                 if self.hosts[n].connected {

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::counters::Offset;
+use crate::datapath::tally::Offset;
 use crate::datapath::{BridgeSettings, Mirror, VirtualPort};
 use crate::merge::merge;
 

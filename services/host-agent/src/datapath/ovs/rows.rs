@@ -28,13 +28,13 @@ use uuid::Uuid;
 
 use self::bridges::BridgeRow;
 use super::config::OvsConfig;
-use super::counters::Tallies;
 use super::intent::Intent;
 use super::marks::{Ids, PREFIX};
 use super::network::HostNetwork;
 use super::rules::OfPort;
 use super::view::View;
 use super::wiring::{Plug, Plugs, Stale};
+use crate::datapath::tally::Tallies;
 use crate::datapath::{Drift, Notice, Part, StepFailure};
 
 /// What a part of a switch is.

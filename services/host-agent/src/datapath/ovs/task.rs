@@ -41,7 +41,6 @@ use self::plugs::Shown;
 use self::rules::Reviews;
 use super::Call;
 use super::config::OvsConfig;
-use super::counters::Tallies;
 use super::forwarding::News;
 use super::intent::{Abilities, Intent};
 use super::rows::{Memory, Place, Spoilt};
@@ -49,6 +48,7 @@ use super::unusable::{Unread, Unusable};
 use super::wiring::{Plug, Plugs, Stale};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
+use crate::datapath::tally::Tallies;
 use crate::datapath::{Applied, DatapathError, Part, Picture, StepFailure, Write};
 
 /// Between tries to reach what is away. Short: while `ovs-vswitchd` starts no

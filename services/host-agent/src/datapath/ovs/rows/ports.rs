@@ -16,11 +16,11 @@ use super::foreign::Standing;
 use super::memory::Wired;
 use super::replaced::{Replaced, Spoilt};
 use super::{Draft, OnBridge, Place, Ruled, Want, Wants, is, is_map, ours};
-use crate::datapath::ovs::counters::Tallies;
 use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::marks;
 use crate::datapath::ovs::view::{INTERFACE, POLICING, POLICING_PACKETS, PORT, QOS, QUEUE};
 use crate::datapath::ovs::wiring::{Plug, Stale};
+use crate::datapath::tally::Tallies;
 use crate::datapath::{Part, VirtualPort};
 use crate::merge::EffectiveVlan;
 

@@ -54,7 +54,7 @@ impl Task {
                 let key = (switch.clone(), port.clone());
                 let row = view.row(view::INTERFACE, plug.interface);
                 // It can't have counted less since.
-                let raw = row.and_then(view::statistics).unwrap_or_default();
+                let raw = row.and_then(view::statistics);
                 let marked = view.row(view::PORT, plug.port);
                 let marked = marked.map(|row| rows::ours(row, "external_ids"));
                 match marked.as_ref().map(marks::offset) {
