@@ -3,6 +3,7 @@
 //! out, how many there are, and who hears none.
 #![allow(clippy::unwrap_used)]
 
+mod others;
 mod rounds;
 
 use std::collections::BTreeMap;

@@ -269,7 +269,7 @@ impl Draft<'_, '_> {
             let ours_it_is = self
                 .view
                 .row(MIRROR, mirror)
-                .is_some_and(|row| !ours(row, "external_ids").is_empty());
+                .is_some_and(|row| self.memory.has_mirror(mirror, row));
             if ours_it_is {
                 self.detach(place, (BRIDGE, bridge, "mirrors"), (MIRROR, mirror));
             }

@@ -14,7 +14,7 @@ use super::replaced::Replaced;
 use crate::datapath::ovs::config::{Origin, OvsConfig};
 use crate::datapath::ovs::intent::Intent;
 use crate::datapath::ovs::marks::{self, Before};
-use crate::datapath::ovs::view::{BRIDGE, PORT, View};
+use crate::datapath::ovs::view::{BRIDGE, MIRROR, PORT, View};
 use crate::datapath::ovs::wiring::Plugs;
 
 /// What is known of rows that are ours, by their ids.
@@ -27,6 +27,8 @@ pub(in crate::datapath::ovs) struct Memory {
     pub(in crate::datapath::ovs) doubtful: BTreeSet<Uuid>,
     /// Rows of ports.
     pub(in crate::datapath::ovs) ports: BTreeMap<Uuid, Wired>,
+    /// Rows of mirror sessions.
+    pub(in crate::datapath::ovs) mirrors: BTreeSet<Uuid>,
 }
 
 /// A bridge of a switch.
@@ -75,6 +77,11 @@ impl Memory {
         Some(Owned { switch, before })
     }
 
+    /// True if the row of a mirror is a session's.
+    pub(super) fn has_mirror(&self, mirror: Uuid, row: &Row) -> bool {
+        self.mirrors.contains(&mirror) || !ours(row, "external_ids").is_empty()
+    }
+
     /// What others said in columns of a port's row that its policy stands in
     /// for.
     pub(super) fn replaced(&self, port: Uuid, row: &Row) -> Replaced {
@@ -100,6 +107,9 @@ impl Memory {
             counts.then_some((*uuid, owned))
         });
         self.bridges = bridges.collect();
+        let mirrors = view.table(MIRROR).iter();
+        let mirrors = mirrors.filter(|(uuid, row)| self.has_mirror(**uuid, row));
+        self.mirrors = mirrors.map(|(uuid, _)| *uuid).collect();
         // Rows of ports that are plugged no more are ours until that is written.
         self.ports.retain(|uuid, _| view.row(PORT, *uuid).is_some());
         for (switch, plugs) in plugs {

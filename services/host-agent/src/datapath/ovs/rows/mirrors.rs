@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dvs_ovsdb::{Atom, Datum};
+use dvs_ovsdb::{Atom, Datum, Row};
 use dvs_schemas::{Direction, MirrorDestination, MirrorName, PortId, SwitchName, VlanId};
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ use super::{Draft, OnBridge, Place, Want, Wants, is, is_map, ours};
 use crate::datapath::ovs::config::BridgeName;
 use crate::datapath::ovs::intent::Wish;
 use crate::datapath::ovs::marks;
-use crate::datapath::ovs::view::{BRIDGE, INTERFACE, MIRROR, PORT};
+use crate::datapath::ovs::view::{BRIDGE, INTERFACE, MIRROR, PORT, View};
 use crate::datapath::{Mirror, Part};
 use crate::merge::EffectiveVlan;
 
@@ -32,6 +32,40 @@ pub(in crate::datapath::ovs) fn session_of(row: &str) -> Option<MirrorName> {
     row.strip_suffix(OF_VLANS).unwrap_or(row).parse().ok()
 }
 
+/// True if a row is as a session writes it: it has its VLANs, copies leave
+/// where the session's do, and come from ports of it alone. `said` is the port
+/// that a row of one says.
+pub(in crate::datapath::ovs) fn is_written_for(
+    row: &Row,
+    session: &Mirror,
+    (view, bridge): (&View<'_>, &BridgeName),
+    said: impl Fn(&Row) -> Option<PortId>,
+) -> bool {
+    let of_vlans = row.str("name").is_some_and(|name| name.ends_with(OF_VLANS));
+    let vlans = session.vlans.iter().map(|vlan| i64::from(vlan.get()));
+    let vlans: BTreeSet<i64> = vlans.filter(|_| of_vlans).collect();
+    let selected = row.get("select_vlan").into_iter();
+    let selected: BTreeSet<i64> = selected.flat_map(Datum::integers).collect();
+    let to = row.uuids("output_port").next();
+    let leaves =
+        to.and_then(|port| view.row(PORT, port))
+            .is_some_and(|to| match &session.destination {
+                MirrorDestination::Port(port) => said(to).as_ref() == Some(port),
+                MirrorDestination::Vlan(vlan) => to.str("name") == Some(&bridge.copies_out(*vlan)),
+            });
+    let mut from = row
+        .uuids("select_src_port")
+        .chain(row.uuids("select_dst_port"));
+    let of_session = |port: &PortId| session.ports.iter().any(|source| source.port == *port);
+    let comes = of_vlans
+        || from.all(|port| {
+            let port = view.row(PORT, port).and_then(&said);
+            port.as_ref().is_some_and(of_session)
+        });
+    let all = row.get("select_all").and_then(Datum::as_bool);
+    all == Some(false) && selected == vlans && leaves && comes
+}
+
 /// VLANs that sessions copy into.
 pub(in crate::datapath::ovs) fn copied_into(wish: &Wish) -> BTreeSet<VlanId> {
     let sessions = wish.mirrors.values();
@@ -42,11 +76,11 @@ pub(in crate::datapath::ovs) fn copied_into(wish: &Wish) -> BTreeSet<VlanId> {
     vlans.collect()
 }
 
-impl Draft<'_, '_> {
+impl<'v> Draft<'v, '_> {
     /// The sessions of a switch, as far as their ports are plugged.
     pub(super) fn mirrors(
         &mut self,
-        (switch, name): (&SwitchName, &BridgeName),
+        (switch, own): (&SwitchName, &BridgeName),
         wish: &Wish,
         (bridge, plugs): OnBridge<'_>,
     ) {
@@ -55,11 +89,17 @@ impl Draft<'_, '_> {
             .into_iter()
             .flat_map(|row| row.uuids("mirrors"))
             .collect();
-        let held: BTreeMap<&str, Uuid> = held
-            .iter()
-            .filter_map(|uuid| Some((self.view.row(MIRROR, *uuid)?.str("name")?, *uuid)))
-            .collect();
-        let outlets = self.outlets((switch, name), wish, bridge);
+        let held = held.iter().filter_map(|uuid| {
+            let row = self.view.row(MIRROR, *uuid)?;
+            Some((row.str("name")?, *uuid, self.memory.has_mirror(*uuid, row)))
+        });
+        let (held, others): (Vec<_>, Vec<_>) = held.partition(|(_, _, is_ours)| *is_ours);
+        let named = |rows: Vec<(&'v str, Uuid, bool)>| -> BTreeMap<&'v str, Uuid> {
+            let rows = rows.into_iter();
+            rows.map(|(name, uuid, _)| (name, uuid)).collect()
+        };
+        let (held, others) = (named(held), named(others));
+        let outlets = self.outlets((switch, own), wish, bridge);
         let sources = Sources {
             wish,
             plugs: plugs
@@ -85,7 +125,23 @@ impl Draft<'_, '_> {
             let Some(outlet) = outlet else {
                 continue;
             };
-            for (row_name, mut wants) in sources.rows(name, session, &outlet) {
+            let rows = sources.rows(name, session, &outlet);
+            // Beside theirs nobody could tell the two apart.
+            let taken = rows.iter().find_map(|(row_name, _)| {
+                let theirs = others.get(row_name.as_str())?;
+                (!held.contains_key(row_name.as_str())).then_some((row_name, theirs))
+            });
+            if let Some((row_name, theirs)) = taken {
+                let bridge = own.as_str();
+                let message = format!(
+                    "mirror {row_name:?} on bridge {bridge} is somebody else's and stays as it is; \
+                     take it off there with ovs-vsctl remove Bridge {bridge} mirrors {theirs}, or \
+                     give the session another name"
+                );
+                self.refuse(place, None, message);
+                continue;
+            }
+            for (row_name, mut wants) in rows {
                 wants.push(("external_ids", Want::Ours(marks::of_mirror(name, session))));
                 match held.get(row_name.as_str()) {
                     Some(uuid) => self.set(&place, MIRROR, *uuid, wants),
@@ -100,13 +156,13 @@ impl Draft<'_, '_> {
             }
         }
         self.others_mirrors(switch, bridge);
-        if let Some(uplinks) = self.view.bridge(&name.of_uplinks()) {
+        if let Some(uplinks) = self.view.bridge(&own.of_uplinks()) {
             self.others_mirrors(switch, uplinks);
         }
         for (row_name, uuid) in held {
             let row = self.view.row(MIRROR, uuid);
             let name = row.and_then(|row| marks::mirror_of(&ours(row, "external_ids")));
-            if let Some(name) = name
+            if let Some(name) = name.or_else(|| session_of(row_name))
                 && !wanted.iter().any(|wanted| wanted == row_name)
             {
                 let place = (switch.clone(), Part::Mirror(name));
@@ -125,7 +181,7 @@ impl Draft<'_, '_> {
             let Some(mirror) = view.row(MIRROR, uuid) else {
                 continue;
             };
-            if marks::mirror_of(&ours(mirror, "external_ids")).is_some() {
+            if self.memory.has_mirror(uuid, mirror) {
                 continue;
             }
             let mut to = mirror.uuids("output_port");

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use dvs_ovsdb::{Cache, Row};
-use dvs_schemas::{MirrorName, SwitchName};
+use dvs_schemas::{MirrorName, PortId, SwitchName};
 use uuid::Uuid;
 
 use super::Task;
@@ -15,7 +15,7 @@ use crate::datapath::Remembered;
 use crate::datapath::ovs::config::OvsConfig;
 use crate::datapath::ovs::intent::{Intent, Wish, take};
 use crate::datapath::ovs::marks;
-use crate::datapath::ovs::rows::{self, Memory, Owned, before, session_of};
+use crate::datapath::ovs::rows::{self, Memory, Owned, before, is_written_for, session_of};
 use crate::datapath::ovs::view::{self, View};
 use crate::datapath::ovs::wiring::{self, said_port};
 
@@ -98,7 +98,7 @@ impl Loader<'_, '_> {
                 continue;
             };
             self.ports(*uuid, &switch, &mut wish);
-            self.mirrors(row, &switch, &mut wish);
+            self.mirrors(row, &switch, (&mut wish, &mut loaded.memory));
             loaded.intent.insert(switch, wish);
         }
         loaded
@@ -187,10 +187,7 @@ impl Loader<'_, '_> {
                     tracing::warn!(%switch, port, %error, "its marks can't be read");
                 }
             }
-            if let Some((_, interface)) = self.view.only_interface(row)
-                && let Some(name) = interface.str("name")
-                && let Some(Ok(id)) = said_port(interface, name, self.config)
-            {
+            if let Some(id) = self.said(row) {
                 plugged.push(id);
             }
         }
@@ -204,8 +201,15 @@ impl Loader<'_, '_> {
         }
     }
 
-    /// The mirror sessions of a bridge, by the same rule.
-    fn mirrors(&self, row: &Row, switch: &SwitchName, wish: &mut Wish) {
+    /// The port that the interface of a row says.
+    fn said(&self, port: &Row) -> Option<PortId> {
+        let (_, interface) = self.view.only_interface(port)?;
+        said_port(interface, interface.str("name")?, self.config)?.ok()
+    }
+
+    /// The mirror sessions of a bridge, by the same rule: of a row whose marks
+    /// say nothing the ledger does, if it is as the session writes it.
+    fn mirrors(&self, row: &Row, switch: &SwitchName, (wish, memory): (&mut Wish, &mut Memory)) {
         let mut named: BTreeMap<MirrorName, _> = BTreeMap::new();
         for uuid in row.uuids("mirrors") {
             let Some(row) = self.view.row(view::MIRROR, uuid) else {
@@ -220,9 +224,14 @@ impl Loader<'_, '_> {
             }
             let name = row.str("name").and_then(session_of);
             let ledger = self.ledger.get(switch);
+            let (bridge, _) = self.config.bridge(switch);
+            let is_marked = !rows::ours(row, "external_ids").is_empty();
             if let Some(name) = name
                 && let Some(session) = ledger.and_then(|wish| wish.mirrors.get(&name))
+                && (is_marked
+                    || is_written_for(row, session, (self.view, &bridge), |port| self.said(port)))
             {
+                memory.mirrors.insert(uuid);
                 named.insert(name, session);
             }
         }
