@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use dvs_ovsdb::testing::skipped;
 use dvs_schemas::v1::ConditionKind;
-use dvs_tests::lan::{Host, Mac, Vm, id, switch, until};
+use dvs_tests::lan::{Host, Mac, Vm, access, id, switch, until};
 use host_agent::datapath::{Datapath, DriftPolicy, Notice, Remembered, Step, Write};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{DAMAGES, damage};
+use super::{DAMAGES, UNMARK, damage};
 
 /// What the ledger of an agent says of its switch and of these ports.
 fn ledger(host: &Host, ports: impl IntoIterator<Item = Write>) -> Remembered {
@@ -193,4 +193,40 @@ async fn what_was_replaced_is_given_back_whatever_somebody_makes_of_its_marks() 
             host.unplug(&vm);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_agent_wrote_is_nobody_elses_after_a_start_without_marks() {
+    if skipped("what_the_agent_wrote_is_nobody_elses_after_a_start_without_marks") {
+        return;
+    }
+    let mut host = Host::start().await;
+    let a = host.vm(1, "a", access(10)).await;
+    let b = host.vm(2, "b", access(10)).await;
+    let set = |host: &Host, vlan| {
+        [("a", a.mac()), ("b", b.mac())]
+            .map(|(port, mac)| host.set(port, host.spec(access(vlan), Some(mac))))
+    };
+    let known = ledger(&host, set(&host, 10));
+    host.kill_agent().await;
+    damage(&host, UNMARK, a.interface());
+    // The other is made anew by whoever runs it, and says its VLAN.
+    host.unplug(&b);
+    host.plug(&b, "b");
+    let theirs = ["--no-wait", "set", "Port", b.interface(), "tag=10"];
+    host.ovs.vsctl(&theirs).unwrap();
+    host.start_agent();
+    host.datapath.resume(known).await;
+    host.datapath.read().await.unwrap();
+    for outcome in host.writes(set(&host, 20)).await {
+        outcome.unwrap();
+    }
+    assert_eq!(fields(&host, ConditionKind::ForeignSettings).await, ["tag"]);
+    for port in ["a", "b"] {
+        let from = host.there(port).await.unwrap().port;
+        let port = id(port);
+        host.write(Write::RemovePort { port, from }).await.unwrap();
+    }
+    let tags = [&a, &b].map(|vm| column(&host, "Port", vm.interface(), "tag"));
+    assert_eq!(tags, ["[]", "10"]);
 }

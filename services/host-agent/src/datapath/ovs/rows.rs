@@ -12,7 +12,7 @@ mod takeover;
 mod uplinks;
 
 use foreign::Foreign;
-pub(super) use memory::{Memory, Owned, Rewired, before};
+pub(super) use memory::{Memory, Owned, Rewired, Wired, before};
 pub(super) use mirrors::{copied_into, is_written_for, mirrored_to, session_of};
 pub(super) use ports::is_said_by_rules;
 pub(super) use replaced::Spoilt;

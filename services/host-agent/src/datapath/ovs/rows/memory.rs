@@ -49,6 +49,14 @@ pub(in crate::datapath::ovs) struct Wired {
 /// What a plan makes of rows of ports: those that are no more ours have none.
 pub(in crate::datapath::ovs) type Rewired = BTreeMap<Uuid, Option<Wired>>;
 
+impl Wired {
+    /// The row of a port that is ours again, with what it remembers.
+    pub(in crate::datapath::ovs) fn again(port: PortId, row: &Row) -> Self {
+        let replaced = Replaced::of(row);
+        Self { port, replaced }
+    }
+}
+
 impl Memory {
     /// The switch that a bridge belongs to.
     pub(in crate::datapath::ovs) fn switch_of(

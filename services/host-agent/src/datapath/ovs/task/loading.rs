@@ -5,6 +5,7 @@
 //! as any other difference.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use dvs_ovsdb::{Cache, Row};
 use dvs_schemas::{MirrorName, PortId, SwitchName};
@@ -15,7 +16,7 @@ use crate::datapath::Remembered;
 use crate::datapath::ovs::config::OvsConfig;
 use crate::datapath::ovs::intent::{Intent, Wish, take};
 use crate::datapath::ovs::marks;
-use crate::datapath::ovs::rows::{self, Memory, Owned, before, is_written_for, session_of};
+use crate::datapath::ovs::rows::{self, Memory, Owned, Wired, before, is_written_for, session_of};
 use crate::datapath::ovs::view::{self, View};
 use crate::datapath::ovs::wiring::{self, said_port};
 
@@ -97,7 +98,7 @@ impl Loader<'_, '_> {
             let Some((switch, mut wish)) = self.bridge((*uuid, row), &mut loaded.memory) else {
                 continue;
             };
-            self.ports(*uuid, &switch, &mut wish);
+            self.ports(*uuid, &switch, (&mut wish, &mut loaded.memory));
             self.mirrors(row, &switch, (&mut wish, &mut loaded.memory));
             loaded.intent.insert(switch, wish);
         }
@@ -174,10 +175,11 @@ impl Loader<'_, '_> {
     }
 
     /// The ports of a bridge. Of one whose marks say nothing the ledger does, if
-    /// its interface is there.
-    fn ports(&self, bridge: Uuid, switch: &SwitchName, wish: &mut Wish) {
+    /// its interface is there; and if that has what the agent asks of each that
+    /// it wires, its row is ours.
+    fn ports(&self, bridge: Uuid, switch: &SwitchName, (wish, memory): (&mut Wish, &mut Memory)) {
         let mut plugged = Vec::new();
-        for (_, row) in self.view.ports_of(bridge) {
+        for (uuid, row) in self.view.ports_of(bridge) {
             let ids = rows::ours(row, "external_ids");
             match marks::port(&ids, &wish.settings.private_vlans) {
                 Ok(Some((id, spec))) => drop(wish.ports.insert(id, spec.into())),
@@ -187,16 +189,23 @@ impl Loader<'_, '_> {
                     tracing::warn!(%switch, port, %error, "its marks can't be read");
                 }
             }
-            if let Some(id) = self.said(row) {
-                plugged.push(id);
+            if let Some((_, interface)) = self.view.only_interface(row)
+                && let Some(id) = self.said(row)
+            {
+                let is_wired = interface.integer("ofport_request").is_some();
+                let wired = is_wired.then(|| (uuid, Wired::again(id.clone(), row)));
+                plugged.push((id, wired));
             }
         }
         let Some(ledger) = self.ledger.get(switch) else {
             return;
         };
-        for id in plugged {
-            if let Some(spec) = ledger.ports.get(&id) {
-                wish.ports.entry(id).or_insert_with(|| spec.clone());
+        for (id, wired) in plugged {
+            if let Some(spec) = ledger.ports.get(&id)
+                && let Entry::Vacant(free) = wish.ports.entry(id)
+            {
+                free.insert(spec.clone());
+                memory.ports.extend(wired);
             }
         }
     }
