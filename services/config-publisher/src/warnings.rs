@@ -26,8 +26,12 @@ enum Matter {
     /// Ports came to the host, which is not told of it for now.
     Came { host: HostName, why: String },
     /// Ports came to the host from another one, and nothing that is plugged in
-    /// there waits for them.
-    Unplugged { host: HostName, from: HostName },
+    /// there waits for them. `heeded`: that one's claims count.
+    Unplugged {
+        host: HostName,
+        from: HostName,
+        heeded: bool,
+    },
 }
 
 /// What is to be said of changes that are about to be made.
@@ -50,7 +54,8 @@ pub fn of(changes: &ChangeSet, claims: &Claims, fleet: &Fleet, now: Timestamp) -
         } else if let Some(from) = from
             && !waits(claims, fleet, &port, &host)
         {
-            note(Matter::Unplugged { host, from });
+            let heeded = fleet.follows_instead(&from).is_none();
+            note(Matter::Unplugged { host, from, heeded });
         }
     }
     let left_out = matters.len().saturating_sub(MOST);
@@ -120,10 +125,17 @@ fn text((matter, ports): (Matter, Vec<PortId>)) -> String {
         Matter::Came { host, why } => format!(
             "{names}: host {host} is told nothing for now ({why}), so nothing is wired there yet"
         ),
-        Matter::Unplugged { host, from } => format!(
-            "{names}: nothing that is plugged in at host {host} waits for it, so no frame passes \
-             until its vNIC is plugged in there; a machine that still runs on host {from} gets \
-             its port back after a minute"
-        ),
+        Matter::Unplugged { host, from, heeded } => {
+            let back = if heeded {
+                "its port back after a minute"
+            } else {
+                "its port back by dvsctl move only, as that host's word changes no placement"
+            };
+            format!(
+                "{names}: nothing that is plugged in at host {host} waits for it, so no frame \
+                 passes until its vNIC is plugged in there; a machine that still runs on host \
+                 {from} gets {back}"
+            )
+        }
     }
 }

@@ -188,6 +188,8 @@ fn an_operators_word_moves_the_port_and_says_that_the_host_may_still_have_it() {
     assert!(left.starts_with("web-1: host h1 is told nothing"), "{left}");
     assert!(left.contains("may still have wired"), "{left}");
     assert!(unplugged.contains("plugged in at host h2"), "{unplugged}");
+    let back = "still runs on host h1 gets its port back by dvsctl move only";
+    assert!(unplugged.contains(back), "{unplugged}");
     // A deletion takes it from there as well.
     let mut desk = self::desk();
     let reply = desk.delete(r#"{"kind": "Port", "name": "web-1"}"#);

@@ -354,7 +354,8 @@ impl Plugging {
                 (Wish::Have(_), Some(Trouble::Held(holder))) => {
                     let why = format!(
                         "plugged in here, and held by host {holder}: it comes here once its \
-                         machine has stopped there; dvsctl move brings it here at once"
+                         machine has stopped there, unless that host follows another history \
+                         (dvsctl get hosts says so); dvsctl move brings it here at once"
                     );
                     waiting.insert(on, why);
                 }
