@@ -70,7 +70,7 @@ impl HostCore {
         }
         touched.switch |= fresh;
         ledger::write(&self.host, name, &switch.held, &touched, &mut out.writes);
-        switch.admitted = switch.admitted.max(message.revision);
+        switch.took_in(message.revision);
 
         let there = self.there.get(name);
         let full = !matches!(message.state, FinalState::Partial { .. });
@@ -120,8 +120,9 @@ impl HostCore {
         };
         touched.switch |= fresh;
         ledger::write(&self.host, name, &switch.held, &touched, &mut out.writes);
-        let newest = message.ports.iter().map(|port| port.revision);
-        switch.admitted = newest.fold(switch.admitted, Revision::max);
+        for port in &message.ports {
+            switch.took_in(port.revision);
+        }
         let there = self.there.get(name);
         let parts = Parts {
             mirrors: switch.sessions_with(there, &going),

@@ -83,6 +83,14 @@ impl Switch {
         }
     }
 
+    /// A message of that revision was admitted. What was sent once more though
+    /// nothing of it is new leaves no trace, and takes the host no further than
+    /// it is: what it says to have applied is a commit that it knows of.
+    pub(super) fn took_in(&mut self, revision: Revision) {
+        let known = revision.min(self.held.newest());
+        self.admitted = self.admitted.max(known);
+    }
+
     /// How runtime state is told.
     pub(super) fn runtime_settings(&self) -> &RuntimeSettings {
         const NATURAL: &RuntimeSettings = &RuntimeSettings {

@@ -4,14 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use dvs_schemas::v1::{ApplyOutcome, ApplyReport, FinalState, Link};
-use dvs_schemas::{Epoch, PortId, SwitchName};
+use dvs_schemas::v1::{ApplyOutcome, ApplyReport, Clobber, FinalState, Link};
+use dvs_schemas::{Epoch, PortId, Revision, SwitchName};
 use host_agent::datapath::{
     Behaviour, Bridge, BridgeSettings, Emulated, Picture, PluggedPort, Ports, VirtualPort,
 };
 use host_agent::held::HeldSwitch;
-use host_agent::host::Answer;
+use host_agent::host::{Answer, HostEvent};
 use host_agent::merge::merge;
 use host_agent::plan::{MayRemove, Parts, Stays, plan};
 use proptest::collection::vec;
@@ -19,6 +20,7 @@ use proptest::prelude::*;
 
 use crate::history::{Commit, Message, Publisher, commits, private_vlans};
 use crate::rig::{Rig, id};
+use crate::versions::{access, one, site};
 
 fn deliver(rig: &mut Rig, message: &Message) -> u64 {
     match message {
@@ -287,4 +289,25 @@ proptest! {
             Default::default()
         );
     }
+}
+
+/// A wait for what is so already sends it once more, at the newest commit.
+#[test]
+fn what_is_sent_once_more_takes_a_host_no_further_than_what_it_holds() {
+    let mut rig = Rig::new();
+    let mut publisher = site();
+    rig.event(HostEvent::Connected);
+    rig.send(&publisher.full());
+    let group = one(publisher.commit(&Commit::Group(id("g1"), access(20))));
+    rig.send(&group);
+    let held = rig.held("prod").unwrap().newest();
+    let again = Clobber {
+        revision: Revision(held.0 + 5),
+        ..group
+    };
+    let asked = rig.send(&again);
+    assert_eq!(rig.outcome(asked), ApplyOutcome::Applied { writes: 0 });
+    rig.pass(Duration::from_secs(60));
+    let beat = rig.heartbeats.last().unwrap();
+    assert_eq!(beat.observed[0].revision, held);
 }

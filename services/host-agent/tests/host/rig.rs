@@ -10,7 +10,7 @@ use std::time::Duration;
 use dvs_ledger::{InMemoryBackend, Ledger, StorageBackend, turn};
 use dvs_schemas::v1::{
     ApplyOutcome, ClaimRequest, Clobber, Drift, Fetch, Heartbeat, Hello, HelloReply, Live,
-    Position, ReleaseRequest, Remove, RemoveOutcome, V1,
+    Observed, Position, ReleaseRequest, Remove, RemoveOutcome, V1,
 };
 use dvs_schemas::{Format, HostName, PortId, SessionId, SwitchName, TellMode, Timestamp};
 use host_agent::core::Agent;
@@ -95,6 +95,18 @@ pub(crate) struct Rig {
     pub(crate) positions: Vec<Vec<Position>>,
     /// Entries written by each commit.
     pub(crate) commits: Vec<usize>,
+}
+
+/// What a host has applied is no further than the newest commit that it knows
+/// of, or it would be of another history.
+fn is_where_it_says(observed: &[Observed], positions: &[Position]) {
+    let newest = positions.iter().map(|position| position.revision).max();
+    for of in observed {
+        assert!(
+            of.revision <= newest.unwrap_or_default(),
+            "{of:?} at {positions:?}"
+        );
+    }
 }
 
 fn load(ledger: &Ledger, host: &HostName, run: u128) -> Result<Agent, LoadError> {
@@ -321,10 +333,12 @@ impl Rig {
                 None
             }
             HostEffect::Hello(hello) => {
+                is_where_it_says(&hello.observed, &hello.positions);
                 self.hellos.push(hello);
                 None
             }
             HostEffect::Heartbeat(heartbeat) => {
+                is_where_it_says(&heartbeat.observed, &heartbeat.positions);
                 self.heartbeats.push(heartbeat);
                 None
             }
