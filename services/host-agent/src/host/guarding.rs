@@ -60,7 +60,7 @@ impl HostCore {
         });
         let mut reconnects = false;
         for subject in in_force {
-            reconnects |= self.rollback.carried_out(now, &subject, true);
+            reconnects |= self.rollback.carried_out(now, &subject, None);
         }
         if reconnects {
             self.effect(HostEffect::Reconnect, out);
@@ -126,9 +126,9 @@ impl HostCore {
                 | Write::RemoveBridge { .. } => continue,
             };
             let failures = failures.get(switch);
-            let failed = failures.is_some_and(|of| of.parts.contains_key(&write.part()));
+            let rest = failures.and_then(|of| of.parts.get(&write.part()));
             let subject = (switch.clone(), port);
-            reconnects |= self.rollback.carried_out(now, &subject, !failed);
+            reconnects |= self.rollback.carried_out(now, &subject, rest);
         }
         if reconnects {
             self.effect(HostEffect::Reconnect, out);

@@ -19,8 +19,8 @@ use std::time::Duration;
 use dvs_ledger::Writes;
 use dvs_schemas::{HostName, PortId, Revision, SwitchName, Timestamp};
 
-use super::trial::{Stage, Trial, wanted};
-use crate::datapath::{BridgeSettings, Ports, Step, VirtualPort, Write};
+use super::trial::{Rest, Stage, Trial, wanted};
+use crate::datapath::{BridgeSettings, Ports, Step, StepFailure, VirtualPort, Write};
 use crate::held::HeldSwitch;
 use crate::ledger;
 use crate::plan::Stays;
@@ -71,7 +71,7 @@ impl Rollback {
             let trial = Trial {
                 change,
                 stage,
-                whole: false,
+                rest: Some(Rest::Unsaid),
                 heard: false,
             };
             ((switch, trial.change.after.port().cloned()), trial)
@@ -144,15 +144,31 @@ impl Rollback {
 
     /// Puts a change on trial, unless it is already, or needs none.
     fn begin(&mut self, subject: Subject, held: &HeldSwitch, online: bool, change: Change) {
-        // Another try of what failed in part gets no more time.
-        let known = self.trials.get(&subject);
-        if known.is_some_and(|trial| trial.change.is_of(held)) {
+        if let Some(trial) = self.trials.get_mut(&subject)
+            && trial.change.is_of(held)
+        {
+            // Another try of what failed in part gets no more time. What the bus
+            // was heard with is good to go back to.
+            if trial.stage == Stage::InPart && online {
+                if change.before != change.after {
+                    trial.change.before = change.before;
+                }
+                trial.stage = Stage::Beginning;
+                self.touched.insert(subject);
+            }
             return;
         }
         // What was good before the last change, if that isn't known to be.
-        let last = self.trials.remove(&subject).map(|trial| {
+        let last = self.trials.remove(&subject).and_then(|trial| {
             let Change { before, after, .. } = trial.change;
-            if trial.heard { after } else { before }
+            match trial.stage {
+                Stage::InPart => None,
+                Stage::Found
+                | Stage::Beginning
+                | Stage::OnTrial { .. }
+                | Stage::RollingBack
+                | Stage::RolledBack => Some(if trial.heard { after } else { before }),
+            }
         });
         let before = last.unwrap_or(change.before);
         self.touched.insert(subject.clone());
@@ -162,7 +178,7 @@ impl Rollback {
         let trial = Trial {
             change: Change { before, ..change },
             stage: Stage::Beginning,
-            whole: false,
+            rest: Some(Rest::Unsaid),
             heard: false,
         };
         self.trials.insert(subject, trial);
@@ -202,18 +218,49 @@ impl Rollback {
         }
     }
 
-    /// A change was carried out, wholly or in part, or need not be. True if that
+    /// A change was carried out, but for the `rest`, or need not be. True if that
     /// was to bring the bus back: whoever waits for a lost connection waits
     /// longer than for a new one.
-    pub(super) fn carried_out(&mut self, now: Timestamp, subject: &Subject, whole: bool) -> bool {
+    pub(super) fn carried_out(
+        &mut self,
+        now: Timestamp,
+        subject: &Subject,
+        rest: Option<&StepFailure>,
+    ) -> bool {
         let bound = self.bound;
         let Some(trial) = self.trials.get_mut(subject) else {
             return false;
         };
-        trial.whole = whole;
+        let rest = rest.cloned().map(Rest::Failed);
+        let before = std::mem::replace(&mut trial.rest, rest);
+        // Nothing more took hold than what the bus was heard with.
+        let is_same = trial.rest.is_some() && trial.rest == before;
         match (trial.stage, bound) {
+            (Stage::Beginning, Some(_)) if is_same => {
+                trial.stage = Stage::InPart;
+                self.touched.insert(subject.clone());
+                false
+            }
             (Stage::Beginning, Some(bound)) => {
                 trial.stage = Stage::on_trial(now, bound);
+                false
+            }
+            // What was heard, or is being asked, is of the part before. If nobody
+            // answered with that there is no more time.
+            (Stage::OnTrial { until, .. }, Some(bound)) if before.is_some() && !is_same => {
+                let is_unasked = now.after(bound / 3 * 2) < until;
+                trial.stage = if is_unasked {
+                    Stage::on_trial(now, bound)
+                } else {
+                    let ask = now.after(AGAIN);
+                    let until = until.max(ask.after(AGAIN));
+                    Stage::OnTrial { ask, until }
+                };
+                false
+            }
+            // Its rest came while the bus was away.
+            (Stage::InPart, _) if trial.rest.is_none() => {
+                self.drop(subject);
                 false
             }
             (Stage::RollingBack, _) => {
@@ -221,7 +268,11 @@ impl Rollback {
                 true
             }
             (
-                Stage::Beginning | Stage::Found | Stage::OnTrial { .. } | Stage::RolledBack,
+                Stage::Beginning
+                | Stage::Found
+                | Stage::OnTrial { .. }
+                | Stage::InPart
+                | Stage::RolledBack,
                 Some(_) | None,
             ) => false,
         }
@@ -241,7 +292,7 @@ impl Rollback {
         for trial in self.trials.values_mut() {
             if let Stage::OnTrial { until, .. } = trial.stage {
                 let settled = connects || now.after(bound) >= until.after(AGAIN);
-                trial.heard |= trial.whole && settled;
+                trial.heard |= trial.rest.is_none() && settled;
             }
         }
     }
@@ -252,7 +303,7 @@ impl Rollback {
             Stage::Found => Some(Timestamp(0)),
             Stage::OnTrial { ask, until } if !self.asked => Some(ask.min(until)),
             Stage::OnTrial { until, .. } => Some(until),
-            Stage::Beginning | Stage::RollingBack | Stage::RolledBack => None,
+            Stage::Beginning | Stage::InPart | Stage::RollingBack | Stage::RolledBack => None,
         };
         self.trials.values().filter_map(due).min()
     }
@@ -266,7 +317,11 @@ impl Rollback {
         let unheard = self.trials.values().filter(|trial| !trial.heard);
         let last = unheard.filter_map(|trial| match trial.stage {
             Stage::OnTrial { until, .. } => Some(until),
-            Stage::Found | Stage::Beginning | Stage::RollingBack | Stage::RolledBack => None,
+            Stage::Found
+            | Stage::Beginning
+            | Stage::InPart
+            | Stage::RollingBack
+            | Stage::RolledBack => None,
         });
         let last = last.max();
         for (subject, trial) in &mut self.trials {
@@ -313,18 +368,18 @@ impl Rollback {
     /// a change took hold says nothing of that.
     pub(super) fn answered(&mut self, now: Timestamp, heard: bool) {
         self.asked = false;
-        let Some(bound) = self.bound else {
-            return;
-        };
         let mut good = Vec::new();
         for (subject, trial) in &mut self.trials {
             if let Stage::OnTrial { ask, until } = &mut trial.stage
                 && *ask <= now
             {
-                match (heard, trial.whole) {
-                    (true, true) => good.push(subject.clone()),
-                    (true, false) => trial.stage = Stage::on_trial(now, bound),
-                    (false, true | false) => *ask = now.after(AGAIN).min(*until),
+                match (heard, &trial.rest) {
+                    (true, None) => good.push(subject.clone()),
+                    (true, Some(_)) => {
+                        trial.stage = Stage::InPart;
+                        self.touched.insert(subject.clone());
+                    }
+                    (false, None | Some(_)) => *ask = now.after(AGAIN).min(*until),
                 }
             }
         }
@@ -460,7 +515,10 @@ impl Rollback {
     /// Writes what became of changes.
     pub(super) fn write(&mut self, host: &HostName, writes: &mut Writes) {
         for subject in std::mem::take(&mut self.touched) {
-            let change = self.trials.get(&subject).map(|trial| &trial.change);
+            // What is good so far has nothing to go back to after a start.
+            let trial = self.trials.get(&subject);
+            let trial = trial.filter(|trial| trial.stage != Stage::InPart);
+            let change = trial.map(|trial| &trial.change);
             let (switch, port) = &subject;
             ledger::write_change(host, (switch, port.as_ref()), change, writes);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dvs_schemas::{Revision, Timestamp};
 
+use crate::datapath::StepFailure;
 use crate::held::HeldSwitch;
 use crate::plan::wanted_port;
 use crate::uplinks::{Change, PortSettings, Setting, UplinkSettings, asked_by};
@@ -18,6 +19,9 @@ pub(super) enum Stage {
     Beginning,
     /// The bus is to be heard: asked from `ask` on, and heard by `until`.
     OnTrial { ask: Timestamp, until: Timestamp },
+    /// The bus was heard with a part of it in force. The rest is on trial once
+    /// it is carried out; until then the bus may be away for as long as it will.
+    InPart,
     /// It is being rolled back.
     RollingBack,
     /// It was rolled back.
@@ -28,12 +32,21 @@ pub(super) enum Stage {
 pub(super) struct Trial {
     pub(super) change: Change,
     pub(super) stage: Stage,
-    /// Whether all of it was carried out. As long as it is not, the rest may
-    /// come at any time.
-    pub(super) whole: bool,
+    /// Why the rest of it was not carried out, in the datapath's words; none if
+    /// all of it was. The rest may come at any time.
+    pub(super) rest: Option<Rest>,
     /// Whether somebody was heard over the bus with it in force. Good enough
     /// to go back to, though what takes hold late may still come.
     pub(super) heard: bool,
+}
+
+/// What keeps a change from being carried out wholly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nobody has said yet.
+    Unsaid,
+    /// The datapath's reason.
+    Failed(StepFailure),
 }
 
 impl Stage {

@@ -49,6 +49,48 @@ fn a_change_that_failed_in_part_is_on_trial_for_what_went_live() {
     assert_eq!(vlan(&rig, "p1"), on(10));
 }
 
+/// The bus was heard with what is in force: that it goes later says nothing of
+/// the change.
+#[test]
+fn what_is_in_force_of_a_change_in_part_stays_once_the_bus_was_heard_with_it() {
+    for restart in [false, true] {
+        let (mut rig, mut publisher) = behind_p1();
+        rig.in_part = Some(id("p1"));
+        let message = one(publisher.commit(&Commit::Group(id("g1"), access(20))));
+        failure_of_p1(&mut rig, &message);
+        rig.pass(ROLLBACK * 3);
+        rig.mute = true;
+        if restart {
+            rig.restart();
+        }
+        rig.pass(ROLLBACK * 3);
+        assert_eq!(vlan(&rig, "p1"), on(20));
+    }
+}
+
+/// An answer of before says nothing of what takes hold later.
+#[test]
+fn the_rest_of_a_change_has_a_trial_of_its_own() {
+    for heard_with_the_part in [false, true] {
+        let (mut rig, mut publisher) = behind_p1();
+        rig.in_part = Some(id("p1"));
+        let message = one(publisher.commit(&Commit::Group(id("g1"), access(20))));
+        failure_of_p1(&mut rig, &message);
+        rig.pass(if heard_with_the_part {
+            ROLLBACK * 3
+        } else {
+            ROLLBACK / 3 - SECOND
+        });
+        rig.in_part = None;
+        let asked = rig.send(&publisher.full());
+        assert!(matches!(rig.outcome(asked), ApplyOutcome::Applied { .. }));
+        rig.pass(SECOND * 2);
+        rig.mute = true;
+        rig.pass(ROLLBACK);
+        assert_eq!(vlan(&rig, "p1"), on(10));
+    }
+}
+
 /// The switch was written, and nobody is left who was told so.
 #[test]
 fn a_change_whose_agent_dies_of_it_is_on_trial() {
@@ -88,7 +130,8 @@ fn a_change_of_which_nobody_knows_whether_it_is_in_force_is_on_trial() {
         };
         rig.send(&one(publisher.commit(&commit)));
         rig.lose_results = false;
-        rig.pass(ROLLBACK);
+        // It is carried out once more after a second or two.
+        rig.pass(ROLLBACK + SECOND * 2);
         let good = (on(10), vec!["eth1".to_owned()]);
         assert_eq!((vlan(&rig, "p1"), uplinks(&rig)), good);
     }
