@@ -353,7 +353,46 @@ async fn a_host_without_its_switch_is_not_in_sync_and_says_so() -> Result<()> {
     // Nobody has to ask.
     out_of_sync(&fleet, "is ovs-vswitchd running?").await?;
     host.ovs.start_vswitchd()?;
-    fleet.in_sync().await
+    fleet.in_sync().await?;
+    // Nor if it is away as the agent starts.
+    for database in [false, true] {
+        // What the agent before said is over.
+        fleet
+            .until("it is in force", not_in_force, Vec::is_empty)
+            .await?;
+        host.kill_agent()?;
+        host.ovs.kill_vswitchd()?;
+        if database {
+            host.ovs.kill_db()?;
+        }
+        host.start_agent(&fleet)?;
+        let reason = match database {
+            false => "is ovs-vswitchd running?",
+            true => "is ovsdb-server running?",
+        };
+        let has = |why: &Vec<String>| matches!(&why[..], [why] if why.contains(reason));
+        fleet.until(reason, not_in_force, has).await?;
+        assert!(host.get("/readyz")?.contains(" 503 "));
+        out_of_sync(&fleet, "").await?;
+        if database {
+            host.ovs.start_db()?;
+        }
+        host.ovs.start_vswitchd()?;
+        fleet.in_sync().await?;
+    }
+    fleet
+        .until("it is in force", not_in_force, Vec::is_empty)
+        .await?;
+    Ok(())
+}
+
+/// Why host `rack` says that it is not in force.
+async fn not_in_force(operator: &dvs_tests::operator::Operator) -> Result<Vec<String>> {
+    let question = json!({"host": "rack", "kind": "not_in_force"});
+    let asked = operator.ask(dvs_schemas::subjects::RUNTIME_CONDITIONS, &question);
+    let list = asked.await?.ok()?["hosts"][0]["list"]["conditions"].clone();
+    let list = list.as_array().into_iter().flatten();
+    Ok(list.map(|each| each["message"].to_string()).collect())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use dvs_ovsdb::Endpoint;
 use dvs_ovsdb::testing::skipped;
+use dvs_schemas::v1::{ConditionKind, ConditionTarget};
 use dvs_tests::lan::{Frame, Host, Mac, QUICK, Vm, access, missing, plug, reaches, switch, until};
-use host_agent::datapath::{Datapath, Notice, Ports, Step};
+use host_agent::datapath::{ConditionsNow, Datapath, Notice, Ports, Remembered, Step, Write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// A bridge that forwards by itself loses frames, too, while its switch is
 /// away. With one every 10 ms, our ports may lose so many more: half a second
@@ -208,6 +210,84 @@ async fn a_switch_that_restarts_forwards_again_by_itself() {
         );
         let picture = host.datapath.read().await.unwrap();
         assert_eq!(picture[&switch()].ports.len(), 2);
+    }
+}
+
+/// What of Open vSwitch is away as an agent starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Away {
+    Database,
+    Switch,
+}
+
+/// Waits until the datapath tells which switches are not in force and for which
+/// reason, and that is as wanted.
+async fn hear_force(host: &Host, wanted: impl Fn(&ConditionsNow) -> bool) {
+    let heard = async {
+        loop {
+            if let Notice::Conditions { kind, now } = host.datapath.next_notice().await
+                && kind == ConditionKind::NotInForce
+                && wanted(&now)
+            {
+                return;
+            }
+        }
+    };
+    // Less than a change may take, for which nobody has to wait.
+    timeout(Duration::from_secs(4), heard).await.unwrap();
+}
+
+/// Its ledger says what is to be in force. Nobody else knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_starts_without_open_vswitch_says_so_until_it_is_there() {
+    if skipped("an_agent_that_starts_without_open_vswitch_says_so_until_it_is_there") {
+        return;
+    }
+    for away in [Away::Database, Away::Switch] {
+        let mut host = Host::start().await;
+        let mut a = host.vm(1, "a", access(10)).await;
+        let mut b = host.vm(2, "b", access(10)).await;
+        let wanted = Remembered {
+            wanted: vec![Step {
+                switch: switch(),
+                write: Write::SetBridge {
+                    from: None,
+                    to: Arc::new(host.settings()),
+                },
+            }],
+            ..Remembered::default()
+        };
+        host.kill_agent().await;
+        host.ovs.kill_vswitchd().unwrap();
+        // There is something to be written, and nobody who takes it.
+        let words = ["--no-wait", "set", "Port", b.interface(), "tag=11"];
+        host.ovs.vsctl(&words).unwrap();
+        if away == Away::Database {
+            host.ovs.kill_db().unwrap();
+        }
+        host.start_agent();
+        host.datapath.resume(wanted).await;
+        let read = async { host.datapath.read().await.unwrap_err() };
+        let heard = hear_force(&host, |now| {
+            let on = ConditionTarget {
+                switch: Some(switch()),
+                ..ConditionTarget::default()
+            };
+            let reason = match away {
+                Away::Database => "db.sock can't be connected to",
+                Away::Switch => "is ovs-vswitchd running?",
+            };
+            now.keys().eq([&on]) && now.values().all(|why| why.contains(reason))
+        });
+        tokio::join!(heard, read);
+        if away == Away::Database {
+            host.ovs.start_db().unwrap();
+        }
+        host.ovs.start_vswitchd().unwrap();
+        // Nobody has to ask.
+        until("frames pass", async || reaches(&mut a, &mut b, 1)).await;
+        host.datapath.read().await.unwrap();
+        hear_force(&host, ConditionsNow::is_empty).await;
     }
 }
 

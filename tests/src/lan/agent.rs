@@ -108,15 +108,24 @@ impl AgentHost {
         self.agent.id()
     }
 
+    /// What its agent answers over HTTP, with its headers.
+    ///
+    /// # Errors
+    /// The agent doesn't answer.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics))?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
     /// A number of its agent's metrics.
     ///
     /// # Errors
     /// The agent doesn't answer, or has no such number.
     pub fn metric(&self, name: &str) -> Result<u64> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics))?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
+        let text = self.get("/metrics")?;
         let value = text
             .lines()
             .filter_map(|line| line.split_once(' '))

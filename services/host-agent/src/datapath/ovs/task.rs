@@ -49,7 +49,7 @@ use super::wiring::{Plug, Plugs, Stale};
 use crate::backoff::Backoff;
 use crate::datapath::notices::Notices;
 use crate::datapath::tally::Tallies;
-use crate::datapath::{Applied, DatapathError, Part, Picture, StepFailure, Write};
+use crate::datapath::{Applied, DatapathError, Notice, Part, Picture, StepFailure, Write};
 
 /// Between tries to reach what is away. Short: while `ovs-vswitchd` starts no
 /// frame passes.
@@ -155,7 +155,12 @@ pub(super) struct Task {
     /// What placements came to that ended, until that is handed over.
     ended: Vec<(SwitchName, CountersOf)>,
     database: Option<dvs_ovsdb::Session>,
+    /// Why the database is away, as far as it is known.
+    unreached: Option<String>,
     bridges: Bridges,
+    /// False until the bridges were given their rules once: before that nobody
+    /// knows whether what is to be is in force.
+    forwarded: bool,
     memory: Memory,
     plugs: Plugs,
     /// What was told of plugs.
@@ -223,6 +228,8 @@ impl Task {
             told: BTreeMap::new(),
             ended: Vec::new(),
             database: None,
+            unreached: None,
+            forwarded: false,
             memory: Memory::default(),
             plugs: Plugs::new(),
             shown: BTreeMap::new(),
@@ -331,10 +338,9 @@ impl Task {
 
     /// Reaches for what is away, and makes true there what is to be.
     async fn reach(&mut self) {
-        if self.database.is_none() && self.connect().await.is_err() {
-            self.tell_of_what_is_in_force();
-            self.try_again();
-            return;
+        let was_loaded = self.loaded;
+        if let Err(error) = self.be_connected().await {
+            tracing::debug!(%error, "not reached");
         }
         self.forward_all().await;
         if self.database.is_some() && self.bridges.away().is_none() {
@@ -342,20 +348,51 @@ impl Task {
         } else {
             self.try_again();
         }
+        if self.loaded && !was_loaded {
+            // Whoever has asked before was told that it can't be read.
+            self.notices.tell(Notice::Disturbed);
+        }
+    }
+
+    /// Connects to the database, unless that is so. One that is away is reached
+    /// for again, whether somebody asks or not.
+    async fn be_connected(&mut self) -> Result<(), DatapathError> {
+        if self.database.is_some() {
+            return Ok(());
+        }
+        if !self.forwarded {
+            // From now on it counts how long that takes.
+            self.tell_of_what_is_in_force();
+        }
+        let connected = self.connect().await;
+        if let (Err(error), None) = (&connected, &self.database) {
+            self.unreached = Some(error.reason.clone());
+            self.tell_of_what_is_in_force();
+            self.try_again();
+        }
+        connected
     }
 
     async fn read(&mut self) -> Result<Picture, DatapathError> {
-        if self.database.is_none() {
-            self.connect().await?;
+        let read = self.read_database().await;
+        // A switch that doesn't answer is the reason of much that fails there.
+        self.forward_all().await;
+        let away = self.database.as_ref().and_then(|_| self.away());
+        match (read, away) {
+            (_, Some(why)) => {
+                self.try_again();
+                Err(unread(why))
+            }
+            (Err(error), None) => Err(error),
+            (Ok(()), None) => Ok(self.picture()),
         }
+    }
+
+    async fn read_database(&mut self) -> Result<(), DatapathError> {
+        self.be_connected().await?;
         self.catch_up().await.map_err(unread)?;
         self.catch_up_with_sent().await.map_err(unread)?;
-        self.settle().await?;
-        self.forward_all().await;
-        match self.away() {
-            Some(why) => Err(unread(why)),
-            None => Ok(self.picture()),
-        }
+        self.settle().await
     }
 
     /// What keeps a part from being true. Without its bridge nothing of a

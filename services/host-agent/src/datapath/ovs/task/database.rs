@@ -39,6 +39,10 @@ impl Task {
             self.load(session.cache());
         }
         self.database = Some(session);
+        self.unreached = None;
+        if !self.forwarded {
+            self.tell_of_what_is_in_force();
+        }
         self.settle().await
     }
 
@@ -50,6 +54,7 @@ impl Task {
         tracing::warn!(%endpoint, error, "the database of Open vSwitch is away");
         let said = format!("{endpoint} is lost: {error}");
         self.database = None;
+        self.unreached = Some(said.clone());
         self.notices.tell(Notice::Disturbed);
         self.try_again();
         said

@@ -52,20 +52,28 @@ impl Standstill {
 
 impl Task {
     /// Tells which switches are not as they are said to be, and has the host
-    /// look again when that has changed.
+    /// look again when that has changed. Of an agent that starts these are the
+    /// switches of its ledger, until somebody can say otherwise.
     pub(super) fn tell_of_what_is_in_force(&mut self) {
         let mut all = ConditionsNow::new();
-        for switch in self.intent.keys() {
+        let intent = match self.loaded {
+            true => &self.intent,
+            false => &self.ledger,
+        };
+        for switch in intent.keys() {
             let why = if self.database.is_none() {
-                let endpoint = &self.config.database.endpoint;
-                Some(format!(
-                    "the database of Open vSwitch at {endpoint} is away; is ovsdb-server running?"
-                ))
+                Some(self.no_database())
             } else if let Some(standstill) = &self.standstill {
                 Some(standstill.to_string())
             } else if self.bridges.is_away(switch) {
                 self.failure(switch, &Part::Bridge)
                     .map(|why| why.to_string())
+            } else if !self.forwarded {
+                let (bridge, _) = self.config.bridge(switch);
+                Some(format!(
+                    "bridge {bridge} has not been given its rules since the agent started; is \
+                     ovs-vswitchd running?"
+                ))
             } else {
                 None
             };
@@ -83,6 +91,18 @@ impl Task {
             self.notices.tell(Notice::Disturbed);
         }
         self.notices.conditions(ConditionKind::NotInForce, all);
+    }
+
+    fn no_database(&self) -> String {
+        match &self.unreached {
+            Some(why) => {
+                format!("the database of Open vSwitch is away: {why}; is ovsdb-server running?")
+            }
+            None => format!(
+                "the database of Open vSwitch at {} has not answered yet; is ovsdb-server running?",
+                self.config.database.endpoint
+            ),
+        }
     }
 
     /// Why some bridge can't be reached, if one can't.

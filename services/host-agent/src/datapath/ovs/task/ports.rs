@@ -36,8 +36,12 @@ struct Ways {
 }
 
 impl Task {
-    /// Gives every bridge its rules.
+    /// Gives every bridge its rules. Without the database nobody knows which
+    /// ports are there.
     pub(super) async fn forward_all(&mut self) {
+        if self.database.is_none() {
+            return;
+        }
         self.forward().await;
         if !self.has_untold_plugs() {
             return;
@@ -58,13 +62,13 @@ impl Task {
     async fn forward(&mut self) {
         // What an interface had counted is read before any frame passes it.
         self.read_unread().await;
-        // Without the database nobody knows which ports are there.
         if let Some(orders) = self.orders() {
             self.bridges.become_these(orders, self.written.take()).await;
             self.look_for_meters();
             // On a bridge that was away until now.
             self.read_unread().await;
             self.unsettled |= self.tallies.is_renewed();
+            self.forwarded = true;
             self.tell_of_what_is_in_force();
         }
     }

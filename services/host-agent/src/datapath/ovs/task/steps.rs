@@ -23,9 +23,7 @@ impl Task {
     ) -> Result<Vec<Result<Done, StepFailure>>, NotApplied> {
         // Whatever stands in the way, what was asked for is not done.
         let error = |error: DatapathError| unchanged(error.reason);
-        if self.database.is_none() {
-            self.connect().await.map_err(error)?;
-        }
+        self.be_connected().await.map_err(error)?;
         // First, as it may end what interfaces counted that are gone by now.
         self.catch_up().await.map_err(unchanged)?;
         let refused = self.what_cuts_off(steps);
