@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dvs_schemas::v1::{Condition, ConditionKind, ConditionList, ConditionTarget};
-use dvs_schemas::{HostName, Timestamp};
+use dvs_schemas::{HostName, PortId, SwitchName, Timestamp};
 
 use super::room::Room;
 use crate::datapath::ConditionsNow;
@@ -128,6 +128,17 @@ impl Conditions {
             }
         }
         changed
+    }
+
+    /// True if a condition of a kind is reported of a port.
+    pub(super) fn reports(
+        &self,
+        kind: ConditionKind,
+        (switch, port): (&SwitchName, &PortId),
+    ) -> bool {
+        let standing = self.by_kind.get(&kind).into_iter().flatten();
+        let mut reported = standing.filter(|(_, it)| it.reported);
+        reported.any(|(on, _)| (on.switch.as_ref(), on.port.as_ref()) == (Some(switch), Some(port)))
     }
 
     /// True if a condition of a kind is reported.

@@ -23,14 +23,63 @@ impl HostCore {
             let held = &switch.held;
             let mut all = out_of_reach(name, held);
             all.extend(would_come_back(name, held));
+            all.extend(to_nobody(name, held, |port| self.is_empty(name, port)));
             all.extend(into_blocked(name, held));
             all
         });
         let kind = ConditionKind::MirrorIncomplete;
-        if self.conditions.set(now, kind, all.collect()) {
+        let all = all.collect();
+        if self.conditions.set(now, kind, all) {
             self.tell_conditions(now);
         }
     }
+
+    /// Looks again if conditions of this kind say where nothing is plugged in.
+    pub(super) fn follow_plugs(&mut self, now: Timestamp, kind: ConditionKind) {
+        match kind {
+            ConditionKind::NothingPluggedIn | ConditionKind::InterfaceUnusable => {
+                self.look_at_mirrors(now);
+            }
+            ConditionKind::ClaimWaits
+            | ConditionKind::ClaimRefused
+            | ConditionKind::UnreadableWord
+            | ConditionKind::LinkAggregation
+            | ConditionKind::NotInForce
+            | ConditionKind::Drift
+            | ConditionKind::ForeignSettings
+            | ConditionKind::MirrorIncomplete => {}
+        }
+    }
+
+    /// True if nothing is plugged in at a port, as long as it is reported: no
+    /// interface says it, or none that does can be it.
+    fn is_empty(&self, switch: &SwitchName, port: &PortId) -> bool {
+        let reports = |kind| self.conditions.reports(kind, (switch, port));
+        reports(ConditionKind::NothingPluggedIn)
+            || (reports(ConditionKind::InterfaceUnusable) && !self.plugging.is_plugged(port))
+    }
+}
+
+/// Sessions to a port of this host where nothing is plugged in.
+fn to_nobody(
+    switch: &SwitchName,
+    held: &HeldSwitch,
+    is_empty: impl Fn(&PortId) -> bool,
+) -> ConditionsNow {
+    let mut all = ConditionsNow::new();
+    for (mirror, session) in &held.mirrors {
+        let MirrorDestination::Port(port) = &session.value.destination else {
+            continue;
+        };
+        if held.ports.contains_key(port) && is_empty(port) {
+            let why = format!(
+                "session {mirror} copies nothing: port {port}, where its copies are to go, has no \
+                 interface; plug one in, or choose another destination"
+            );
+            all.insert(of_session(switch, mirror, Some(port.clone())), why);
+        }
+    }
+    all
 }
 
 /// Sources that are ports of this host or VLANs of some, where the copies are to

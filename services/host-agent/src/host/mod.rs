@@ -286,6 +286,7 @@ impl HostCore {
         let was_in_force = !self.conditions.has(ConditionKind::NotInForce);
         if self.conditions.wake(now) {
             self.tell_conditions(now);
+            self.look_at_mirrors(now);
         }
         if was_in_force && self.conditions.has(ConditionKind::NotInForce) {
             // Nobody asks about what was applied long ago: the full states that
@@ -450,6 +451,7 @@ impl HostCore {
             Notice::Conditions { kind, now: all } => {
                 if self.conditions.set(now, kind, all) {
                     self.tell_conditions(now);
+                    self.follow_plugs(now, kind);
                 }
             }
             // It may have been on the bridge of another switch than the port's.

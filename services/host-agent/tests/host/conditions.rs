@@ -288,6 +288,49 @@ fn a_session_to_a_blocked_port_is_a_condition() {
     assert_eq!(kinds(list), [(ConditionKind::MirrorIncomplete, on)]);
 }
 
+#[test]
+fn a_session_to_a_port_where_nothing_is_plugged_in_is_a_condition_until_something_is() {
+    let p2 = ConditionTarget {
+        switch: Some(id("prod")),
+        ..of_port("p2")
+    };
+    let on = ConditionTarget {
+        mirror: Some(id("m1")),
+        ..p2.clone()
+    };
+    for kind in [
+        ConditionKind::NothingPluggedIn,
+        ConditionKind::InterfaceUnusable,
+    ] {
+        let (mut rig, mut publisher) = with_publisher();
+        let session = Commit::Mirror(id("m1"), id("p1"), id("p2"));
+        rig.send(&one(publisher.commit(&session)));
+        reports(&mut rig);
+        say(&mut rig, kind, &[(p2.clone(), "no device")]);
+        rig.pass(Duration::from_secs(11));
+        let lists = reports(&mut rig);
+        let list = lists.last().unwrap();
+        let copies = (ConditionKind::MirrorIncomplete, on.clone());
+        assert_eq!(kinds(list), [(kind, p2.clone()), copies]);
+        let [_, incomplete] = &list[..] else {
+            panic!("{list:?}");
+        };
+        assert!(incomplete.message.contains("has no interface"), "{list:?}");
+        say(&mut rig, kind, &[]);
+        assert_eq!(reports(&mut rig).last(), Some(&Vec::new()), "it is over");
+        // Another interface that says the port, and has to wait, is no matter.
+        plug(&mut rig, "p2", None);
+        say(
+            &mut rig,
+            ConditionKind::InterfaceUnusable,
+            &[(p2.clone(), "a duplicate")],
+        );
+        let lists = reports(&mut rig);
+        let only = [(ConditionKind::InterfaceUnusable, p2.clone())];
+        assert_eq!(kinds(lists.last().unwrap()), only);
+    }
+}
+
 /// Its own policy lets it pass; that can't be checked.
 #[test]
 fn a_session_to_a_port_that_is_blocked_for_want_of_an_address_is_a_condition() {
