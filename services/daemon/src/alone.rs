@@ -5,7 +5,11 @@
 //! is in none but its own. Instances find each other by the discovery of NATS micro services
 //! (`nats service info`), in whose metadata each says who it is.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::service::PingResponse;
@@ -85,15 +89,34 @@ pub struct Claim {
 /// Another instance serves.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "another {service} serves on this bus: on node {node}, since {since}, with store {store}, \
-     while this one has store {mine}; stop it, or connect this one to a bus of its own"
+    "another {service} serves on this bus: on node {node}, since {since}, {stores}; stop it, or \
+     connect this one to a bus of its own"
 )]
 pub struct Taken {
     service: &'static str,
     node: String,
     since: String,
-    store: String,
-    mine: String,
+    stores: Stores,
+}
+
+/// The store of another instance, beside this one's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stores {
+    /// It is the same: that one runs still, or has a copy.
+    Same(String),
+    /// Another one.
+    Other { other: String, mine: String },
+}
+
+impl fmt::Display for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same(store) => write!(f, "with the same store {store}"),
+            Self::Other { other, mine } => {
+                write!(f, "with store {other}, while this one has store {mine}")
+            }
+        }
+    }
 }
 
 impl Card {
@@ -367,8 +390,14 @@ impl Instance {
             service: self.service,
             node,
             since: since.unwrap_or_else(|| "an unknown time".to_owned()),
-            store,
-            mine: self.card.store.clone(),
+            stores: if store == self.card.store {
+                Stores::Same(store)
+            } else {
+                Stores::Other {
+                    other: store,
+                    mine: self.card.store.clone(),
+                }
+            },
         }
     }
 
@@ -423,47 +452,5 @@ fn verdict(me: &Card, answers: Vec<Card>) -> Verdict {
         Some(other) => Verdict::Precedes(other),
         None if mine.is_empty() => Verdict::Unheard,
         None => Verdict::Alone,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn card(stage: Stage, since: u64, id: &str) -> Card {
-        Card {
-            stage,
-            since,
-            id: id.to_owned(),
-            node: String::new(),
-            store: String::new(),
-        }
-    }
-
-    #[test]
-    fn an_instance_serves_once_it_hears_itself_and_nobody_else() {
-        let me = card(Stage::Starting, 5, "me");
-        let later = card(Stage::Starting, 6, "later");
-        let earlier = card(Stage::Starting, 4, "earlier");
-        let serving = card(Stage::Serving, 9, "serving");
-        let cases = [
-            (vec![], Verdict::Unheard),
-            (vec![me.clone()], Verdict::Alone),
-            (
-                vec![later.clone(), me.clone()],
-                Verdict::Precedes(later.clone()),
-            ),
-            (
-                vec![me.clone(), later.clone(), earlier.clone()],
-                Verdict::Yields(earlier.clone()),
-            ),
-            (
-                vec![earlier, serving.clone(), me.clone()],
-                Verdict::Yields(serving),
-            ),
-        ];
-        for (answers, expected) in cases {
-            assert_eq!(verdict(&me, answers.clone()), expected, "{answers:?}");
-        }
     }
 }
