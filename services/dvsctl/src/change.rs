@@ -1,26 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Changes of the configuration, `apply`, `delete` and `resync`: sent as one
-//! request each, so that all of it becomes true or none.
+//! Changes of the configuration: sent as one request each, so that all of it
+//! becomes true or none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::ValueEnum as _;
+use dvs_schemas::subjects;
 use dvs_schemas::v1::{
-    ApplyReply, ApplyRequest, Change, ChangedObject, Deadline, DeleteRequest, DryRunReply,
-    HostOutcome, HostPlan, HostVerdict, ObjectRef, Operation, Options, PushSummary, ResyncReply,
-    ResyncRequest, Wait,
+    ApplyReply, ApplyRequest, Change, ChangedObject, Deadline, DryRunReply, HostOutcome, HostPlan,
+    HostVerdict, Operation, Options, PushSummary, ResyncReply, ResyncRequest, Wait,
 };
-use dvs_schemas::{Kind, subjects};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::args::{
-    ApplyArgs, ChangeArgs, DeleteArgs, KindWord, ObjectKind, ReplyFormat, ResyncArgs, of_object,
-};
+use crate::args::{ApplyArgs, ChangeArgs, ReplyFormat, ResyncArgs, of_object};
 use crate::documents::{self, Written};
 use crate::failure::{Failure, Refusal, Verdict};
-use crate::get;
 use crate::output::{count, json, print, say, yaml};
 use crate::progress::Progress;
 use crate::session::{Connector, Session};
@@ -54,111 +49,7 @@ pub async fn apply(connector: Connector<'_>, args: ApplyArgs) -> Result<Verdict,
         .map_err(|failure| placed(failure, &written))
 }
 
-/// Runs `delete`.
-///
-/// # Errors
-/// As [`apply`].
-pub async fn delete(connector: Connector<'_>, args: DeleteArgs) -> Result<Verdict, Failure> {
-    let DeleteArgs {
-        kind,
-        names,
-        switch,
-        files,
-        if_exists,
-        change,
-    } = args;
-    let (mut objects, written) = if let Some(kind) = kind {
-        (named(kind, &names, switch.as_ref())?, Vec::new())
-    } else {
-        let written = documents::read(&files)?;
-        let objects = written
-            .iter()
-            .map(|w| ObjectRef::from(&w.document.key()))
-            .collect();
-        (objects, written)
-    };
-    let session = connector.open().await?;
-    if if_exists {
-        objects = existing(&session, objects).await?;
-        if objects.is_empty() {
-            say("nothing of that is there");
-            return Ok(Verdict::Yes);
-        }
-    }
-    let total = objects.len() as u64;
-    let request = DeleteRequest {
-        objects,
-        options: options(&change),
-    };
-    send(&session, subjects::CONFIG_DELETE, &request, &change, total)
-        .await
-        .map_err(|failure| placed(failure, &written))
-}
-
-/// Those of the objects that are there.
-async fn existing(session: &Session, objects: Vec<ObjectRef>) -> Result<Vec<ObjectRef>, Failure> {
-    let keys = objects.iter().filter_map(|object| object.key().ok());
-    let present = get::present(session, keys.collect()).await?;
-    let is_there = |object: &ObjectRef| object.key().is_ok_and(|key| present.contains_key(&key));
-    Ok(objects.into_iter().filter(is_there).collect())
-}
-
-/// The objects that a command line names: a kind and names, or a kind with each
-/// name.
-fn named(
-    first: KindWord<ObjectKind>,
-    words: &[String],
-    switch: Option<&dvs_schemas::SwitchName>,
-) -> Result<Vec<ObjectRef>, Failure> {
-    let KindWord { kind, name } = first;
-    let Some(name) = name else {
-        if words.is_empty() {
-            return Err(Failure::Usage(
-                "name what is to be deleted, like port web-1 or port/web-1".to_owned(),
-            ));
-        }
-        let objects = words.iter().map(|name| object(kind.into(), name, switch));
-        return objects.collect();
-    };
-    let others = words.iter().map(|word| {
-        let split = word
-            .split_once('/')
-            .ok_or("a kind and a slash before it".to_owned());
-        let named = split.and_then(|(kind, name)| Ok((ObjectKind::from_str(kind, true)?, name)));
-        let (kind, name) = named.map_err(|why| {
-            Failure::Usage(format!("{word:?} needs its kind, like port/{word}: {why}"))
-        })?;
-        object(kind.into(), name, switch)
-    });
-    std::iter::once(object(kind.into(), &name, switch))
-        .chain(others)
-        .collect()
-}
-
-/// The object that a word of the command line names: `prod/web`, or `web` with
-/// the switch beside.
-fn object(
-    kind: Kind,
-    word: &str,
-    switch: Option<&dvs_schemas::SwitchName>,
-) -> Result<ObjectRef, Failure> {
-    let usage = |problem: &dyn ToString| Failure::Usage(problem.to_string());
-    let (switch, name) = match word.split_once('/') {
-        Some((switch, name)) => (Some(switch.parse().map_err(|e| usage(&e as _))?), name),
-        None => (switch.cloned(), word),
-    };
-    let object = ObjectRef {
-        kind,
-        name: name.to_owned(),
-        switch,
-    };
-    // Says what is missing in the terms of documents, which are those of the
-    // flags too.
-    object.key().map_err(|problem| usage(&problem))?;
-    Ok(object)
-}
-
-fn options(change: &ChangeArgs) -> Options {
+pub(crate) fn options(change: &ChangeArgs) -> Options {
     let ChangeArgs {
         wait,
         dry_run,
@@ -174,7 +65,7 @@ fn options(change: &ChangeArgs) -> Options {
 }
 
 /// Adds the place in the user's files to a refusal.
-fn placed(failure: Failure, written: &[Written]) -> Failure {
+pub(crate) fn placed(failure: Failure, written: &[Written]) -> Failure {
     match failure {
         Failure::Refused(refusal) => {
             let (problem, place) = documents::locate(written, refusal.problem);

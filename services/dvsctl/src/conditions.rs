@@ -48,47 +48,45 @@ async fn fetch(
     Ok(hosts)
 }
 
-/// Those that name a port, on whatever host.
+/// Those that name a port, on whatever host; and how many its own host had no
+/// room for, which may name it all the same.
 #[must_use]
-pub fn of_port(all: &[ConditionsOfHost], port: &PortId) -> Vec<ConditionsOfHost> {
+pub fn of_port(
+    all: &[ConditionsOfHost],
+    port: &PortId,
+    host: Option<&HostName>,
+) -> Vec<ConditionsOfHost> {
     let about = |condition: &&Condition| condition.on.port.as_ref() == Some(port);
     let hosts = all.iter().map(|of| {
         let conditions = of.list.conditions.iter().filter(about).cloned();
         ConditionsOfHost {
             list: ConditionList {
                 conditions: conditions.collect(),
-                more: 0,
+                more: if Some(&of.host) == host {
+                    of.list.more
+                } else {
+                    0
+                },
             },
             ..of.clone()
         }
     });
-    hosts.filter(|of| !of.list.conditions.is_empty()).collect()
+    let says = |list: &ConditionList| !list.conditions.is_empty() || list.more > 0;
+    hosts.filter(|of| says(&of.list)).collect()
 }
 
-/// Their kinds in few words, for a cell.
+/// The kinds of a port's in few words, for a cell. Where nothing is known of it
+/// and its host had no room for all, that may be wrong all the same.
 #[must_use]
-pub fn words(of: &[ConditionsOfHost]) -> String {
+pub fn of_port_in_words(of: &[ConditionsOfHost]) -> String {
     let conditions = of.iter().flat_map(|of| &of.list.conditions);
     let mut words: Vec<&str> = conditions.map(|condition| condition.kind.title()).collect();
     words.dedup();
-    or_dash((!words.is_empty()).then(|| words.join(", ")))
-}
-
-/// What is wrong with a port, for a cell. Where nothing is known of it and its
-/// host had no room for all, that may be wrong all the same.
-#[must_use]
-pub fn of_port_in_words(
-    all: &[ConditionsOfHost],
-    port: &PortId,
-    host: Option<&HostName>,
-) -> String {
-    let about = of_port(all, port);
-    let its_host = all.iter().find(|of| Some(&of.host) == host);
-    let left_out = its_host.map_or(0, |of| of.list.more);
-    if about.is_empty() && left_out > 0 {
+    let left_out: u64 = of.iter().map(|of| of.list.more).sum();
+    if words.is_empty() && left_out > 0 {
         return format!("? ({left_out} left out)");
     }
-    words(&about)
+    or_dash((!words.is_empty()).then(|| words.join(", ")))
 }
 
 /// What is wrong on a host, kind by kind, for a cell.
@@ -133,11 +131,11 @@ pub fn lines(of: &[ConditionsOfHost], now: Timestamp) -> String {
         })
     });
     let rows: Vec<_> = rows.collect();
-    if rows.is_empty() {
+    let more: u64 = of.iter().map(|of| of.list.more).sum();
+    if rows.is_empty() && more == 0 {
         return String::new();
     }
     let shown = table(&["HOST", "CONDITION", "ON", "AGE", "WHY"], rows, false);
-    let more: u64 = of.iter().map(|of| of.list.more).sum();
     let more = (more > 0).then(|| format!("and {more} more, which the host had no room for\n"));
     format!("\nConditions:\n{shown}{}", more.unwrap_or_default())
 }

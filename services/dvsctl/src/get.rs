@@ -15,6 +15,7 @@ use crate::args::{GetArgs, Resource, of_object};
 use crate::conditions;
 use crate::failure::{Failure, Verdict};
 use crate::hosts;
+use crate::mistyped::exist;
 use crate::output::{OutputFormat, json, or_dash, print, say, say_if_empty, table, yaml};
 use crate::policy::{overridable, overrides, security, shaping, vlan};
 use crate::session::{Connector, Session};
@@ -68,7 +69,13 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
     let session = connector.open().await?;
     let items = fetch(&session, request.clone()).await?;
     if items.is_empty() {
-        filters_exist(&session, &request).await?;
+        let GetRequest {
+            switch,
+            group,
+            host,
+            ..
+        } = &request;
+        exist(&session, switch.as_ref(), group.as_ref(), host.as_ref()).await?;
     }
     let text = match (kind, format.output) {
         (Some(Kind::Port), OutputFormat::Wide) => {
@@ -99,43 +106,6 @@ pub async fn run(connector: Connector<'_>, args: GetArgs) -> Result<Verdict, Fai
             Ok(Verdict::Yes)
         }
     }
-}
-
-/// Whether there is what a request is narrowed to: nothing in something that is
-/// not there is a slip of the hand.
-async fn filters_exist(session: &Session, request: &GetRequest) -> Result<(), Failure> {
-    let GetRequest {
-        kind: _,
-        name: _,
-        switch,
-        group,
-        host,
-        after: _,
-    } = request;
-    if let Some(host) = host {
-        hosts::there(session, host).await?;
-    }
-    let named = [
-        switch.as_ref().map(|name| (Kind::Switch, name.to_string())),
-        group
-            .as_ref()
-            .map(|name| (Kind::PortGroup, name.to_string())),
-    ];
-    for (kind, name) in named.into_iter().flatten() {
-        let of = GetRequest {
-            kind: Some(kind),
-            name: Some(name.clone()),
-            ..GetRequest::default()
-        };
-        if fetch(session, of).await?.is_empty() {
-            let what = match kind {
-                Kind::Switch => "switch",
-                Kind::PortGroup | Kind::Port | Kind::MirrorSession => "port group",
-            };
-            return Err(Failure::NoSuch(format!("there is no {what} {name}")));
-        }
-    }
-    Ok(())
 }
 
 /// The ports that a request for objects asks for.
@@ -175,7 +145,7 @@ fn render_ports(items: &[Item], known: &Known, no_headings: bool) -> String {
         let whereabouts = known.of(item)?;
         let observed = whereabouts.observed();
         let mut row = row(item);
-        row.push(conditions::words(&whereabouts.conditions));
+        row.push(conditions::of_port_in_words(&whereabouts.conditions));
         row.push(or_dash(observed.map(|(revision, _)| revision)));
         row.push(or_dash(observed.map(|(_, told)| age(known.now(), told))));
         row.push(whereabouts.state.to_string());
@@ -195,8 +165,8 @@ fn render_ports_briefly(items: &[Item], wrong: &[ConditionsOfHost], no_headings:
         };
         let mut row = row(item);
         row.truncate(usual);
-        let host = port.host.as_ref();
-        row.push(conditions::of_port_in_words(wrong, &port.name, host));
+        let about = conditions::of_port(wrong, &port.name, port.host.as_ref());
+        row.push(conditions::of_port_in_words(&about));
         Some(row)
     });
     table(&headings, rows.collect(), no_headings)

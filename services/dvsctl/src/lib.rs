@@ -11,6 +11,7 @@ pub mod change;
 pub mod conditions;
 pub mod connections;
 pub mod credentials;
+pub mod delete;
 pub mod describe;
 pub mod diff;
 pub mod documents;
@@ -20,12 +21,14 @@ pub mod get;
 pub mod healthcheck;
 pub mod history;
 pub mod hosts;
+mod mistyped;
 pub mod namesakes;
 pub mod output;
 pub mod policy;
 pub mod ports;
 pub mod progress;
 pub mod queues;
+pub mod removals;
 pub mod rollup;
 pub mod session;
 pub mod store;
@@ -66,7 +69,7 @@ pub async fn run(cli: Cli) -> Result<Verdict, Failure> {
     match command {
         Command::Apply(args) => change::apply(bus, args).await,
         Command::Diff(args) => diff::run(bus, args).await,
-        Command::Delete(args) => change::delete(bus, args).await,
+        Command::Delete(args) => delete::run(bus, args).await,
         Command::Get(args) => get::run(bus, args).await,
         Command::Describe(args) => describe::run(bus, args).await,
         Command::OutOfSync(args) => queues::out_of_sync(bus, args).await,

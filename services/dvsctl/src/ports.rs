@@ -14,6 +14,7 @@ use dvs_schemas::{Kind, ObjectKey, PortId, Timestamp, subjects};
 use crate::args::{LiveArgs, RuntimeArgs, of_object};
 use crate::failure::{Failure, Verdict};
 use crate::get;
+use crate::mistyped::not_mistyped;
 use crate::output::{OutputFormat, json, or_dash, print, say_if_empty, table, yaml};
 use crate::session::{Connector, Session};
 use crate::when::age;
@@ -55,7 +56,18 @@ pub async fn runtime(connector: Connector<'_>, args: RuntimeArgs) -> Result<Verd
                 stale_since: stale.map(ago),
                 ..RuntimeListRequest::default()
             };
-            whereabouts::fetch(&session, request).await?
+            let found = whereabouts::fetch(&session, request.clone()).await?;
+            if found.is_empty() {
+                let RuntimeListRequest {
+                    switch,
+                    group,
+                    host,
+                    ..
+                } = &request;
+                let (switch, group) = (switch.as_ref(), group.as_ref());
+                not_mistyped(&session, switch, group, host.as_ref()).await?;
+            }
+            found
         }
     };
     let now = SystemTime::now().into();

@@ -12,6 +12,7 @@ use crate::args::{
 };
 use crate::failure::{Failure, Verdict};
 use crate::hosts::{self, HostInSync, Queues, Sync, fetch_queues};
+use crate::mistyped::not_mistyped;
 use crate::output::{ListFormat, OutputFormat, json, print, say, say_if_empty, table, yaml};
 use crate::session::{Connector, Session};
 use crate::when::{age, until};
@@ -111,10 +112,14 @@ async fn act(
 ) -> Result<Verdict, Failure> {
     let session = connector.open().await?;
     let SelectionReply { v: _, entries } = session.ask(verb.subject, selection).await?;
-    if entries == 0
-        && let Some(host) = &selection.host
-    {
-        hosts::there(&session, host).await?;
+    if entries == 0 {
+        let EntrySelection {
+            queue: _,
+            host,
+            switch,
+            port: _,
+        } = selection;
+        not_mistyped(&session, switch.as_ref(), None, host.as_ref()).await?;
     }
     let noun = if entries == 1 { "entry" } else { "entries" };
     say(&format!("{entries} {noun} {}", verb.done));
@@ -140,6 +145,14 @@ async fn list(
     };
     let session = connector.open().await?;
     let queues = fetch_queues(&session, request.clone()).await?;
+    let is_empty = match queue {
+        Queue::Repush => queues.out_of_sync.is_empty(),
+        Queue::Rip => queues.rip.is_empty(),
+    };
+    if is_empty {
+        let (switch, host) = (request.switch.as_ref(), request.host.as_ref());
+        not_mistyped(&session, switch, None, host).await?;
+    }
     print(&render(queue, &queues, format.output, format.no_headings)?)?;
     match queue {
         Queue::Repush if queues.out_of_sync.is_empty() => {

@@ -10,6 +10,7 @@ use dvs_schemas::{ObjectKey, Timestamp, subjects};
 
 use crate::args::{RollupArgs, RollupKind, of_host, of_object};
 use crate::failure::{Failure, Verdict};
+use crate::mistyped::not_mistyped;
 use crate::output::{OutputFormat, json, print, say_if_empty, table, yaml};
 use crate::session::Connector;
 use crate::when::age;
@@ -43,7 +44,7 @@ pub async fn run(connector: Connector<'_>, args: RollupArgs) -> Result<Verdict, 
     session
         .pages(
             subjects::RUNTIME_ROLLUP,
-            request,
+            request.clone(),
             |request, page: RuntimeRollupReply| {
                 rows.extend(page.rows);
                 request.after = page.next;
@@ -51,6 +52,17 @@ pub async fn run(connector: Connector<'_>, args: RollupArgs) -> Result<Verdict, 
             },
         )
         .await?;
+    if rows.is_empty() {
+        let RuntimeRollupRequest {
+            by: _,
+            switch,
+            group,
+            host,
+            after: _,
+        } = &request;
+        let (switch, group) = (switch.as_ref(), group.as_ref());
+        not_mistyped(&session, switch, group, host.as_ref()).await?;
+    }
     let now = SystemTime::now().into();
     print(&render(by, &rows, now, format.output, format.no_headings)?)?;
     say_if_empty(rows.len(), format.output, "no host has told of such a port");

@@ -283,7 +283,7 @@ impl Known {
             state: PortSync::Nowhere,
             out_of_sync: missed.cloned(),
             rip: rip.cloned().collect(),
-            conditions: conditions::of_port(&self.conditions, &document.name),
+            conditions: conditions::of_port(&self.conditions, &document.name, host),
             document: document.clone(),
         };
         Some(whereabouts.judged())

@@ -2,13 +2,14 @@
 //! `apply`, `delete`, `diff` and `resync` over a real bus: what is sent, what
 //! is said, and the exit codes that scripts rely on.
 
+use crate::answers::{queues, repush, rip};
 use crate::fake::Script;
 use dvs_schemas::v1::{
     ApplyReply, ApplyRequest, Change, ChangedObject, DeleteRequest, DryRunReply, GetReply,
     GetRequest, HostOutcome, HostPlan, HostVerdict, Item, ObjectRef, Operation, PushSummary,
-    ResyncReply, ResyncRequest, V1, Wait,
+    ResyncReply, ResyncRequest, RetryListReply, RetryListRequest, RipEntry, V1, Wait,
 };
-use dvs_schemas::{Kind, ObjectKey, Problem, ProblemCode, Revision, subjects};
+use dvs_schemas::{Kind, ObjectKey, Problem, ProblemCode, Revision, Timestamp, subjects};
 
 const SITE: &str = "\
 kind: Switch
@@ -212,7 +213,7 @@ async fn objects_are_deleted_by_name_and_by_document() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_left_out_of_a_delete_if_so_asked() {
-    let script = Script::default()
+    let script = queues(Script::default(), vec![], vec![])
         .on(subjects::CONFIG_GET, |request: GetRequest| {
             let text = r#"{"kind":"Port","name":"web-1","switch":"prod","group":"web"}"#;
             let item = Item {
@@ -246,6 +247,76 @@ async fn what_is_not_there_is_left_out_of_a_delete_if_so_asked() {
     let args = ["delete", "port", "web-2", "--if-exists"];
     let ended = fake.ends(0, &args).await;
     assert_eq!(ended.stderr, "nothing of that is there\n");
+}
+
+fn nothing_there(script: Script) -> Script {
+    script.on(subjects::CONFIG_GET, |_: GetRequest| {
+        Ok(GetReply {
+            v: V1,
+            revision: Revision(7),
+            items: Vec::new(),
+            next: None,
+        })
+    })
+}
+
+/// It was deleted before, and a host may have it all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hosts_may_have_of_what_is_not_there_is_waited_for() {
+    let owed = |rips: Vec<RipEntry>| nothing_there(queues(Script::default(), vec![], rips));
+    let fake = owed(vec![rip("h5")]).start().await;
+    let args = ["delete", "port", "web-9", "--if-exists"];
+    let told = "nothing of that is there\n1 removal is still to be carried out:\n  port web-9 on \
+                h5: no responder\nthey are tried again until they are; `dvsctl rip-queue` and \
+                `dvsctl out-of-sync` show how it goes\n";
+    assert_eq!(fake.ends(0, &args).await.stderr, told);
+    let patient = [&args[..], &["--wait=1s"]].concat();
+    let waited = fake.ends(1, &patient).await.stderr;
+    assert_eq!(waited.replacen("waiting for 1 removal\n", "", 1), told);
+    // Not of another port; of the whole switch.
+    let other = ["delete", "port", "web-8", "--if-exists", "--wait=1s"];
+    let ended = fake.ends(0, &other).await;
+    assert_eq!(ended.stderr, "nothing of that is there\n");
+    let switch = ["delete", "switch", "prod", "--if-exists", "--wait=1s"];
+    fake.ends(1, &switch).await;
+    // Hosts that missed the whole of a switch may have its groups.
+    let missed = queues(Script::default(), vec![repush("h3", None)], vec![]);
+    let fake = nothing_there(missed).start().await;
+    let group = [
+        "delete",
+        "portgroup",
+        "prod/web",
+        "--if-exists",
+        "--wait=1s",
+    ];
+    let ended = fake.ends(1, &group).await;
+    assert!(ended.stderr.contains("switch prod on h3"), "{ended:?}");
+    fake.ends(0, &other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_what_hosts_may_have_ends_with_the_last_of_it() {
+    let mut looks = 0;
+    let script = Script::default().on(subjects::RETRY_LIST, move |_: RetryListRequest| {
+        looks += 1;
+        let rips = if looks < 3 { vec![rip("h5")] } else { vec![] };
+        Ok(RetryListReply {
+            v: V1,
+            now: Timestamp(66_000),
+            repush_total: 0,
+            rip_total: rips.len() as u64,
+            out_of_sync: vec![],
+            rip: rips,
+            next: None,
+        })
+    });
+    let fake = nothing_there(script).start().await;
+    let args = ["delete", "port", "web-9", "--if-exists", "--wait=20s"];
+    let ended = fake.ends(0, &args).await;
+    assert_eq!(
+        ended.stderr,
+        "nothing of that is there\nwaiting for 1 removal\n"
+    );
 }
 
 fn dry_run(changed: Vec<ChangedObject>) -> DryRunReply {

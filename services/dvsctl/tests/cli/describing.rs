@@ -137,6 +137,11 @@ fn retry(script: Script) -> Script {
 }
 
 fn collector(script: Script) -> Script {
+    collector_with(script, Vec::new())
+}
+
+/// The same, with what is wrong on other hosts.
+fn collector_with(script: Script, others: Vec<ConditionsOfHost>) -> Script {
     let record = |port: &str, epoch, revision| RuntimeRecord {
         port: port.parse().unwrap(),
         host: "h1".parse().unwrap(),
@@ -178,13 +183,13 @@ fn collector(script: Script) -> Script {
         })
         .on(
             subjects::RUNTIME_CONDITIONS,
-            |request: RuntimeConditionsRequest| {
+            move |request: RuntimeConditionsRequest| {
                 let host: HostName = "h1".parse().unwrap();
                 let here = request.host.is_none_or(|only| only == host);
                 let hosts = here.then(|| refused_claim(host));
                 Ok(RuntimeConditionsReply {
                     v: V1,
-                    hosts: hosts.into_iter().collect(),
+                    hosts: hosts.into_iter().chain(others.clone()).collect(),
                     next: None,
                 })
             },
@@ -231,6 +236,35 @@ async fn wide_ports_say_what_is_observed_and_what_holds_the_rest() {
         fake.ends(0, &one).await.stdout,
         "p-ok  prod  web  h1  vm-1/eth0  5  3  -  -  -  5  2m00s  in sync\n"
     );
+}
+
+/// Nothing is said of the port, which doesn't say that nothing is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_host_had_no_room_for_may_be_wrong_with_its_ports() {
+    let cut = ConditionsOfHost {
+        host: "h2".parse().unwrap(),
+        heard: THEN,
+        list: ConditionList {
+            conditions: Vec::new(),
+            more: 40,
+        },
+    };
+    let script = collector_with(retry(publisher()), vec![cut]);
+    let fake = script.start().await;
+    let asked: [&[&str]; 3] = [
+        &["get", "ports"],
+        &["get", "ports", "-o", "wide"],
+        &["get", "port", "p-moved", "-o", "wide"],
+    ];
+    for args in asked {
+        let shown = fake.ends(0, args).await.stdout;
+        let moved = shown.lines().find(|line| line.starts_with("p-moved"));
+        assert!(moved.unwrap().contains("? (40 left out)"), "{shown}");
+        assert_eq!(shown.matches("left out").count(), 1, "{shown}");
+    }
+    let described = fake.ends(0, &["describe", "port", "p-moved"]).await.stdout;
+    let said = "\nConditions:\nand 40 more, which the host had no room for\n";
+    assert!(described.contains(said), "{described}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

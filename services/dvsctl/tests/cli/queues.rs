@@ -5,7 +5,8 @@ use crate::answers::{host, hosts, queues, repush, rip};
 use crate::fake::Script;
 use dvs_schemas::v1::{
     EntrySelection, GetReply, GetRequest, HostListReply, HostListRequest, Presence, Queue,
-    SelectionReply, V1,
+    RuntimeListReply, RuntimeListRequest, RuntimeRollupReply, RuntimeRollupRequest, SelectionReply,
+    V1,
 };
 use dvs_schemas::{Revision, subjects};
 
@@ -57,12 +58,6 @@ async fn queues_show_age_attempts_and_next_try() {
         "nothing is to be pushed again, and 1 host is not in sync: `dvsctl get hosts` shows \
          which and why\n",
         "nothing is pushed to who is not there"
-    );
-    let fake = hosts_and(Vec::new()).start().await;
-    let ended = fake.ends(0, &["out-of-sync", "--host", "typo"]).await;
-    assert_eq!(
-        ended.stderr,
-        "nothing is to be pushed again, and no such host is there\n"
     );
 }
 
@@ -122,9 +117,23 @@ async fn entries_are_kicked_parked_and_cancelled_by_selection() {
 /// "Nothing" of what is not there is a slip of the hand that nobody notices.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_that_names_what_is_not_there_is_said_to() {
-    let script = Script::default()
+    let script = queues(Script::default(), vec![], vec![])
         .on(subjects::RETRY_CANCEL, |_: EntrySelection| {
             Ok(SelectionReply { v: V1, entries: 0 })
+        })
+        .on(subjects::RUNTIME_LIST, |_: RuntimeListRequest| {
+            Ok(RuntimeListReply {
+                v: V1,
+                ports: Vec::new(),
+                next: None,
+            })
+        })
+        .on(subjects::RUNTIME_ROLLUP, |_: RuntimeRollupRequest| {
+            Ok(RuntimeRollupReply {
+                v: V1,
+                rows: Vec::new(),
+                next: None,
+            })
         })
         .on(subjects::HOST_LIST, |_: HostListRequest| {
             Ok(HostListReply {
@@ -143,11 +152,27 @@ async fn a_filter_that_names_what_is_not_there_is_said_to() {
             })
         });
     let fake = script.start().await;
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 11] = [
+        (&["out-of-sync", "--host", "h9"], "there is no host h9"),
+        (&["rip-queue", "--host", "h9"], "there is no host h9"),
+        (
+            &["rip-queue", "--switch", "nope"],
+            "there is no switch nope",
+        ),
         (
             &["out-of-sync", "cancel", "--host", "h9"],
             "there is no host h9",
         ),
+        (
+            &["rip-queue", "cancel", "--switch", "nope"],
+            "there is no switch nope",
+        ),
+        (&["runtime", "--host", "h9"], "there is no host h9"),
+        (
+            &["runtime", "--group", "nope"],
+            "there is no port group nope",
+        ),
+        (&["rollup", "hosts", "--host", "h9"], "there is no host h9"),
         (&["get", "ports", "--host", "h9"], "there is no host h9"),
         (
             &["get", "ports", "--group", "nope"],
