@@ -189,7 +189,7 @@ fn into_blocked(switch: &SwitchName, held: &HeldSwitch) -> ConditionsNow {
         } else if wanted.unchecked().next().is_some() {
             (
                 "blocked until its vNIC has a MAC address",
-                "set that in the port's vnic",
+                "set the port's mac",
             )
         } else {
             continue;

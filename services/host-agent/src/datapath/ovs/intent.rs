@@ -109,8 +109,8 @@ pub(super) fn within(
     let mut can = VirtualPort::clone(to);
     for field in to.unchecked() {
         can.policy.blocked = true;
-        let why = "needs the vNIC's MAC address; set it in the port's vnic. Until then the port \
-                   is blocked";
+        let why = "needs the vNIC's MAC address; set the port's mac. Until then the port is \
+                   blocked";
         failures.push(not_supported(field, why));
     }
     let limits = [
