@@ -214,6 +214,9 @@ pub struct ContinueReply {
     /// Objects that the configuration has, and which replace what the hosts
     /// have.
     pub objects: u64,
+    /// Ports of these that are on no host: whoever has one wired takes it away.
+    #[serde(default)]
+    pub nowhere: u64,
     /// Hosts that follow another history.
     pub diverged: u64,
     /// The first of them, by name.

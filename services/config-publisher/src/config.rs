@@ -190,6 +190,15 @@ impl Config {
         self.switches.len() + groups.chain(mirrors).sum::<usize>() + self.ports.len()
     }
 
+    /// How many ports are on no host.
+    #[must_use]
+    pub fn nowhere(&self) -> usize {
+        let ports = self.ports.values();
+        ports
+            .filter(|port| port.value.document.host.is_none())
+            .count()
+    }
+
     /// All ports.
     #[must_use]
     pub fn ports(&self) -> &BTreeMap<PortId, Entry<Placed>> {

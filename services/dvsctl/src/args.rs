@@ -37,7 +37,8 @@ Examples:
   dvsctl diff -f site.yaml             what would change, here and on the hosts
   dvsctl get hosts                     who is in sync
   dvsctl out-of-sync                   who is not, why, and when it is tried next
-  dvsctl get all -o yaml > site.yaml   the whole configuration
+  dvsctl get all -o yaml --placement > site.yaml
+                                       the whole configuration, as a backup
 
 Data goes to stdout, everything else to stderr. NO_COLOR=1 turns colours off.";
 

@@ -43,6 +43,7 @@ fn told(reply: &ContinueReply) -> String {
         continues: _,
         hosts,
         objects,
+        nowhere,
         diverged,
         examples,
         applied: _,
@@ -55,6 +56,14 @@ fn told(reply: &ContinueReply) -> String {
     let others = diverged.saturating_sub(examples.len() as u64);
     if others > 0 {
         let _ = writeln!(text, "and {}", count(others, "more host"));
+    }
+    if *nowhere > 0 {
+        let _ = writeln!(
+            text,
+            "{} of this publisher's are on no host, and taken from whoever has them wired: an \
+             export made with `dvsctl get all -o yaml --placement` places them",
+            count(*nowhere, "port"),
+        );
     }
     let (objects, hosts) = (count(*objects, "object"), count(*hosts, "host"));
     let _ = match (dry_run, store) {
@@ -69,4 +78,40 @@ fn told(reply: &ContinueReply) -> String {
         ),
     };
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+    use dvs_schemas::Revision;
+    use dvs_schemas::v1::{ContinueReply, V1};
+
+    #[test]
+    fn ports_that_hosts_would_lose_are_told_with_the_export_that_keeps_them() {
+        let mut reply = ContinueReply {
+            v: V1,
+            dry_run: true,
+            store: None,
+            revision: Revision(9),
+            continues: Vec::new(),
+            hosts: 5,
+            objects: 13,
+            nowhere: 0,
+            diverged: 0,
+            examples: Vec::new(),
+            applied: None,
+        };
+        let would = "would make this publisher's 13 objects hold as revision 9 of a new store, \
+                     with full states to 5 hosts: what they have besides is removed from them";
+        assert_eq!(told(&reply), would);
+        reply.nowhere = 10;
+        assert_eq!(
+            told(&reply),
+            format!(
+                "10 ports of this publisher's are on no host, and taken from whoever has them \
+                 wired: an export made with `dvsctl get all -o yaml --placement` places them\n\
+                 {would}"
+            )
+        );
+    }
 }

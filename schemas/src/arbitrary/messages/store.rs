@@ -72,6 +72,7 @@ record!(
         continues: few(store()),
         hosts: any::<u64>(),
         objects: any::<u64>(),
+        nowhere: any::<u64>(),
         diverged: any::<u64>(),
         examples: few(diverged_host()),
         applied: option::of(push_summary()),

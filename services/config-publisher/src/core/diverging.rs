@@ -124,6 +124,7 @@ impl Publisher {
             continues: others.iter().copied().chain([mine]).collect(),
             hosts: hosts.len() as u64,
             objects: self.config.objects() as u64,
+            nowhere: self.config.nowhere() as u64,
             diverged: self.fleet.diverged().count() as u64,
             examples: examples.collect(),
             applied: None,

@@ -157,6 +157,7 @@ fn a_word_numbers_on_above_everything_heard_and_sends_full_states() {
     let would = go_on(&mut desk, true);
     assert_eq!((would.revision, would.store), (Revision(41), None));
     assert_eq!((would.hosts, would.diverged, would.objects), (2, 2, 3));
+    assert_eq!(would.nowhere, 0);
     assert_eq!(desk.revision(), Revision(1));
     assert_eq!(desk.calls, Vec::new());
 
