@@ -160,7 +160,7 @@ pub enum Sync {
         /// Why.
         reason: String,
     },
-    /// It has applied all, but for virtual ports that are still to go.
+    /// It missed no push, and virtual ports are still to go from it.
     Removing {
         /// How many.
         ports: u64,
@@ -182,10 +182,9 @@ impl Sync {
             (Some(entry), _) => Self::OutOfSync {
                 reason: entry.state.last_error.clone(),
             },
-            (None, Some(observed)) if observed >= switch.wanted => match rips {
-                0 => Self::InSync,
-                ports => Self::Removing { ports },
-            },
+            // What was taken from it counts as wanted, too.
+            (None, Some(_) | None) if rips > 0 => Self::Removing { ports: rips },
+            (None, Some(observed)) if observed >= switch.wanted => Self::InSync,
             (None, Some(_) | None) => Self::Pending,
         }
     }

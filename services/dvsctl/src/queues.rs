@@ -171,27 +171,23 @@ async fn list(
 /// queued doesn't say that hosts have all: an entry may have been cancelled, or
 /// a push be on its way.
 async fn behind(session: &Session, request: RetryListRequest) -> String {
-    let RetryListRequest {
-        queue: _,
-        host,
-        switch,
-        after: _,
-    } = request;
+    let request = RetryListRequest {
+        queue: Some(Queue::Rip),
+        ..request
+    };
     let asked = HostListRequest {
-        host,
-        switch,
+        host: request.host.clone(),
+        switch: request.switch.clone(),
         after: None,
     };
     let nothing = "nothing is to be pushed again";
     let Ok(hosts) = hosts::fetch(session, asked).await else {
         return nothing.to_owned();
     };
-    let none = Queues {
-        now: Timestamp::default(),
-        out_of_sync: Vec::new(),
-        rip: Vec::new(),
+    let Ok(queues) = fetch_queues(session, request).await else {
+        return nothing.to_owned();
     };
-    let joined = hosts::join(hosts, &none);
+    let joined = hosts::join(hosts, &queues);
     if joined.is_empty() {
         return format!("{nothing}, and no such host is there");
     }
@@ -206,10 +202,14 @@ async fn behind(session: &Session, request: RetryListRequest) -> String {
         1 => "1 host is".to_owned(),
         many => format!("{many} hosts are"),
     };
+    let is_removing = |sync: &Sync| matches!(sync, Sync::Removing { .. });
     let is_pushed_to = |host: &HostInSync| {
-        host.status.presence == Presence::Present && host.status.diverged.is_none()
+        let is_there = host.status.presence == Presence::Present && host.status.diverged.is_none();
+        is_there && host.sync.contains(&Sync::Pending)
     };
-    let way_on = if behind.into_iter().any(is_pushed_to) {
+    let way_on = if behind.iter().any(|host| host.sync.iter().any(is_removing)) {
+        ", `dvsctl rip-queue` what is still to be removed from them"
+    } else if behind.into_iter().any(is_pushed_to) {
         ", `dvsctl resync` pushes now to those that are present"
     } else {
         " and why"

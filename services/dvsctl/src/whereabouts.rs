@@ -153,7 +153,7 @@ impl Whereabouts {
             Some(entry) => PortSync::OutOfSync {
                 reason: entry.state.last_error.clone(),
             },
-            None if has_port => PortSync::Applied,
+            // What it lags in may be the port's group.
             None => PortSync::Pending,
         };
         self

@@ -50,6 +50,17 @@ async fn queues_show_age_attempts_and_next_try() {
          which, `dvsctl resync` pushes now to those that are present\n",
         "an entry was cancelled"
     );
+    let behind = vec![host("h5", Presence::Absent, 7, Some(6))];
+    let removing = queues(Script::default(), vec![], vec![rip("h5")]);
+    let fake = hosts(removing, vec![behind]).start().await;
+    let ended = fake.ends(0, &["out-of-sync"]).await;
+    assert_eq!(
+        ended.stderr,
+        "nothing is to be pushed again, and 1 host is not in sync: `dvsctl get hosts` shows \
+         which, `dvsctl rip-queue` what is still to be removed from them\n",
+    );
+    let shown = fake.ends(0, &["get", "hosts"]).await.stdout;
+    assert!(shown.contains("removing 1 port"), "{shown}");
     let behind = vec![host("h1", Presence::Absent, 7, Some(6))];
     let fake = hosts_and(behind).start().await;
     let ended = fake.ends(0, &["out-of-sync"]).await;
