@@ -143,6 +143,8 @@ fn frame() -> impl Strategy<Value = (usize, Frame)> {
 /// What the policies say, frame by frame.
 struct Judge<'a> {
     layout: &'a Layout,
+    /// Tags that the switch looks beneath.
+    vlan_limit: usize,
     learnt: BTreeMap<(Vid, Octets), OfPort>,
 }
 
@@ -183,7 +185,7 @@ impl Judge<'_> {
         }
         if port.policy.forged_transmits == Verdict::Reject
             && (port.mac.unwrap().octets() != frame.from
-                || !Self::claims_own(port.mac.unwrap(), frame))
+                || !self.claims_own(port.mac.unwrap(), frame))
         {
             return None;
         }
@@ -209,10 +211,9 @@ impl Judge<'_> {
     }
 
     /// True if the MAC addresses in what a frame carries are its sender's. What
-    /// is hidden beneath another tag is nobody's business.
-    fn claims_own(own: MacAddr, frame: Frame) -> bool {
-        let [_, inner] = frame.tags;
-        inner.is_some()
+    /// is beneath more tags than the switch looks beneath is nobody's business.
+    fn claims_own(&self, own: MacAddr, frame: Frame) -> bool {
+        frame.tags.iter().flatten().count() > self.vlan_limit
             || match frame.carries {
                 Payload::Arp { at, .. } | Payload::Rarp { at, .. } => at == own.octets(),
                 Payload::Discovery(_, _, about, at) => {
@@ -382,7 +383,7 @@ proptest! {
         frames in vec(frame(), 1..30),
     ) {
         let mut switch = Switch::new(rules(&layout), vlan_limit);
-        let mut judge = Judge { layout: &layout, learnt: BTreeMap::new() };
+        let mut judge = Judge { layout: &layout, vlan_limit, learnt: BTreeMap::new() };
         let mut entries: Vec<OfPort> = layout.ports.iter().map(|port| port.ofport).collect();
         entries.extend(layout.uplink);
         for (port, frame) in frames {
@@ -402,7 +403,7 @@ proptest! {
         vlan_limit in 1..3_usize,
         frames in vec(frame(), 1..30),
     ) {
-        let judge = Judge { layout: &layout, learnt: BTreeMap::new() };
+        let judge = Judge { layout: &layout, vlan_limit, learnt: BTreeMap::new() };
         for (port, frame) in frames {
             let from = layout.ports[port % layout.ports.len()].ofport;
             let heard = Switch::new(rules(&layout), vlan_limit).forward(from, frame);
