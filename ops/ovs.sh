@@ -133,6 +133,6 @@ Leave that running, and in another terminal put web-2 into another VLAN, and bac
   echo '{"kind":"Port","name":"web-2","switch":"prod","group":"web","host":"host-2","mac":"52:54:00:00:01:02"}' | $to apply -f - --wait
 
 What Open vSwitch has:
-  sudo ovs-vsctl --db=unix:$(realpath -m "$OVS")/host-1/db.sock show
+  sudo $(command -v ovs-vsctl) --db=unix:$(realpath -m "$OVS")/host-1/db.sock show
 END
 }
